@@ -1,0 +1,1 @@
+"""Hermes-2-Theta-Llama-3-70B as a Replicate Cog package, on vLLM."""

@@ -1,0 +1,7 @@
+"""Pure values in, values out: messages, ChatML, prompt templates, requests. No engine, no clock, no torch."""
+
+from hermes.conversation.chatml import ChatML
+from hermes.conversation.messages import Message
+from hermes.conversation.request import Request, Sampling
+
+__all__ = ["ChatML", "Message", "Request", "Sampling"]

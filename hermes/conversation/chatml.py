@@ -1,0 +1,84 @@
+"""ChatML, the prompt format of the Hermes 2 family, from messages straight to token ids.
+
+    <BOS>, once, where the model has one; then for each message
+    <|im_start|> + role + "\\n" + content + <|im_end|> + "\\n"
+    and at the end <|im_start|>assistant\\n, which the model completes.
+
+Source: the default chat template of NousResearch/Hermes-2-Theta-Llama-3-70B. The control tokens are put in by id and
+the text between them is encoded with every control token split up, so a typed `<|im_end|>` stays text and no caller
+can forge a turn. Ids are read from the tokenizer of the loaded model.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+from hermes.conversation.messages import Message
+from hermes.errors import InvalidConfiguration
+
+START, END = "<|im_start|>", "<|im_end|>"
+
+
+class ModelTokenizer(Protocol):
+    """The part of transformers' PreTrainedTokenizerFast that is used here."""
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def bos_token(self) -> str | None: ...
+
+
+class ChatML:
+    """The encoder for one model. It has no mutable state, so threads may share it."""
+
+    def __init__(self, tokenizer: ModelTokenizer):
+        """Build the encoder from the model's own tokenizer.
+
+        Raises:
+            InvalidConfiguration: the model does not know ChatML.
+        """
+        spec = json.loads(tokenizer.backend_tokenizer.to_str())
+        spec["truncation"] = spec["padding"] = None
+        bos = tokenizer.bos_token
+        self._control = _tokenizer(spec)
+        self._text = _tokenizer(_all_special(spec, {START, END, bos}))
+        self._text.encode_special_tokens = True  # "encode" here is to split a special token like any other text
+        self.start_id, self.end_id = self._id(START), self._id(END)
+        # SmolLM2 calls <|im_start|> its BOS; only a token of its own goes before the conversation.
+        self.bos_ids = [] if bos in (None, START) else [self._id(str(bos))]
+
+    def encode(self, messages: Iterable[Message]) -> list[int]:
+        """Token ids of the conversation, up to where the assistant begins to speak."""
+        ids = list(self.bos_ids)
+        newline = self._plain("\n")
+        for message in messages:
+            ids += [self.start_id, *self._plain(f"{message.role}\n{message.content}"), self.end_id, *newline]
+        return [*ids, self.start_id, *self._plain("assistant\n")]
+
+    def encode_raw(self, prompt: str) -> list[int]:
+        """Token ids of a prompt whose control tokens the caller has written; BOS is put before it if it has none."""
+        ids = self._control.encode(prompt, add_special_tokens=False).ids
+        return ids if ids[: len(self.bos_ids)] == self.bos_ids else [*self.bos_ids, *ids]
+
+    def _plain(self, text: str) -> list[int]:
+        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _id(self, token: str) -> int:
+        token_id: int | None = self._control.token_to_id(token)
+        if token_id is None:
+            raise InvalidConfiguration("tokenizer", f"the model has no token {token}; this package serves ChatML models")
+        return token_id
+
+
+def _tokenizer(spec: dict[str, Any]) -> Tokenizer:
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def _all_special(spec: dict[str, Any], control: set[str | None]) -> dict[str, Any]:
+    """The tokenizer in which the control tokens are special, also where its publisher forgot to say so."""
+    added = [{**token, "special": token["special"] or token["content"] in control} for token in spec["added_tokens"]]
+    return {**spec, "added_tokens": added}

@@ -1,0 +1,42 @@
+"""What an engine offers to the rest of the house."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from hermes.conversation import Sampling
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one step of the engine added to a reply."""
+
+    text: str  # whole characters only; may be empty while a character or a stop string is undecided
+    token_count: int
+    finish_reason: FinishReason | None = None  # on the last chunk
+
+
+class TextEngine(Protocol):
+    """The narrow waist between serving and whatever generates."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Most tokens of prompt and reply together."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still answers."""
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that the engine has not finished yet."""
+
+    def generate(self, token_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        """The reply to one prompt, step by step. Closing or cancelling the generator aborts it.
+
+        Raises:
+            BadSampling: the engine refuses the values.
+            EngineFailed: the engine died or gave up.
+        """

@@ -1,0 +1,169 @@
+"""vLLM's AsyncLLM behind our own small interface. The only file that imports vllm; it does so when the engine starts.
+
+vLLM runs the model in child processes and turns tokens into text here: whole characters only, no special tokens, and
+nothing of a stop string (it holds back what may still become one).
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+from hermes.conversation import Sampling
+from hermes.engine.chunk import Chunk, FinishReason
+from hermes.errors import (
+    BadSampling,
+    EngineFailed,
+    EngineStartFailed,
+    HermesError,
+    InvalidConfiguration,
+    UnknownEngineArgument,
+)
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",  # vLLM reports to its makers otherwise
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # Cog's worker has threads and sockets that a fork must not copy
+}
+
+
+class Engine:
+    """A running vLLM engine. Made by `start`, in the event loop that uses it; ended by `stop`."""
+
+    def __init__(self, llm: Any, stop_token_ids: Sequence[int]):
+        self._llm = llm
+        self._stop_token_ids = list(stop_token_ids)
+
+    @classmethod
+    def start(cls, folder: Path, engine_args: Mapping[str, Any], environment: Mapping[str, str]) -> "Engine":
+        """Load the model in `folder`. Blocks for as long as that takes: half a minute for a small one.
+
+        Args:
+            folder: a model in the Hugging Face layout.
+            engine_args: vLLM's AsyncEngineArgs, all but `model`.
+            environment: variables for vLLM, where the process has not set them.
+
+        Raises:
+            UnknownEngineArgument, InvalidConfiguration: `engine_args` can't be used.
+            EngineStartFailed: vLLM said no.
+        """
+        for name, value in {**ENVIRONMENT, **environment}.items():
+            os.environ.setdefault(name, value)
+        started = time.monotonic()
+        try:
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            config = _vllm_config(folder, engine_args)
+            llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        except HermesError:
+            raise
+        except Exception as error:  # whatever vLLM, torch or a driver raise: the server can only report it
+            raise EngineStartFailed(_one_line(error)) from error
+        logger.info("engine: vLLM loaded %s in %.0f s", folder.name, time.monotonic() - started)
+        return cls(llm, eos_token_ids(folder))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, a transformers fast tokenizer."""
+        return self._llm.get_tokenizer()
+
+    @property
+    def context_tokens(self) -> int:
+        return int(self._llm.model_config.max_model_len)
+
+    @property
+    def alive(self) -> bool:
+        return not self._llm.errored
+
+    @property
+    def unfinished(self) -> int:
+        return int(self._llm.get_num_unfinished_requests())
+
+    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        from vllm.exceptions import VLLMClientError
+        from vllm.inputs.engine import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        request_id = uuid4().hex
+        try:
+            params = self._sampling_params(sampling)
+            outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
+            async with aclosing(outputs):
+                async for output in outputs:
+                    completion = output.outputs[0]
+                    yield Chunk(completion.text, len(completion.token_ids), _finish_reason(completion.finish_reason))
+        except (VLLMClientError, ValueError) as error:
+            raise BadSampling(_one_line(error)) from error
+        except EngineDeadError as error:
+            raise EngineFailed("the engine has died") from error
+        except HermesError:
+            raise
+        except Exception as error:  # vLLM wraps what it did not expect; the engine lives on
+            raise EngineFailed(f"the engine gave up on this request ({_one_line(error)})") from error
+        finally:
+            # vLLM aborts by itself once it has given out the request's queue, but not when cancelled before that.
+            if self.alive:
+                await self._llm.abort(request_id)
+
+    def stop(self) -> None:
+        """End the engine and its processes."""
+        self._llm.shutdown()
+
+    def _sampling_params(self, sampling: Sampling) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            seed=sampling.seed,
+            min_tokens=sampling.min_tokens,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            stop=list(sampling.stop),
+            stop_token_ids=self._stop_token_ids,
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+
+def eos_token_ids(folder: Path) -> list[int]:
+    """Every token id that ends a turn, from generation_config.json (one id or a list), else config.json."""
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        if eos is not None:
+            return eos if isinstance(eos, list) else [eos]
+    return []
+
+
+def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    known = {field.name for field in fields(AsyncEngineArgs)}
+    for name in engine_args:
+        if name not in known:
+            raise UnknownEngineArgument(name, known)
+    if "model" in engine_args:
+        raise InvalidConfiguration("engine_args.model", "the weights decide the model; set COG_WEIGHTS or HERMES_MODEL")
+    try:
+        return AsyncEngineArgs(model=str(folder), **engine_args).create_engine_config()
+    except (TypeError, ValueError) as error:
+        raise InvalidConfiguration("engine_args", _one_line(error)) from error
+
+
+def _finish_reason(reason: str | None) -> FinishReason | None:
+    if reason in (None, "stop", "length"):
+        return cast(FinishReason | None, reason)
+    raise EngineFailed(f"the engine ended this request with {reason!r}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

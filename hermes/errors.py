@@ -1,0 +1,153 @@
+"""Every error a caller can meet, each with a stable code that callers may match on.
+
+    HermesError
+    ├── CallerError              yours to fix: change the request or the settings of the model
+    │   ├── E1000 WeightsError
+    │   ├── E1001 EmptyRequest
+    │   ├── E1002 PromptTooLong
+    │   ├── E1003 BadPromptTemplate
+    │   ├── E1004 PromptTemplateError
+    │   └── E1008 BadSampling
+    └── ServerError              ours to fix: the server or its configuration
+        ├── E1200 EngineStartFailed
+        ├── E1201 UnknownEngineArgument
+        ├── E1202 InvalidConfiguration
+        ├── E1203 EngineFailed
+        └── E1204 NoAccelerator
+
+A message says what was wrong, the value seen and the next step. The caller's prompt is never part of one.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class HermesError(Exception):
+    """Something this package could not do; `code` is stable across releases."""
+
+    code: ClassVar[str]
+
+    def __str__(self) -> str:
+        return f"{self.code} {type(self).__name__}: {super().__str__()}"
+
+
+class CallerError(HermesError):
+    """The request, or what it asks for, has to change."""
+
+
+class ServerError(HermesError):
+    """The server, or its configuration, has to change."""
+
+
+class WeightsError(CallerError):
+    """The weights are not where they should be, or could not be fetched."""
+
+    code = "E1000"
+
+    def __init__(self, source: str, problem: str, next_step: str):
+        super().__init__(f"weights {source!r}: {problem}; {next_step}")
+
+
+class EmptyRequest(CallerError):
+    """There is nothing to answer."""
+
+    code = "E1001"
+
+    def __init__(self) -> None:
+        super().__init__("prompt is empty and there is no prompt_template; send a prompt")
+
+
+class PromptTooLong(CallerError):
+    """The prompt leaves no room for an answer in the model's context."""
+
+    code = "E1002"
+
+    def __init__(self, prompt_tokens: int, context_tokens: int):
+        super().__init__(
+            f"the prompt is {prompt_tokens} tokens; the model takes {context_tokens} with at least 1 to generate; "
+            f"shorten the prompt by at least {prompt_tokens - context_tokens + 1} tokens"
+        )
+
+
+class BadPromptTemplate(CallerError):
+    """The prompt template has no place for the prompt."""
+
+    code = "E1003"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "prompt_template has no {prompt}, so your prompt would not be used; "
+            "put {prompt} where it belongs, or leave prompt empty"
+        )
+
+
+class PromptTemplateError(CallerError):
+    """The prompt template is written in a template language, which is never evaluated here."""
+
+    code = "E1004"
+
+    def __init__(self, statement: str):
+        super().__init__(
+            f"prompt_template holds the Jinja statement {statement!r}; templates are not evaluated here, "
+            "only {prompt} and {system_prompt} are replaced; write the prompt out"
+        )
+
+
+class BadSampling(CallerError):
+    """The sampling values cannot be used, alone or together."""
+
+    code = "E1008"
+
+    def __init__(self, problem: str):
+        super().__init__(problem)
+
+
+class EngineStartFailed(ServerError):
+    """The engine could not be started."""
+
+    code = "E1200"
+
+    def __init__(self, cause: str):
+        super().__init__(f"vLLM did not start: {cause}; its own log is above this line")
+
+
+class UnknownEngineArgument(ServerError):
+    """The engine has no argument of that name."""
+
+    code = "E1201"
+
+    def __init__(self, name: str, known: Iterable[str]):
+        close = get_close_matches(name, list(known), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see vLLM's AsyncEngineArgs for the names"
+        super().__init__(f"engine_args has {name!r}, which this vLLM does not know; {hint}")
+
+
+class InvalidConfiguration(ServerError):
+    """A setting is unknown or has a value that cannot be used."""
+
+    code = "E1202"
+
+    def __init__(self, key: str, problem: str):
+        super().__init__(f"{key}: {problem}")
+
+
+class EngineFailed(ServerError):
+    """The engine died, or gave up on this request; the request may be sent again."""
+
+    code = "E1203"
+
+    def __init__(self, cause: str):
+        super().__init__(f"{cause}; the request can be sent again")
+
+
+class NoAccelerator(ServerError):
+    """The profile needs GPUs that are not there."""
+
+    code = "E1204"
+
+    def __init__(self, profile: str, needed: int, found: int):
+        super().__init__(
+            f"the {profile} profile needs {needed} CUDA devices and {found} were found; run it on a machine that has "
+            "them, or set HERMES_PROFILE=local for the small demonstration model on the CPU"
+        )

@@ -1,0 +1,48 @@
+"""What a prediction reports about itself, as far as it is known when it ends, however it ends."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cog import current_scope
+
+from hermes.engine import Chunk
+
+
+@dataclass
+class Meter:
+    """Counts one reply."""
+
+    seed: int
+    started: float = field(default_factory=time.perf_counter)
+    input_token_count: int | None = None
+    output_token_count: int = 0
+    time_to_first_token: float | None = None
+    finish_reason: str | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        if self.time_to_first_token is None and chunk.token_count:
+            self.time_to_first_token = self.seconds
+        self.output_token_count += chunk.token_count
+        self.finish_reason = chunk.finish_reason
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def metrics(self) -> Iterator[tuple[str, int | float | str]]:
+        yield "seed", self.seed
+        if self.input_token_count is not None:
+            yield "input_token_count", self.input_token_count
+            yield "output_token_count", self.output_token_count
+        if self.time_to_first_token is not None:
+            yield "time_to_first_token", self.time_to_first_token
+            yield "tokens_per_second", self.output_token_count / self.seconds
+        if self.finish_reason is not None:
+            yield "finish_reason", self.finish_reason
+
+    def record(self) -> None:
+        """Hand the metrics to Cog, which puts them into the prediction."""
+        scope = current_scope()
+        for name, value in self.metrics():
+            scope.record_metric(name, value)

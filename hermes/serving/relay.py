@@ -1,0 +1,111 @@
+"""Token streaming for many predictions at once, on a Cog whose async generators do not stream.
+
+coglet 0.23 collects an async generator predict() into a list before it sends anything, and a plain generator runs one
+prediction at a time. What it does stream, in every slot at once, is a plain generator object that a coroutine returns:
+it iterates that on the slot's own thread. So `relayed` turns the async generator method into such a coroutine:
+
+    event loop                                   slot's thread
+    predict(), an async generator ──> queue ──>  a plain generator ──> coglet ──> the caller
+
+`tests/integration/test_coglet.py` says when a future Cog streams async generators by itself and this file can go.
+"""
+
+import asyncio
+import functools
+import inspect
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+Method = Callable[..., AsyncIterator[str]]
+
+
+@dataclass(frozen=True)
+class End:
+    """The last thing in a queue: how the task that filled it ended."""
+
+    error: BaseException | None
+
+
+Pieces = SimpleQueue[str | End]
+
+
+def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]]:
+    """Make an async generator method stream on coglet, with its defaults, errors and cancellation.
+
+    Goes right above the method, below Cog's own decorators. The pieces must be strings.
+    """
+    defaults = input_defaults(predict)
+
+    @functools.wraps(predict)
+    async def start(self: Any, **inputs: Any) -> Iterator[str]:
+        pieces: Pieces = SimpleQueue()
+        task = asyncio.create_task(_pump(predict(self, **{**defaults, **inputs}), pieces))
+        task.add_done_callback(lambda done: pieces.put(End(_how_it_ended(done))))
+
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> bool:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(task.cancel)
+            return True
+
+        coglet_future().cancel = cancel  # type: ignore[method-assign]
+        stream = drain(pieces)
+        # Exhausted, closed, or never even started: when coglet lets go of the generator, the task ends too.
+        weakref.finalize(stream, cancel).atexit = False
+        return stream
+
+    return start
+
+
+def input_defaults(predict: Method) -> dict[str, Any]:
+    """The default of every input. coglet puts them in on the method it sees, which is ours, not the one with Input()."""
+    parameters = inspect.signature(predict).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    return {name: getattr(default, "default", default) for name, default in defaults.items()}
+
+
+def drain(pieces: Pieces) -> Iterator[str]:
+    """Yield the pieces as they come, those that queued up meanwhile joined into one; raise what the task raised."""
+    while True:
+        ready = [pieces.get()]
+        while not pieces.empty():
+            ready.append(pieces.get_nowait())
+        end = ready.pop() if isinstance(ready[-1], End) else None
+        if ready:
+            yield "".join(ready)  # type: ignore[arg-type]
+        if isinstance(end, End):
+            if end.error:
+                raise end.error
+            return
+
+
+def coglet_future() -> "Future[Any]":
+    """The future through which coglet waits for, and cancels, the running prediction.
+
+    coglet made it with asyncio.run_coroutine_threadsafe and calls its cancel() when the prediction is cancelled or the
+    client is gone, but by then the coroutine has returned. asyncio chains it to the current task with a done callback
+    that holds it as `destination`: see asyncio.futures._chain_future, the same from Python 3.11 to 3.14.
+
+    Raises:
+        RuntimeError: not called from such a coroutine, or asyncio has changed.
+    """
+    task = asyncio.current_task()
+    for callback, _ in getattr(task, "_callbacks", None) or []:
+        future = inspect.getclosurevars(callback).nonlocals.get("destination") if inspect.isfunction(callback) else None
+        if isinstance(future, Future):
+            return future
+    raise RuntimeError("relayed: the future of this prediction was not found; has asyncio or coglet changed?")
+
+
+async def _pump(source: AsyncIterator[str], pieces: Pieces) -> None:
+    async for piece in source:
+        pieces.put(piece)
+
+
+def _how_it_ended(task: "asyncio.Task[None]") -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

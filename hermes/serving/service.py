@@ -1,0 +1,92 @@
+"""The way of one request: Request -> token ids -> engine -> text pieces, with metrics at the end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+from hermes.conversation import ChatML, Message, Request, Sampling
+from hermes.conversation.template import check
+from hermes.engine import TextEngine
+from hermes.errors import CallerError, InvalidConfiguration
+from hermes.serving.metrics import Meter
+from hermes.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class ChatService:
+    """A warm engine with the encoder for its model."""
+
+    def __init__(self, engine: TextEngine, chatml: ChatML, prompt_template: str | None = None):
+        self.engine = engine
+        self.chatml = chatml
+        self.prompt_template = prompt_template  # for requests that bring none
+
+    @classmethod
+    async def start(cls, folder: Path, settings: Settings) -> "ChatService":
+        """Start the engine on the weights in `folder` and generate once, so that the first caller waits for nothing.
+
+        Raises:
+            ServerError: see hermes.errors, E1200 to E1203.
+        """
+        from hermes.engine.engine import Engine
+
+        settings = settings.with_predictor_config(folder)
+        check_default_template(settings.prompt_template)
+        engine = Engine.start(folder, settings.engine_args, settings.defaults.environment)
+        try:
+            service = cls(engine, ChatML(engine.tokenizer), settings.prompt_template or None)
+            await service.warm_up()
+        except BaseException:
+            engine.stop()
+            raise
+        return service
+
+    async def warm_up(self) -> None:
+        """The first generation does work that is put off until then (16 s with two tensor-parallel workers)."""
+        prompt = self.chatml.encode([Message("user", "Hello")])
+        async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8)):
+            pass
+        logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
+
+    async def reply(self, request: Request) -> AsyncGenerator[str, None]:
+        """The answer, piece by piece; joined, the pieces are exactly the answer.
+
+        Raises:
+            HermesError: see hermes.errors. The metrics are recorded also then, and when cancelled.
+        """
+        meter = Meter(seed=request.sampling.seed)
+        if not request.prompt_template:
+            request = replace(request, prompt_template=self.prompt_template)
+        try:
+            # Encoding 8,000 tokens takes milliseconds and a megabyte takes a second; others go on meanwhile.
+            token_ids = await asyncio.to_thread(request.token_ids, self.chatml)
+            meter.input_token_count = len(token_ids)
+            sampling = request.sampling.fitted(len(token_ids), self.engine.context_tokens)
+            async with aclosing(self.engine.generate(token_ids, sampling)) as chunks:
+                async for chunk in chunks:
+                    meter.add(chunk)
+                    if chunk.text:
+                        yield chunk.text
+        finally:
+            meter.record()
+            logger.info(
+                "prediction: %s tokens in, %d out, %s, %.2f s; %d unfinished in the engine",
+                meter.input_token_count,
+                meter.output_token_count,
+                meter.finish_reason or "not finished",
+                meter.seconds,
+                self.engine.unfinished,
+            )
+
+
+def check_default_template(template: str | None) -> None:
+    """Raises InvalidConfiguration if requests without a template could not use this one."""
+    if template:
+        try:
+            check(template, prompt="any")
+        except CallerError as error:
+            raise InvalidConfiguration("prompt_template", str(error)) from error

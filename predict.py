@@ -1,0 +1,60 @@
+"""The Cog face: inputs in, text pieces out.
+
+Cog's build reads this file as text and never runs it, so every Input is a plain literal in one piece.
+"""
+
+from typing import Optional
+
+from cog import AsyncConcatenateIterator, BasePredictor, Input, concurrent, streaming
+
+from hermes.conversation import Request
+from hermes.engine import require_devices
+from hermes.serving import ChatService, prepare_worker, relayed
+from hermes.settings import Settings
+from hermes.weights import resolve
+
+
+class Predictor(BasePredictor):
+    async def setup(self, weights: Optional[str] = None) -> None:
+        prepare_worker()
+        settings = Settings.load()
+        require_devices(settings.defaults)
+        self.chat = await ChatService.start(resolve(settings, weights), settings)
+
+    @streaming
+    @concurrent(max=32)
+    @relayed
+    async def predict(
+        self,
+        prompt: str = Input(description="What to ask or tell the model.", default=""),
+        system_prompt: str = Input(description="How the model should behave: its role, rules and style. Empty for none. Used by ChatML and by {system_prompt} in prompt_template.", default="You are a helpful assistant."),
+        min_tokens: int = Input(description="Fewest tokens to generate; the model cannot end its turn before.", default=0, ge=0, le=131072),
+        max_tokens: int = Input(description="Most tokens to generate. Lowered to what the context of the model still takes after the prompt.", default=512, ge=1, le=131072),
+        temperature: float = Input(description="How freely tokens are drawn: 0 always takes the likeliest, 1 draws as the model was trained to, above 1 is wilder.", default=0.6, ge=0, le=100),
+        top_p: float = Input(description="Draw only from the likeliest tokens that together have this probability. 1 draws from all; 0 is refused.", default=0.9, ge=0, le=1),
+        top_k: int = Input(description="Draw only from this many of the likeliest tokens. 0 or -1 draws from all.", default=50, ge=-1, le=1000000),
+        presence_penalty: float = Input(description="Above 0 favours tokens that the answer does not have yet, below 0 those it has.", default=0.0, ge=-2, le=2),
+        frequency_penalty: float = Input(description="As presence_penalty, growing with each time that the answer has the token.", default=0.0, ge=-2, le=2),
+        stop_sequences: Optional[str] = Input(description="Texts that end the answer when the model writes one, separated by commas. They are not part of the answer.", default=None),
+        prompt_template: Optional[str] = Input(description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, everything else is taken as it is, control tokens included.", default=None),
+        seed: Optional[int] = Input(description="Makes an answer repeatable on the same server. Drawn at random and reported in the metrics when not given; 0 is a seed like any other.", default=None, ge=0, le=9007199254740991),
+    ) -> AsyncConcatenateIterator[str]:
+        request = Request.from_inputs(
+            prompt=prompt,
+            system_prompt=system_prompt,
+            min_tokens=min_tokens,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            stop_sequences=stop_sequences,
+            prompt_template=prompt_template,
+            seed=seed,
+        )
+        async for piece in self.chat.reply(request):
+            yield piece
+
+    async def healthcheck(self) -> bool:
+        return self.chat.engine.alive
