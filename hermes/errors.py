@@ -18,6 +18,7 @@
 A message says what was wrong, the value seen and the next step. The caller's prompt is never part of one.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
@@ -151,3 +152,9 @@ class NoAccelerator(ServerError):
             f"the {profile} profile needs {needed} CUDA devices and {found} were found; run it on a machine that has "
             "them, or set HERMES_PROFILE=local for the small demonstration model on the CPU"
         )
+
+
+def find_error(text: str) -> str | None:
+    """The last error of this package in a text that something else wrapped around it, such as Cog's error or log."""
+    found = re.findall(r"E1[02]\d\d [A-Z]\w+: .*", text)
+    return found[-1] if found else None

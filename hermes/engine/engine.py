@@ -57,6 +57,7 @@ class Engine:
         for name, value in {**ENVIRONMENT, **environment}.items():
             os.environ.setdefault(name, value)
         started = time.monotonic()
+        logger.info("engine: starting vLLM, which takes half a minute for a small model and minutes for a large one")
         try:
             from vllm.v1.engine.async_llm import AsyncLLM
 

@@ -26,7 +26,7 @@ def resolve(settings: Settings, weights: str | None = None) -> Path:
         folder = smollm2.prepare(settings.weights_dir / "smollm2-135m-instruct")
     else:
         folder = hub.fetch(settings.model_name, settings.revision, settings.hub_token, settings.weights_dir)
-    logger.info("weights: %s from %s", folder.name, folder.parent)
+    logger.info("weights: profile %s serves %s", settings.profile, folder)
     return folder
 
 

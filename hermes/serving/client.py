@@ -1,0 +1,64 @@
+"""Ask a Cog server: POST /predictions, streamed as server-sent events (https://html.spec.whatwg.org/#server-sent-events).
+
+coglet sends `start`, then `output` with each piece, `log` and `metric`, and at the end `completed` with the whole
+prediction.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+Json = dict[str, Any]
+
+
+class PredictionRefused(Exception):
+    """The server took no prediction: bad input (422), all slots busy (409), or not ready (503)."""
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(f"the server answered {status}: {detail}")
+        self.status = status
+
+
+def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
+    """Run a prediction and give its events, (name, data), as they come. Closing the iterator cancels it.
+
+    Raises:
+        PredictionRefused: the server did not begin it.
+        httpx.TransportError: the connection broke.
+    """
+    with httpx.stream(
+        "POST",
+        f"{url}/predictions",
+        json={"input": dict(inputs)},
+        headers={"Accept": "text/event-stream"},
+        timeout=httpx.Timeout(30, read=None),
+    ) as response:
+        if response.status_code != httpx.codes.OK:
+            response.read()
+            raise PredictionRefused(response.status_code, _detail(response))
+        yield from read_events(response.iter_lines())
+
+
+def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
+    """Server-sent events, (name, data), from their lines."""
+    name, data = "message", ""
+    for line in lines:
+        if line.startswith("event:"):
+            name = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            data += line.removeprefix("data:").strip()
+        elif not line and data:
+            yield name, json.loads(data)
+            name, data = "message", ""
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text
+    if isinstance(body.get("detail"), list):
+        return "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in body["detail"])
+    return str(body.get("error", body))

@@ -1,0 +1,178 @@
+"""Cog's own HTTP server on this machine, with no Docker: the one that every Cog image holds.
+
+It is `python -m cog.server.http` with what an image would have around it: the OpenAPI document on disk, the predictor's
+name and number of slots in the environment, and this Python first on PATH, because it starts its worker by name.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import httpx
+import psutil
+
+from hermes.errors import find_error
+from hermes.serving.schema import PredictorSource
+
+PROJECT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 15.0
+
+OnLog = Callable[[str], None]
+
+
+class ServerFailed(Exception):
+    """The server could not get ready."""
+
+
+class LocalServer:
+    """A Cog server in a process of its own, from `start` to `stop`; a context manager does both."""
+
+    def __init__(
+        self,
+        folder: Path = PROJECT,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        on_log: OnLog | None = None,
+    ):
+        """Prepare a server; nothing is started yet.
+
+        Args:
+            folder: where predict.py is.
+            host: the address to listen on.
+            port: None takes a free one.
+            environment: added to this process's.
+            on_log: gets each message of the server's log, from a thread of its own.
+        """
+        self.folder = folder
+        self.host = host
+        self.port = port or free_port()
+        self.log: deque[str] = deque(maxlen=10_000)  # the messages so far
+        self._environment = dict(environment or {})
+        self._on_log = on_log
+        self._process: subprocess.Popen[str] | None = None
+        self._family: set[psutil.Process] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Start the server; it is not ready yet."""
+        source = PredictorSource(self.folder / "predict.py")
+        source.write_openapi()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cog.server.http", "--host", self.host],
+            cwd=self.folder,
+            env=self._full_environment(source.max_concurrency()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for us; we stop the server in order
+        )
+        assert self._process.stderr
+        threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True).start()
+
+    def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Return when the server takes predictions.
+
+        Raises:
+            ServerFailed: setup() failed, the server ended, or `timeout` seconds went by.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.health()["status"]) != "READY":
+            if status in ("SETUP_FAILED", "DEFUNCT", "STOPPED"):
+                raise ServerFailed(self._why_it_failed())
+            if deadline and time.monotonic() > deadline:
+                raise ServerFailed(f"the server was not ready after {timeout:.0f} s; its last words: {self._last_words()}")
+            time.sleep(0.1)
+
+    def health(self) -> dict[str, object]:
+        """The answer of /health-check; the status is STOPPED when the process has ended, STARTING before it listens."""
+        if self._process is None or self._process.poll() is not None:
+            return {"status": "STOPPED"}
+        try:
+            answer: dict[str, object] = httpx.get(f"{self.url}/health-check", timeout=30).json()
+        except httpx.TransportError:
+            answer = {"status": "STARTING"}
+        self.processes()
+        return answer
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and every process it has started so far, also through others, that is still alive."""
+        if self._process:
+            try:
+                server = psutil.Process(self._process.pid)
+                self._family.update([server, *server.children(recursive=True)])
+            except psutil.NoSuchProcess:
+                pass  # it has ended; those it started are known from before
+        return [each for each in self._family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+    def stop(self) -> None:
+        """End the server and whatever it has started: in order if it can, by force after 15 s."""
+        if self._process is None:
+            return
+        family = self.processes()
+        self._process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        for process in alive:
+            process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> "LocalServer":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _full_environment(self, slots: int) -> dict[str, str]:
+        return {
+            **os.environ,
+            **self._environment,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PORT": str(self.port),
+            "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
+            "COG_MAX_CONCURRENCY": str(slots),
+        }
+
+    def _read_log(self, stream: IO[str]) -> None:
+        for line in stream:
+            message = _message(line)
+            self.log.append(message)
+            if self._on_log:
+                self._on_log(message)
+
+    def _why_it_failed(self) -> str:
+        time.sleep(0.2)  # its last line may still be on the way
+        return find_error("\n".join(self.log)) or f"the server ended; its last words: {self._last_words()}"
+
+    def _last_words(self) -> str:
+        return " | ".join(list(self.log)[-5:])
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _message(line: str) -> str:
+    """The message in a line of coglet's log, which is JSON; the line itself if it is from elsewhere."""
+    try:
+        return str(json.loads(line)["fields"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return line.rstrip("\n")
