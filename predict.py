@@ -27,17 +27,63 @@ class Predictor(BasePredictor):
     async def predict(
         self,
         prompt: str = Input(description="What to ask or tell the model.", default=""),
-        system_prompt: str = Input(description="How the model should behave: its role, rules and style. Empty for none. Used by ChatML and by {system_prompt} in prompt_template.", default="You are a helpful assistant."),
-        min_tokens: int = Input(description="Fewest tokens to generate; the model cannot end its turn before.", default=0, ge=0, le=131072),
-        max_tokens: int = Input(description="Most tokens to generate. Lowered to what the context of the model still takes after the prompt.", default=512, ge=1, le=131072),
-        temperature: float = Input(description="How freely tokens are drawn: 0 always takes the likeliest, 1 draws as the model was trained to, above 1 is wilder.", default=0.6, ge=0, le=100),
-        top_p: float = Input(description="Draw only from the likeliest tokens that together have this probability. 1 draws from all; 0 is refused.", default=0.9, ge=0, le=1),
-        top_k: int = Input(description="Draw only from this many of the likeliest tokens. 0 or -1 draws from all.", default=50, ge=-1, le=1000000),
-        presence_penalty: float = Input(description="Above 0 favours tokens that the answer does not have yet, below 0 those it has.", default=0.0, ge=-2, le=2),
-        frequency_penalty: float = Input(description="As presence_penalty, growing with each time that the answer has the token.", default=0.0, ge=-2, le=2),
-        stop_sequences: Optional[str] = Input(description="Texts that end the answer when the model writes one, separated by commas. They are not part of the answer.", default=None),
-        prompt_template: Optional[str] = Input(description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, everything else is taken as it is, control tokens included.", default=None),
-        seed: Optional[int] = Input(description="Makes an answer repeatable on the same server. Drawn at random and reported in the metrics when not given; 0 is a seed like any other.", default=None, ge=0, le=9007199254740991),
+        system_prompt: str = Input(
+            description="How the model should behave: its role, rules and style. Empty for none. Used by ChatML and by {system_prompt} in prompt_template.",
+            default="You are a helpful assistant.",
+        ),
+        min_tokens: int = Input(
+            description="Fewest tokens to generate; the model cannot end its turn before.", default=0, ge=0, le=131072
+        ),
+        max_tokens: int = Input(
+            description="Most tokens to generate. Lowered to what the context of the model still takes after the prompt.",
+            default=512,
+            ge=1,
+            le=131072,
+        ),
+        temperature: float = Input(
+            description="How freely tokens are drawn: 0 always takes the likeliest, 1 draws as the model was trained to, above 1 is wilder.",
+            default=0.6,
+            ge=0,
+            le=100,
+        ),
+        top_p: float = Input(
+            description="Draw only from the likeliest tokens that together have this probability. 1 draws from all; 0 is refused.",
+            default=0.9,
+            ge=0,
+            le=1,
+        ),
+        top_k: int = Input(
+            description="Draw only from this many of the likeliest tokens. 0 or -1 draws from all.",
+            default=50,
+            ge=-1,
+            le=1000000,
+        ),
+        presence_penalty: float = Input(
+            description="Above 0 favours tokens that the answer does not have yet, below 0 those it has.",
+            default=0.0,
+            ge=-2,
+            le=2,
+        ),
+        frequency_penalty: float = Input(
+            description="As presence_penalty, growing with each time that the answer has the token.",
+            default=0.0,
+            ge=-2,
+            le=2,
+        ),
+        stop_sequences: Optional[str] = Input(
+            description="Texts that end the answer when the model writes one, separated by commas. They are not part of the answer.",
+            default=None,
+        ),
+        prompt_template: Optional[str] = Input(
+            description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, everything else is taken as it is, control tokens included.",
+            default=None,
+        ),
+        seed: Optional[int] = Input(
+            description="Makes an answer repeatable on the same server. Drawn at random and reported in the metrics when not given; 0 is a seed like any other.",
+            default=None,
+            ge=0,
+            le=9007199254740991,
+        ),
     ) -> AsyncConcatenateIterator[str]:
         request = Request.from_inputs(
             prompt=prompt,

@@ -20,7 +20,7 @@ from hermes.serving.server import PROJECT, LocalServer, ServerFailed
 
 DONE, FAILED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -30,8 +30,12 @@ class PredictionFailed(Exception):
 
 @app.command()
 def predict(
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="name=value; name=@file for a text in a file")] = None,
-    json_source: Annotated[str | None, typer.Option("--json", help="all inputs as a JSON object: a file, or - for standard input")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="name=value; name=@file for a text in a file")
+    ] = None,
+    json_source: Annotated[
+        str | None, typer.Option("--json", help="all inputs as a JSON object: a file, or - for standard input")
+    ] = None,
 ) -> None:
     """Start the server, stream one answer to standard output, stop the server."""
     values = read_json(json_source) if json_source else {}
@@ -39,11 +43,7 @@ def predict(
     with local_server() as server:
         wait_until_ready(server)
         completed = print_stream(server.url, values)
-    metrics = completed["metrics"]
-    notes.print(
-        f"[dim]{metrics['output_token_count']} tokens, the first after {metrics['time_to_first_token']:.2f} s, "
-        f"{metrics['tokens_per_second']:.0f} a second; finish_reason {metrics['finish_reason']}, seed {metrics['seed']}[/]"
-    )
+    notes.print(summary(completed["metrics"]), style="dim")
 
 
 @app.command()
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         app(args=arguments, standalone_mode=False)
     except TyperException as misuse:
-        notes.print(f"{misuse} (--help shows how)", markup=False)
+        notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE
     except (HermesError, ServerFailed, PredictionFailed, PredictionRefused, httpx.TransportError) as error:
         notes.print(str(error), markup=False)
@@ -115,6 +115,15 @@ def print_stream(url: str, values: dict[str, Any]) -> dict[str, Any]:
         elif name == "error":
             raise PredictionFailed(data["error"])
     raise PredictionFailed("the stream ended before the prediction was complete")
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """One line about a completed prediction."""
+    return (
+        f"{metrics['output_token_count']} tokens, the first after {metrics['time_to_first_token']:.2f} s, "
+        f"{metrics['tokens_per_second']:.0f} a second; "
+        f"finish_reason {metrics['finish_reason']}, seed {metrics['seed']}"
+    )
 
 
 def input_types() -> dict[str, str]:

@@ -70,7 +70,9 @@ class ChatML:
     def _id(self, token: str) -> int:
         token_id: int | None = self._control.token_to_id(token)
         if token_id is None:
-            raise InvalidConfiguration("tokenizer", f"the model has no token {token}; this package serves ChatML models")
+            raise InvalidConfiguration(
+                "tokenizer", f"the model has no token {token}; this package serves ChatML models"
+            )
         return token_id
 
 

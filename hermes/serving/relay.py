@@ -54,34 +54,48 @@ def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]
             return True
 
         coglet_future().cancel = cancel  # type: ignore[method-assign]
-        stream = drain(pieces)
-        # Exhausted, closed, or never even started: when coglet lets go of the generator, the task ends too.
-        weakref.finalize(stream, cancel).atexit = False
+        stream = drain(pieces, cancel)
+        weakref.finalize(stream, cancel).atexit = False  # a generator that was never started runs no `finally`
         return stream
 
     return start
 
 
 def input_defaults(predict: Method) -> dict[str, Any]:
-    """The default of every input. coglet puts them in on the method it sees, which is ours, not the one with Input()."""
+    """The default of every input. coglet fills them in only on the method that it sees, which is ours."""
     parameters = inspect.signature(predict).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
     return {name: getattr(default, "default", default) for name, default in defaults.items()}
 
 
-def drain(pieces: Pieces) -> Iterator[str]:
-    """Yield the pieces as they come, those that queued up meanwhile joined into one; raise what the task raised."""
-    while True:
-        ready = [pieces.get()]
-        while not pieces.empty():
-            ready.append(pieces.get_nowait())
-        end = ready.pop() if isinstance(ready[-1], End) else None
-        if ready:
-            yield "".join(ready)  # type: ignore[arg-type]
-        if isinstance(end, End):
-            if end.error:
+def drain(pieces: Pieces, cancel: Callable[[], object]) -> Iterator[str]:
+    """Yield the pieces as they come, those that queued up meanwhile joined into one; raise what the task raised.
+
+    Closing the generator calls `cancel`.
+    """
+    try:
+        while True:
+            ready, end = _all_ready(pieces)
+            if ready:
+                yield "".join(ready)
+            if end and end.error:
                 raise end.error
-            return
+            if end:
+                return
+    finally:
+        cancel()
+
+
+def _all_ready(pieces: Pieces) -> tuple[list[str], End | None]:
+    """Wait for one thing in the queue, then take what else is there."""
+    ready: list[str] = []
+    thing = pieces.get()
+    while isinstance(thing, str):
+        ready.append(thing)
+        if pieces.empty():
+            return ready, None
+        thing = pieces.get_nowait()
+    return ready, thing
 
 
 def coglet_future() -> "Future[Any]":

@@ -119,6 +119,9 @@ class PredictorSource:
         for keyword in default.keywords:
             if keyword.arg is None or keyword.arg not in {*KEYWORDS, "choices"}:
                 raise self._refusal(default, f"Input() takes no {keyword.arg!r} here")
+            written = (ast.get_source_segment(self._text, keyword) or "").partition("=")[2].strip()
+            if written.startswith("("):
+                raise self._refusal(keyword, f"{keyword.arg} must be one plain literal, without parentheses")
             options[keyword.arg] = self._literal(keyword.value, names_allowed=keyword.arg in NAMES_ALLOWED)
         if default.args:
             raise self._refusal(default, "Input() is read by keyword only")

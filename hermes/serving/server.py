@@ -25,6 +25,7 @@ from hermes.serving.schema import PredictorSource
 
 PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to listen on it is the caller's choice
 
 OnLog = Callable[[str], None]
 
@@ -65,7 +66,7 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
+        return f"http://{'127.0.0.1' if self.host == EVERY_ADDRESS else self.host}:{self.port}"
 
     def start(self) -> None:
         """Start the server; it is not ready yet."""
@@ -82,7 +83,6 @@ class LocalServer:
             errors="replace",
             start_new_session=True,  # Ctrl-C is for us; we stop the server in order
         )
-        assert self._process.stderr
         threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True).start()
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
@@ -96,7 +96,9 @@ class LocalServer:
             if status in ("SETUP_FAILED", "DEFUNCT", "STOPPED"):
                 raise ServerFailed(self._why_it_failed())
             if deadline and time.monotonic() > deadline:
-                raise ServerFailed(f"the server was not ready after {timeout:.0f} s; its last words: {self._last_words()}")
+                raise ServerFailed(
+                    f"the server was not ready after {timeout:.0f} s; its last words: {self._last_words()}"
+                )
             time.sleep(0.1)
 
     def health(self) -> dict[str, object]:
@@ -135,7 +137,9 @@ class LocalServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _full_environment(self, slots: int) -> dict[str, str]:
@@ -148,8 +152,8 @@ class LocalServer:
             "COG_MAX_CONCURRENCY": str(slots),
         }
 
-    def _read_log(self, stream: IO[str]) -> None:
-        for line in stream:
+    def _read_log(self, stream: IO[str] | None) -> None:
+        for line in stream or ():
             message = _message(line)
             self.log.append(message)
             if self._on_log:

@@ -1,0 +1,58 @@
+# `make predict` and `make test` do all the set-up they need, on Linux with Python 3.11 and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+prompt ?= What is the capital of France? Answer in one sentence.
+export prompt
+
+.PHONY: help install predict serve test test-fast check format bench lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+install: $(INSTALLED) ## Make .venv with the locked local environment
+
+predict: $(INSTALLED) ## Stream one answer: make predict prompt="..."
+	@$(BIN)/python -m hermes predict -i "prompt=$$prompt"
+
+serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
+	@$(BIN)/python -m hermes serve
+
+test: $(INSTALLED) ## Run every test, some 8 minutes on 2 cores
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a few seconds
+	$(BIN)/python -m pytest --ignore tests/integration
+
+check: $(INSTALLED) ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Format, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
+	$(BIN)/python -m bench.serving
+
+lock: ## Resolve requirements/local.in again (needs uv)
+	uv pip compile requirements/local.in --override requirements/leave-out.txt --python-version 3.11 \
+		--no-annotate --custom-compile-command "make lock" --output-file requirements/local.txt
+
+clean: ## Remove the environment and what it made; weights stay
+	rm -rf .venv .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The lock is complete, so nothing is resolved here. PyTorch's index is asked only when no other has the CPU build.
+$(INSTALLED): requirements/local.txt requirements/torch.txt
+	@echo "making .venv with $$($(PYTHON) --version)" >&2
+	@$(PYTHON) -m venv .venv
+	@echo "installing PyTorch for the CPU (200 MB)" >&2
+	@$(BIN)/pip install -qq --no-deps -r requirements/torch.txt 2>/dev/null \
+		|| $(BIN)/pip install -q --no-deps --index-url $(TORCH_INDEX) -r requirements/torch.txt
+	@echo "installing $$(grep -c == requirements/local.txt) locked packages, vLLM among them; this takes a minute or two" >&2
+	@$(BIN)/pip install -qq --no-deps -r requirements/local.txt
+	@touch $(INSTALLED)

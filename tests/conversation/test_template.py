@@ -1,0 +1,40 @@
+import pytest
+
+from hermes.conversation.template import check, fill
+from hermes.errors import BadPromptTemplate, PromptTemplateError
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        pytest.param("{prompt}", "Hi", id="the prompt alone"),
+        pytest.param("[INST] {system_prompt} {prompt} [/INST]", "[INST] Be kind. Hi [/INST]", id="both placeholders"),
+        pytest.param('{"q": "{prompt}", "n": {"a": [1]}}', '{"q": "Hi", "n": {"a": [1]}}', id="JSON braces"),
+        pytest.param("{prompt.__class__} {prompt}", "{prompt.__class__} Hi", id="attributes are text"),
+        pytest.param("{prompt:>99999999} {prompt}", "{prompt:>99999999} Hi", id="format specs are text"),
+        pytest.param("{prompt!r} {0} {} {prompt}", "{prompt!r} {0} {} Hi", id="other format fields are text"),
+        pytest.param("{{ 7 * 7 }} {prompt}", "{{ 7 * 7 }} Hi", id="expressions are text"),
+        pytest.param("{prompt}{prompt}", "HiHi", id="twice"),
+    ],
+)
+def test_only_the_two_placeholders_are_replaced(template, filled):
+    assert fill(template, "Hi", "Be kind.") == filled
+
+
+def test_what_is_filled_in_is_not_filled_again():
+    assert fill("{prompt} {system_prompt}", "{system_prompt}", "{prompt}") == "{system_prompt} {prompt}"
+
+
+def test_a_template_that_would_lose_the_prompt_is_refused():
+    with pytest.raises(BadPromptTemplate, match=r"E1003 BadPromptTemplate: prompt_template has no \{prompt\}"):
+        check("<|im_start|>user\n{prompt:>9}", prompt="Hi")
+
+
+def test_a_template_that_is_the_whole_prompt_needs_no_placeholder():
+    check("Once upon a time", prompt="")
+
+
+@pytest.mark.parametrize("statement", ["{% for m in messages %}", "{%- if x %}", "{% endfor %}"])
+def test_jinja_is_refused_and_not_run(statement):
+    with pytest.raises(PromptTemplateError, match="E1004 .*Jinja statement"):
+        check(statement + "{prompt}", prompt="Hi")

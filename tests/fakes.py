@@ -1,0 +1,72 @@
+"""Small honest stand-ins for the parts that a fast test does without."""
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from hermes.engine import Chunk
+
+
+@dataclass
+class FakeTokenizer:
+    """What transformers' fast tokenizers offer and ChatML uses."""
+
+    backend_tokenizer: Tokenizer
+    bos_token: str | None
+
+
+def byte_tokenizer(
+    *, bos="<|begin_of_text|>", control=("<|im_start|>", "<|im_end|>"), special=True, added=()
+) -> FakeTokenizer:
+    """A byte-level tokenizer in the shape of Llama 3's: a token a byte, then BOS, then the control tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(
+        [AddedToken(text, special=special, normalized=False) for text in dict.fromkeys([bos, *control]) if text]
+    )
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
+    return FakeTokenizer(tokenizer, bos)
+
+
+@dataclass
+class FakeEngine:
+    """An engine that gives out the chunks it was told to; it lives by the TextEngine protocol."""
+
+    chunks: list[Chunk] = field(default_factory=lambda: [Chunk("Hello", 1), Chunk(" there.", 2, "stop")])
+    error: Exception | None = None  # raised after the chunks
+    context_tokens: int = 100
+    alive: bool = True
+    unfinished: int = 0
+    seen: list = field(default_factory=list)  # (token ids, sampling) of each call
+
+    async def generate(self, token_ids, sampling):
+        self.seen.append((list(token_ids), sampling))
+        self.unfinished += 1
+        try:
+            for chunk in self.chunks:
+                await asyncio.sleep(0)
+                yield chunk
+            if self.error:
+                raise self.error
+        finally:
+            self.unfinished -= 1
+
+
+@contextmanager
+def running_loop():
+    """An event loop in a thread of its own, as coglet's worker has one."""
+    import threading
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
