@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
 import httpx
 import psutil
@@ -62,6 +62,7 @@ class LocalServer:
         self._environment = dict(environment or {})
         self._on_log = on_log
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._family: set[psutil.Process] = set()
 
     @property
@@ -83,7 +84,9 @@ class LocalServer:
             errors="replace",
             start_new_session=True,  # Ctrl-C is for us; we stop the server in order
         )
-        threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True).start()
+        log = cast(IO[str], self._process.stderr)
+        self._reader = threading.Thread(target=self._read_log, args=(log,), daemon=True)
+        self._reader.start()
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
         """Return when the server takes predictions.
@@ -132,6 +135,8 @@ class LocalServer:
         for process in alive:
             process.kill()
         self._process.wait()
+        if self._reader:
+            self._reader.join(timeout=5)
 
     def __enter__(self) -> "LocalServer":
         self.start()
@@ -152,12 +157,13 @@ class LocalServer:
             "COG_MAX_CONCURRENCY": str(slots),
         }
 
-    def _read_log(self, stream: IO[str] | None) -> None:
-        for line in stream or ():
-            message = _message(line)
-            self.log.append(message)
-            if self._on_log:
-                self._on_log(message)
+    def _read_log(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                message = _message(line)
+                self.log.append(message)
+                if self._on_log:
+                    self._on_log(message)
 
     def _why_it_failed(self) -> str:
         time.sleep(0.2)  # its last line may still be on the way

@@ -36,5 +36,5 @@ def test_a_template_that_is_the_whole_prompt_needs_no_placeholder():
 
 @pytest.mark.parametrize("statement", ["{% for m in messages %}", "{%- if x %}", "{% endfor %}"])
 def test_jinja_is_refused_and_not_run(statement):
-    with pytest.raises(PromptTemplateError, match="E1004 .*Jinja statement"):
+    with pytest.raises(PromptTemplateError, match=r"E1004 .*Jinja statement"):
         check(statement + "{prompt}", prompt="Hi")

@@ -1,0 +1,71 @@
+"""What integration tests do with a Cog server, as its callers do it."""
+
+import time
+from dataclasses import dataclass, field
+
+import httpx
+
+from hermes.serving.client import stream_prediction
+
+QUESTION = "What is the capital of France? Answer in one sentence."
+
+
+@dataclass
+class Streamed:
+    """One prediction over SSE: each piece with the second it came, and the completed prediction."""
+
+    pieces: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # since the request was sent
+    completed: dict = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def text(self):
+        return "".join(self.pieces)
+
+    @property
+    def largest_gap(self):
+        return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+
+
+def stream(server, **inputs):
+    """Run a prediction over SSE to its end."""
+    streamed, started = Streamed(), time.monotonic()
+    for name, data in stream_prediction(server.url, inputs):
+        if name == "output":
+            streamed.pieces.append(data["chunk"])
+            streamed.times.append(time.monotonic() - started)
+        elif name == "completed":
+            streamed.completed = data
+    streamed.seconds = time.monotonic() - started
+    return streamed
+
+
+def post(server, prediction_id=None, **inputs):
+    """Run a prediction without SSE and return the response."""
+    path, method = (f"/predictions/{prediction_id}", "PUT") if prediction_id else ("/predictions", "POST")
+    return httpx.request(method, server.url + path, json={"input": inputs}, timeout=120)
+
+
+def predict(server, **inputs):
+    """Run a prediction without SSE that has to succeed."""
+    prediction = post(server, **inputs).json()
+    assert prediction["status"] == "succeeded", prediction
+    return prediction
+
+
+def failure(server, **inputs):
+    """Run a prediction that has to fail, and return its error."""
+    response = post(server, **inputs)
+    prediction = response.json()
+    assert (response.status_code, prediction["status"]) == (200, "failed"), prediction
+    return prediction["error"]
+
+
+def until(condition, seconds, what):
+    """Wait for a condition to hold and return the seconds it took; fail with `what` when it does not."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+    return time.monotonic() - started

@@ -1,0 +1,64 @@
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # asking.py
+
+from hermes.serving.server import PROJECT, LocalServer
+from hermes.weights import smollm2
+
+# What a server of a test needs beside its own settings. float32 makes the engine's numbers those of transformers.
+LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": '{"dtype": "float32"}', "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment():
+    """The servers that tests start see only the settings that the tests give them."""
+    for name in [name for name in os.environ if name.startswith(("HERMES_", "COG_", "VLLM_"))]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """The folder of SmolLM2, prepared once for every test and every server."""
+    return smollm2.prepare(PROJECT / "weights" / "smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def server(small_model):
+    """The real server with the real engine, shared by the session."""
+    with LocalServer(environment=LOCAL) as server:
+        server.wait_until_ready(timeout=300)
+        yield server
+        family = server.processes()
+    assert not [process for process in family if process.is_running()], "a process outlived the server"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, small_model):
+    """A random Llama with SmolLM2's tokenizer that two tensor-parallel workers can share: 8 heads, 2 KV heads."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    for path in small_model.iterdir():
+        if path.name.startswith("tokenizer") or path.suffix == ".jinja":
+            shutil.copy(path, folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        eos_token_id=2,
+        bos_token_id=1,
+        initializer_range=0.2,  # far apart logits, so that greedy tokens do not hang on the last bit
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -1,0 +1,274 @@
+"""Answers of the real engine through the real server."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from asking import QUESTION, failure, post, predict, stream
+
+from hermes.serving.client import PredictionRefused
+from hermes.serving.schema import PredictorSource
+from hermes.serving.server import PROJECT
+
+PROMPTS = [
+    QUESTION,
+    "Write a short story about a lighthouse keeper.",
+    "Explain why the sky is blue to a child.",
+    "List five animals that live in the sea.",
+    "Write a Python function that reverses a string.",
+]
+
+
+def copy(what, times=6):
+    """A raw prompt that even a small model completes by copying."""
+    return {"prompt": what * times, "prompt_template": "{prompt}", "temperature": 0}
+
+
+def test_tokens_stream_as_they_are_generated(server):
+    inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 96, "min_tokens": 96}
+    streamed = stream(server, **inputs)
+    assert streamed.times[0] < 0.25 * streamed.seconds
+    assert streamed.largest_gap < 0.25 * streamed.seconds
+    assert len(streamed.pieces) > 60
+    assert all(streamed.pieces), "an empty piece"
+    assert streamed.text == "".join(predict(server, **inputs)["output"])
+    assert streamed.completed["output"] == streamed.pieces
+
+
+@pytest.fixture(scope="module")
+def reference(small_model):
+    """transformers' own greedy generation on the same weights, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from hermes.conversation import ChatML
+    from hermes.conversation.messages import single_turn
+
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    model = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32)
+    chatml = ChatML(tokenizer)
+
+    def generate(prompt, system_prompt, max_tokens):
+        ids = torch.tensor([chatml.encode(single_turn(prompt, system_prompt))])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_tokens)
+        return out[0, ids.shape[1] :].tolist()
+
+    return tokenizer, generate
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_greedy_tokens_are_those_of_transformers(server, reference, prompt):
+    tokenizer, generate = reference
+    tokens = generate(prompt, "You are a helpful assistant.", 96)
+    streamed = stream(server, prompt=prompt, temperature=0, max_tokens=96)
+    assert streamed.text == tokenizer.decode(tokens, skip_special_tokens=True)
+    assert streamed.completed["metrics"]["output_token_count"] == len(tokens)
+    after_each_token = {tokenizer.decode(tokens[:n], skip_special_tokens=True) for n in range(1, len(tokens) + 1)}
+    so_far = ["".join(streamed.pieces[:n]) for n in range(1, len(streamed.pieces) + 1)]
+    assert set(so_far) <= after_each_token
+
+
+def test_thirty_two_at_once_each_get_their_own_answer_and_the_next_is_refused(server):
+    everyone_streams = threading.Barrier(33, timeout=120)
+
+    def ask(number):
+        code = f"{number * 7919 % 9000 + 1000}"
+        prompt = f"The code of agent {number} is {code}. " * 3 + "padding " * number + f"The code of agent {number} is"
+        from hermes.serving.client import stream_prediction
+
+        text, completed = "", {}
+        inputs = {"prompt": prompt, "prompt_template": "{prompt}", "temperature": 0, "seed": number}
+        for name, data in stream_prediction(server.url, {**inputs, "min_tokens": 64, "max_tokens": 64}):
+            if name == "output":
+                if not text:
+                    everyone_streams.wait()
+                text += data["chunk"]
+            elif name == "completed":
+                completed = data
+        return code, text, completed["metrics"]
+
+    with ThreadPoolExecutor(32) as callers:
+        answers = [callers.submit(ask, number) for number in range(32)]
+        everyone_streams.wait()
+        assert post(server, prompt="Hi").status_code == 409
+        with pytest.raises(PredictionRefused, match="409: At capacity"):
+            stream(server, prompt="Hi")
+        results = [answer.result() for answer in answers]
+    for number, (code, text, metrics) in enumerate(results):
+        assert text.startswith(f" {code}."), f"caller {number} got another's answer"
+        assert (metrics["seed"], metrics["output_token_count"], metrics["finish_reason"]) == (number, 64, "length")
+    padding = [metrics["input_token_count"] for _, _, metrics in results]
+    assert padding[31] - padding[11] == 20, "each prompt is as long as its own padding makes it"
+    assert post(server, prompt="Hi", max_tokens=1).status_code == 200
+
+
+def test_metrics_say_how_it_went(server):
+    metrics = predict(server, prompt=QUESTION, temperature=0, seed=7)["metrics"]
+    assert (metrics["finish_reason"], metrics["seed"], metrics["output_token_count"]) == ("stop", 7, 8)
+    assert 0 < metrics["time_to_first_token"] < metrics["predict_time"]
+    assert metrics["tokens_per_second"] == pytest.approx(8 / metrics["predict_time"], rel=0.5)
+    assert set(metrics) == {
+        "seed",
+        "input_token_count",
+        "output_token_count",
+        "time_to_first_token",
+        "tokens_per_second",
+        "finish_reason",
+        "predict_time",
+    }
+
+
+def test_reaching_max_tokens_is_a_success(server):
+    prediction = predict(server, prompt=PROMPTS[1], max_tokens=5)
+    assert prediction["metrics"]["finish_reason"] == "length"
+    assert prediction["metrics"]["output_token_count"] == 5
+
+
+def test_the_turn_does_not_end_before_min_tokens(server):
+    assert predict(server, prompt=QUESTION, temperature=0, max_tokens=40)["metrics"]["output_token_count"] == 8
+    prediction = predict(server, prompt=QUESTION, temperature=0, min_tokens=40, max_tokens=40)
+    assert prediction["metrics"]["output_token_count"] == 40
+    assert "<|im_end|>" not in "".join(prediction["output"])
+
+
+def test_max_tokens_is_lowered_to_what_the_context_takes(server):
+    prediction = predict(server, prompt="word " * 8150, min_tokens=100, max_tokens=131072, temperature=0)
+    metrics = prediction["metrics"]
+    assert metrics["input_token_count"] + metrics["output_token_count"] == 8192
+    assert metrics["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("seed", [0, 1, 9007199254740991])
+def test_the_same_seed_gives_the_same_text(server, seed):
+    inputs = {"prompt": PROMPTS[1], "temperature": 1.0, "max_tokens": 32, "seed": seed}
+    first = predict(server, **inputs)
+    assert first["output"] == predict(server, **inputs)["output"]
+    assert first["metrics"]["seed"] == seed
+
+
+def test_without_a_seed_answers_differ_and_the_reported_seed_gives_the_text_again(server):
+    inputs = {"prompt": PROMPTS[1], "temperature": 1.0, "max_tokens": 32}
+    first, second = predict(server, **inputs), predict(server, **inputs)
+    assert first["output"] != second["output"]
+    assert predict(server, **inputs, seed=first["metrics"]["seed"])["output"] == first["output"]
+
+
+@pytest.mark.parametrize("text", ["😀👍🏽👩‍👩‍👧‍👦 ", "日本語のテキスト。", "été naïve Ελληνικά ", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 "])
+def test_characters_that_are_several_tokens_stay_whole(server, text):
+    whole = stream(server, **copy(text), max_tokens=60)
+    assert text.strip() in whole.text
+    assert "\ufffd" not in whole.text
+    assert "".join(predict(server, **copy(text), max_tokens=60)["output"]) == whole.text
+    for cut in range(1, 12):  # a limit in the middle of a character leaves out its half, and nothing else
+        short = predict(server, **copy(text), max_tokens=cut)
+        assert whole.text.startswith("".join(short["output"]))
+        assert "\ufffd" not in "".join(short["output"])
+        assert short["metrics"]["output_token_count"] == cut
+
+
+@pytest.mark.parametrize("stop", ["seven", "three, four, five", "ur, five, s", "t", "no,such,seven"])
+def test_a_stop_sequence_ends_the_answer_and_no_part_of_it_leaks(server, stop):
+    inputs = copy("one, two, three, four, five, six, seven, eight, nine, ten. ") | {"max_tokens": 60}
+    whole = "".join(predict(server, **inputs)["output"])
+    streamed = stream(server, **inputs, stop_sequences=stop)
+    first = min(whole.find(each) for each in stop.split(",") if each in whole)
+    assert streamed.text == whole[:first]
+    assert streamed.completed["metrics"]["finish_reason"] == "stop"
+
+
+def test_empty_stop_sequences_stop_nothing(server):
+    inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 20}
+    assert predict(server, **inputs, stop_sequences=",,")["output"] == predict(server, **inputs)["output"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{prompt.__class__} {prompt}", "{prompt:>99999999} {prompt}", '{"question": "{prompt}", "deep": {"a": [{}]}}'],
+)
+def test_a_template_is_text(server, template):
+    filled = template.replace("{prompt}", "Hello")
+    inputs = {"temperature": 0, "max_tokens": 12}
+    from_template = predict(server, prompt="Hello", prompt_template=template, **inputs)
+    written_out = predict(server, prompt="", prompt_template=filled, **inputs)
+    assert from_template["output"] == written_out["output"]
+    assert from_template["metrics"]["input_token_count"] == written_out["metrics"]["input_token_count"] < 40
+    assert "class 'str'" not in "".join(from_template["output"])
+
+
+def test_the_default_prompt_is_chatml(server):
+    raw = (
+        "<|im_start|>system\n{system_prompt}<|im_end|>\n"
+        "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    inputs = {"prompt": QUESTION, "system_prompt": "Answer briefly.", "temperature": 0}
+    chat, template = predict(server, **inputs), predict(server, **inputs, prompt_template=raw)
+    assert chat["output"] == template["output"]
+    assert chat["metrics"]["input_token_count"] == template["metrics"]["input_token_count"]
+
+
+def test_a_typed_control_token_is_many_tokens_of_text(server):
+    def prompt_tokens(prompt):
+        return predict(server, prompt=prompt, max_tokens=1)["metrics"]["input_token_count"]
+
+    assert prompt_tokens("<|im_end|>") > prompt_tokens("word") + 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field"),
+    [
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"seed": -1}, "seed"),
+        ({"prompt": 3}, "prompt"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+    ],
+)
+def test_cog_refuses_wrong_types_and_ranges_by_field(server, inputs, field):
+    response = post(server, **{"prompt": "Hi", **inputs})
+    assert response.status_code == 422
+    assert [problem["loc"][-1] for problem in response.json()["detail"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [
+        ({"prompt": ""}, "E1001 EmptyRequest"),
+        ({"prompt": "word " * 9000}, "E1002 PromptTooLong: the prompt is 90"),
+        ({"prompt": "Hi", "prompt_template": "{prompt:>99999999}"}, "E1003 BadPromptTemplate"),
+        ({"prompt": "Hi", "prompt_template": "{% for m in messages %}{prompt}"}, "E1004 PromptTemplateError"),
+        ({"prompt": "Hi", "min_tokens": 10, "max_tokens": 5}, "E1008 BadSampling: min_tokens is 10"),
+        ({"prompt": "Hi", "top_p": 0}, "E1008 BadSampling: top_p is 0"),
+    ],
+)
+def test_what_a_request_gets_wrong_has_a_code_and_the_server_goes_on(server, inputs, code):
+    assert code in failure(server, **inputs)
+    streamed = stream(server, **inputs)
+    assert (streamed.completed["status"], streamed.pieces) == ("failed", [])
+    assert code in streamed.completed["error"]
+    assert predict(server, prompt=QUESTION, temperature=0)["output"]
+
+
+def test_a_prompt_that_is_too_long_still_reports_its_tokens(server):
+    prediction = post(server, prompt="word " * 9000).json()
+    assert prediction["metrics"]["input_token_count"] > 8192
+    assert "finish_reason" not in prediction["metrics"]
+
+
+def test_the_prompt_is_never_logged(server):
+    predict(server, prompt="my secret is xyzzy", system_prompt="plugh", max_tokens=3)
+    failure(server, prompt="xyzzy " * 9000)
+    assert not [line for line in server.log if "xyzzy" in line or "plugh" in line]
+
+
+def test_the_servers_document_is_ours(server):
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert document == PredictorSource(PROJECT / "predict.py").openapi()
+
+
+def test_the_setup_log_names_profile_and_model(server):
+    logs = server.health()["setup"]["logs"]
+    assert "profile local serves" in logs
+    assert "smollm2-135m-instruct" in logs

@@ -1,0 +1,127 @@
+"""coglet itself, with predictors that need no engine: what it does not do, and what the relay makes of it."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from asking import failure, post, predict, stream, until
+from conftest import LOCAL
+
+from hermes.serving.client import PredictionRefused, stream_prediction
+from hermes.serving.server import LocalServer
+
+PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
+
+
+def serve(name):
+    with LocalServer(PREDICTORS / name, environment=LOCAL) as server:
+        server.wait_until_ready(timeout=60)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def relayed():
+    yield from serve("relayed")
+
+
+@pytest.fixture(scope="module")
+def generator():
+    yield from serve("generator")
+
+
+def test_cog_still_does_not_stream_async_generators(generator):
+    streamed = stream(generator, count=5)
+    assert streamed.text == "0;1;2;3;4;"
+    assert streamed.times[0] > 0.9 * streamed.times[-1], (
+        "Cog streams async generators now: hermes/serving/relay.py has done its work and can go"
+    )
+
+
+def test_the_relay_streams(relayed):
+    streamed = stream(relayed, count=10, pause=0.1)
+    assert streamed.text == "".join(f"piece {n};" for n in range(10))
+    assert streamed.times[0] < 0.25 * streamed.seconds
+    assert streamed.largest_gap < 0.25 * streamed.seconds
+
+
+def test_defaults_reach_predict_as_values(relayed):
+    assert "".join(predict(relayed)["output"]) == "".join(f"piece {n};" for n in range(5))
+
+
+def test_every_slot_streams_at_once_and_one_more_is_refused(relayed):
+    with ThreadPoolExecutor(4) as callers:
+        answers = callers.map(lambda n: stream(relayed, name=str(n), count=10, pause=0.1), range(4))
+        until(lambda: post(relayed, count=0).status_code == 409, 1, "a fifth prediction is refused")
+        with pytest.raises(PredictionRefused, match="409: At capacity"):
+            next(stream_prediction(relayed.url, {}))
+        for n, streamed in enumerate(answers):
+            assert streamed.text == "".join(f"{n} {i};" for i in range(10))
+            assert streamed.times[0] < 0.25 * streamed.seconds
+
+
+def test_an_error_comes_after_the_pieces_before_it(relayed):
+    streamed = stream(relayed, fail_at=3)
+    assert streamed.text == "piece 0;piece 1;piece 2;"
+    assert streamed.completed["status"] == "failed"
+    assert "ValueError: failed at 3" in streamed.completed["error"]
+    assert "failed at 0" in failure(relayed, fail_at=0)
+
+
+def test_metrics_come_from_within_the_task(relayed):
+    assert predict(relayed, count=3)["metrics"]["pieces"] == 3
+    assert stream(relayed, count=2).completed["metrics"]["pieces"] == 2
+
+
+def cancel(relayed, name):
+    return httpx.post(f"{relayed.url}/predictions/{name}/cancel")
+
+
+def ended_by_cancel(relayed, before):
+    """Whether another prediction has seen its CancelledError, and none is still running."""
+    metrics = predict(relayed, count=0)["metrics"]
+    return metrics["running"] == 0 and metrics["cancelled_so_far"] == before + 1
+
+
+def cancelled_so_far(relayed):
+    return predict(relayed, count=0)["metrics"]["cancelled_so_far"]
+
+
+def test_cancelling_a_prediction_reaches_predict(relayed):
+    before = cancelled_so_far(relayed)
+    with ThreadPoolExecutor(1) as caller:
+        running = caller.submit(post, relayed, "to-cancel", count=1000)
+        time.sleep(0.3)
+        assert cancel(relayed, "to-cancel").status_code == 200
+        assert running.result(timeout=2).json()["status"] == "canceled"
+    until(lambda: ended_by_cancel(relayed, before), 1, "predict has ended")
+
+
+def test_a_dropped_stream_reaches_predict(relayed):
+    before = cancelled_so_far(relayed)
+    events = stream_prediction(relayed.url, {"count": 1000})
+    assert [next(events)[0] for _ in range(3)] == ["start", "output", "output"]
+    events.close()
+    until(lambda: ended_by_cancel(relayed, before), 1, "predict has ended")
+
+
+def test_a_dropped_plain_client_reaches_predict(relayed):
+    before = cancelled_so_far(relayed)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{relayed.url}/predictions", json={"input": {"count": 1000}}, timeout=0.5)
+    until(lambda: ended_by_cancel(relayed, before), 1, "predict has ended")
+
+
+def test_cancels_at_every_moment_leave_no_slot_behind(relayed):
+    """Also before coglet has a future to cancel. It loses a cancel that overtakes the request on its way to the worker
+    ("Cancel called on idle slot"), so this asks again, as a caller would."""
+    for attempt in range(60):
+        name = f"race-{attempt}"
+        caller = threading.Thread(target=post, args=(relayed, name), kwargs={"count": 1000})
+        caller.start()
+        until(lambda n=name, c=caller: cancel(relayed, n) and not c.is_alive(), 3, f"{name} ends when cancelled")
+    until(lambda: predict(relayed, count=0)["metrics"]["running"] == 0, 1, "no predict is left running")
+    with ThreadPoolExecutor(4) as callers:
+        assert {r.status_code for r in callers.map(lambda _: post(relayed, count=3), range(4))} == {200}
