@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-Json = dict[str, Any]
+from hermes.serving.schema import Json
 
 
 class PredictionRefused(Exception):

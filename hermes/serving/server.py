@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from hermes.errors import find_error
-from hermes.serving.schema import PredictorSource
+from hermes.serving.schema import Json, PredictorSource
 
 PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
@@ -95,21 +95,21 @@ class LocalServer:
             ServerFailed: setup() failed, the server ended, or `timeout` seconds went by.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (status := self.health()["status"]) != "READY":
-            if status in ("SETUP_FAILED", "DEFUNCT", "STOPPED"):
-                raise ServerFailed(self._why_it_failed())
+        while (health := self.health())["status"] != "READY":
+            if health["status"] != "STARTING":
+                raise ServerFailed(self._why_it_failed(health))
             if deadline and time.monotonic() > deadline:
                 raise ServerFailed(
                     f"the server was not ready after {timeout:.0f} s; its last words: {self._last_words()}"
                 )
             time.sleep(0.1)
 
-    def health(self) -> dict[str, object]:
+    def health(self) -> Json:
         """The answer of /health-check; the status is STOPPED when the process has ended, STARTING before it listens."""
         if self._process is None or self._process.poll() is not None:
             return {"status": "STOPPED"}
         try:
-            answer: dict[str, object] = httpx.get(f"{self.url}/health-check", timeout=30).json()
+            answer: Json = httpx.get(f"{self.url}/health-check", timeout=30).json()
         except httpx.TransportError:
             answer = {"status": "STARTING"}
         self.processes()
@@ -165,9 +165,9 @@ class LocalServer:
                 if self._on_log:
                     self._on_log(message)
 
-    def _why_it_failed(self) -> str:
-        time.sleep(0.2)  # its last line may still be on the way
-        return find_error("\n".join(self.log)) or f"the server ended; its last words: {self._last_words()}"
+    def _why_it_failed(self, health: Json) -> str:
+        setup_log = health.get("setup", {}).get("logs", "")
+        return find_error(setup_log) or f"the server did not get ready; its last words: {self._last_words()}"
 
     def _last_words(self) -> str:
         return " | ".join(list(self.log)[-5:])

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import sys
@@ -10,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # asking.py
 from hermes.serving.server import PROJECT, LocalServer
 from hermes.weights import smollm2
 
-# What a server of a test needs beside its own settings. float32 makes the engine's numbers those of transformers.
-LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": '{"dtype": "float32"}', "PYTHONPATH": str(PROJECT)}
+# float32 makes the engine's numbers those of transformers; a short context makes a full one quick.
+ENGINE_ARGS = {"dtype": "float32", "max_model_len": 2048}
+LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS), "PYTHONPATH": str(PROJECT)}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,7 +57,7 @@ def tiny_model(tmp_path_factory, small_model):
         num_hidden_layers=2,
         num_attention_heads=8,
         num_key_value_heads=2,
-        max_position_embeddings=1024,
+        max_position_embeddings=2048,
         eos_token_id=2,
         bos_token_id=1,
         initializer_range=0.2,  # far apart logits, so that greedy tokens do not hang on the last bit

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from asking import QUESTION, failure, post, predict, stream
 
-from hermes.serving.client import PredictionRefused
+from hermes.serving.client import PredictionRefused, stream_prediction
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT
 
@@ -20,9 +20,12 @@ PROMPTS = [
 ]
 
 
-def copy(what, times=6):
+COUNTING = "one two three four five six seven eight nine ten "
+
+
+def copy(what):
     """A raw prompt that even a small model completes by copying."""
-    return {"prompt": what * times, "prompt_template": "{prompt}", "temperature": 0}
+    return {"prompt": (what * 8).rstrip(" "), "prompt_template": "{prompt}", "temperature": 0}
 
 
 def test_tokens_stream_as_they_are_generated(server):
@@ -75,8 +78,6 @@ def test_thirty_two_at_once_each_get_their_own_answer_and_the_next_is_refused(se
     def ask(number):
         code = f"{number * 7919 % 9000 + 1000}"
         prompt = f"The code of agent {number} is {code}. " * 3 + "padding " * number + f"The code of agent {number} is"
-        from hermes.serving.client import stream_prediction
-
         text, completed = "", {}
         inputs = {"prompt": prompt, "prompt_template": "{prompt}", "temperature": 0, "seed": number}
         for name, data in stream_prediction(server.url, {**inputs, "min_tokens": 64, "max_tokens": 64}):
@@ -133,9 +134,9 @@ def test_the_turn_does_not_end_before_min_tokens(server):
 
 
 def test_max_tokens_is_lowered_to_what_the_context_takes(server):
-    prediction = predict(server, prompt="word " * 8150, min_tokens=100, max_tokens=131072, temperature=0)
+    prediction = predict(server, prompt="word " * 2000, min_tokens=100, max_tokens=131072, temperature=0)
     metrics = prediction["metrics"]
-    assert metrics["input_token_count"] + metrics["output_token_count"] == 8192
+    assert metrics["input_token_count"] + metrics["output_token_count"] == 2048
     assert metrics["finish_reason"] == "length"
 
 
@@ -154,12 +155,21 @@ def test_without_a_seed_answers_differ_and_the_reported_seed_gives_the_text_agai
     assert predict(server, **inputs, seed=first["metrics"]["seed"])["output"] == first["output"]
 
 
-@pytest.mark.parametrize("text", ["😀👍🏽👩‍👩‍👧‍👦 ", "日本語のテキスト。", "été naïve Ελληνικά ", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 "])
-def test_characters_that_are_several_tokens_stay_whole(server, text):
-    whole = stream(server, **copy(text), max_tokens=60)
-    assert text.strip() in whole.text
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        ("😀😂🥰", "😂😂"),
+        ("日本語", "日本語日"),
+        ("こんにちは、", "こんにちは"),
+        ("𝔘𝔫𝔦", "𝔘"),
+        ("été naïve ", "été naïve été"),
+    ],
+)
+def test_characters_that_are_several_tokens_stay_whole(server, text, copied):
+    whole = stream(server, **copy(text), max_tokens=30)
+    assert copied in whole.text
     assert "\ufffd" not in whole.text
-    assert "".join(predict(server, **copy(text), max_tokens=60)["output"]) == whole.text
+    assert "".join(predict(server, **copy(text), max_tokens=30)["output"]) == whole.text
     for cut in range(1, 12):  # a limit in the middle of a character leaves out its half, and nothing else
         short = predict(server, **copy(text), max_tokens=cut)
         assert whole.text.startswith("".join(short["output"]))
@@ -167,9 +177,9 @@ def test_characters_that_are_several_tokens_stay_whole(server, text):
         assert short["metrics"]["output_token_count"] == cut
 
 
-@pytest.mark.parametrize("stop", ["seven", "three, four, five", "ur, five, s", "t", "no,such,seven"])
+@pytest.mark.parametrize("stop", ["seven", " four five six", "our five s", "t", "no,such,seven"])
 def test_a_stop_sequence_ends_the_answer_and_no_part_of_it_leaks(server, stop):
-    inputs = copy("one, two, three, four, five, six, seven, eight, nine, ten. ") | {"max_tokens": 60}
+    inputs = copy(COUNTING) | {"max_tokens": 25}
     whole = "".join(predict(server, **inputs)["output"])
     streamed = stream(server, **inputs, stop_sequences=stop)
     first = min(whole.find(each) for each in stop.split(",") if each in whole)
@@ -197,10 +207,7 @@ def test_a_template_is_text(server, template):
 
 
 def test_the_default_prompt_is_chatml(server):
-    raw = (
-        "<|im_start|>system\n{system_prompt}<|im_end|>\n"
-        "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    )
+    raw = "<|im_start|>system\n{system_prompt}<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     inputs = {"prompt": QUESTION, "system_prompt": "Answer briefly.", "temperature": 0}
     chat, template = predict(server, **inputs), predict(server, **inputs, prompt_template=raw)
     assert chat["output"] == template["output"]
@@ -236,7 +243,7 @@ def test_cog_refuses_wrong_types_and_ranges_by_field(server, inputs, field):
     ("inputs", "code"),
     [
         ({"prompt": ""}, "E1001 EmptyRequest"),
-        ({"prompt": "word " * 9000}, "E1002 PromptTooLong: the prompt is 90"),
+        ({"prompt": "word " * 9000}, "the model takes 2048 with at least 1 to generate; shorten the prompt by"),
         ({"prompt": "Hi", "prompt_template": "{prompt:>99999999}"}, "E1003 BadPromptTemplate"),
         ({"prompt": "Hi", "prompt_template": "{% for m in messages %}{prompt}"}, "E1004 PromptTemplateError"),
         ({"prompt": "Hi", "min_tokens": 10, "max_tokens": 5}, "E1008 BadSampling: min_tokens is 10"),
@@ -253,7 +260,7 @@ def test_what_a_request_gets_wrong_has_a_code_and_the_server_goes_on(server, inp
 
 def test_a_prompt_that_is_too_long_still_reports_its_tokens(server):
     prediction = post(server, prompt="word " * 9000).json()
-    assert prediction["metrics"]["input_token_count"] > 8192
+    assert prediction["metrics"]["input_token_count"] > 9000
     assert "finish_reason" not in prediction["metrics"]
 
 

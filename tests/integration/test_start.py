@@ -1,0 +1,86 @@
+"""A server that cannot start says why, with a code, at once, and leaves nothing behind."""
+
+import json
+import time
+
+import pytest
+from conftest import LOCAL
+from safetensors.torch import load_file, save_file
+
+from hermes.serving.server import LocalServer, ServerFailed
+
+
+def refusal(environment, timeout=120):
+    """Start a server that cannot get ready: what it says, the seconds it took, and what else it had started."""
+    started = time.monotonic()
+    with LocalServer(environment={**LOCAL, **environment}) as server:
+        with pytest.raises(ServerFailed) as failed:
+            server.wait_until_ready(timeout)
+        seconds = time.monotonic() - started
+        health = server.health()
+        assert health["status"] == "SETUP_FAILED"
+        assert str(failed.value) in health["setup"]["logs"]
+        names = {process.name() for process in server.processes()}
+    assert server.processes() == []
+    return str(failed.value), seconds, health, names
+
+
+def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_path):
+    import torch
+
+    if torch.cuda.device_count() >= 2:
+        pytest.skip("this machine has two CUDA devices")
+    unimportable = tmp_path / "vllm"  # an import of vllm would say so
+    unimportable.mkdir()
+    (unimportable / "__init__.py").write_text("raise AssertionError('vllm was imported')")
+    environment = {
+        "HERMES_PROFILE": "production",
+        "HERMES_ENGINE_ARGS": "{}",
+        "HERMES_WEIGHTS_DIR": str(tmp_path / "weights"),
+        "PYTHONPATH": f"{tmp_path}:{LOCAL['PYTHONPATH']}",
+    }
+    error, seconds, health, _ = refusal(environment)
+    assert error.startswith("E1204 NoAccelerator: the production profile needs 2 CUDA devices and 0 were found")
+    assert seconds < 5
+    assert "vllm was imported" not in health["setup"]["logs"]
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"COG_WEIGHTS": "/no/such/folder"}, "E1000 WeightsError: weights '/no/such/folder': there is no such folder"),
+        (
+            {"HERMES_ENGINE_ARGS": '{"max_model_length": 9}'},
+            "E1201 UnknownEngineArgument: engine_args has 'max_model_l",
+        ),
+        ({"HERMES_ENGINE_ARGS": '{"model": "other"}'}, "E1202 InvalidConfiguration: engine_args.model: the weights d"),
+        ({"HERMES_ENGINE_ARGS": '{"max_model_len": "x"}'}, "E1202 InvalidConfiguration: engine_args: "),
+        ({"HERMES_ENGINE_ARGS": '{"dtype": "float31"}'}, "E1202 InvalidConfiguration: engine_args: "),
+        ({"HERMES_PROFIL": "local"}, "E1202 InvalidConfiguration: HERMES_PROFIL: there is no such setting"),
+        ({"HERMES_PROMPT_TEMPLATE": "Answer:"}, "E1202 InvalidConfiguration: prompt_template: E1003"),
+    ],
+    ids=lambda value: value[:4] if isinstance(value, str) else next(iter(value)),
+)
+def test_what_is_wrong_with_the_configuration_is_named(small_model, environment, message):
+    error, _, _, _ = refusal(environment)
+    assert error.startswith(message)
+
+
+def test_weights_that_the_engine_cannot_load_fail_the_start_and_leave_no_process(tiny_model, tmp_path):
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.weight"] = weights["model.layers.0.self_attn.q_proj.weight"][:7].clone()
+    save_file(weights, tmp_path / "model.safetensors")
+    error, _, _, names = refusal({"COG_WEIGHTS": str(tmp_path)})
+    assert error.startswith("E1200 EngineStartFailed: vLLM did not start: ")
+    assert not [name for name in names if name.startswith("VLLM")]
+
+
+def test_a_predictor_config_in_the_weights_folder_is_used(tiny_model, tmp_path):
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "predictor_config.json").write_text(json.dumps({"engine_args": {"no_such_argument": 1}}))
+    error, _, _, _ = refusal({"COG_WEIGHTS": str(tmp_path)})
+    assert error.startswith("E1201 UnknownEngineArgument: engine_args has 'no_such_argument'")
