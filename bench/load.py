@@ -1,0 +1,54 @@
+"""Callers: many at once, each streaming one reply, with the second at which each piece came."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+
+NEW_TOKENS = 96
+
+Timeline = list[float]  # seconds from sending a request to each piece of its reply
+Ask = Callable[[aiohttp.ClientSession, str, str], AsyncIterator[None]]  # gives something for each piece
+
+
+async def stream_all(ask: Ask, url: str, prompts: list[str]) -> list[Timeline]:
+    """Send every prompt at the same moment and read all replies to their ends."""
+
+    async def one(session: aiohttp.ClientSession, prompt: str) -> Timeline:
+        started = time.perf_counter()
+        return [time.perf_counter() - started async for _ in ask(session, url, prompt)]
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, raise_for_status=True) as session:
+        return await asyncio.gather(*(one(session, prompt) for prompt in prompts))
+
+
+async def ask_cog(session: aiohttp.ClientSession, url: str, prompt: str) -> AsyncIterator[None]:
+    inputs = {"prompt": prompt, "temperature": 0, "min_tokens": NEW_TOKENS, "max_tokens": NEW_TOKENS}
+    headers = {"Accept": "text/event-stream"}
+    async with session.post(f"{url}/predictions", json={"input": inputs}, headers=headers) as response:
+        async for line in response.content:
+            if line.startswith(b"event: output"):
+                yield
+
+
+async def ask_openai(session: aiohttp.ClientSession, url: str, prompt: str) -> AsyncIterator[None]:
+    body: dict[str, Any] = {
+        "model": "model",
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": prompt},
+        ],
+        "temperature": 0,
+        "top_p": 0.9,
+        "top_k": 50,
+        "min_tokens": NEW_TOKENS,
+        "max_tokens": NEW_TOKENS,
+        "stream": True,
+    }
+    async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+        async for line in response.content:
+            if b'"content":"' in line and b'"content":""' not in line:
+                yield
