@@ -62,7 +62,7 @@ def serve(
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Returns 0 done, 1 failed (one line on standard error), 2 misuse, 130 interrupted."""
     try:
-        app(args=arguments, standalone_mode=False)
+        return int(app(args=arguments, standalone_mode=False) or DONE)  # typer gives 130 back for Ctrl-C in a command
     except TyperException as misuse:
         notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE
@@ -71,7 +71,6 @@ def main(arguments: list[str] | None = None) -> int:
         return FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    return DONE
 
 
 def local_server(host: str = "127.0.0.1", port: int | None = None) -> LocalServer:

@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # asking.py
 
+from hermes.serving.client import stream_prediction
 from hermes.serving.server import PROJECT, LocalServer
 from hermes.weights import smollm2
 
@@ -31,12 +32,14 @@ def small_model():
 
 @pytest.fixture(scope="session")
 def server(small_model):
-    """The real server with the real engine, shared by the session."""
+    """The real server with the real engine, shared by the session, and at last stopped while it answers."""
     with LocalServer(environment=LOCAL) as server:
         server.wait_until_ready(timeout=300)
         yield server
-        family = server.processes()
-    assert not [process for process in family if process.is_running()], "a process outlived the server"
+        unfinished = stream_prediction(server.url, {"prompt": "Hi", "min_tokens": 1900, "max_tokens": 1900})
+        assert [next(unfinished)[0] for _ in range(2)] == ["start", "output"]
+    assert server.processes() == [], "a process outlived the server"
+    unfinished.close()
 
 
 @pytest.fixture(scope="session")

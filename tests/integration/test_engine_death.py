@@ -7,7 +7,6 @@ import pytest
 from asking import failure, predict, stream, until
 from conftest import LOCAL
 
-from hermes.serving.client import stream_prediction
 from hermes.serving.server import LocalServer
 
 LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}
@@ -47,18 +46,3 @@ def test_killing_the_server_ends_its_worker_and_the_engine(small_model):
         until(lambda: server.processes() == [], 20, "the worker and the engine have ended too")
     finally:
         server.stop()
-
-
-def test_stopping_a_server_that_is_still_starting_leaves_nothing(small_model):
-    with LocalServer(environment=LOCAL) as server:
-        until(lambda: server.health()["status"] and len(server.processes()) >= 3, 60, "the engine's process has begun")
-    assert server.processes() == []
-
-
-def test_stopping_a_server_that_is_answering_leaves_nothing(tiny_model):
-    with LocalServer(environment={**LOCAL, "COG_WEIGHTS": str(tiny_model), "HERMES_ENGINE_ARGS": "{}"}) as server:
-        server.wait_until_ready(timeout=300)
-        events = stream_prediction(server.url, {"prompt": "Hi", "min_tokens": 900, "max_tokens": 900})
-        assert [next(events)[0] for _ in range(2)] == ["start", "output"]
-    events.close()
-    assert server.processes() == []
