@@ -6,9 +6,28 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # fakes.py
 
+FAST_SECONDS = 10  # what the tests without an engine may take together
+
+fast_test_seconds = []
+
 
 @pytest.fixture(autouse=True)
 def no_hermes_environment(monkeypatch):
     """Tests see the defaults, whatever the person who runs them has set."""
     for name in [name for name in os.environ if name.startswith("HERMES_") or name == "COG_WEIGHTS"]:
         monkeypatch.delenv(name)
+
+
+def pytest_runtest_logreport(report):
+    if "integration" not in Path(report.location[0]).parts:
+        fast_test_seconds.append(report.duration)
+
+
+def pytest_sessionfinish(session):
+    if sum(fast_test_seconds) > FAST_SECONDS and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    seconds = sum(fast_test_seconds)
+    terminalreporter.write_line(f"tests without an engine: {seconds:.1f} s of the {FAST_SECONDS} s they may take")

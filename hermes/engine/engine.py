@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -92,15 +92,15 @@ class Engine:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        params = self._sampling_params(sampling)
         request_id = uuid4().hex
         try:
-            params = self._sampling_params(sampling)
             outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
             async with aclosing(outputs):
                 async for output in outputs:
                     completion = output.outputs[0]
                     yield Chunk(completion.text, len(completion.token_ids), _finish_reason(completion.finish_reason))
-        except (VLLMClientError, ValueError) as error:
+        except VLLMClientError as error:
             raise BadSampling(_one_line(error)) from error
         except EngineDeadError as error:
             raise EngineFailed("the engine has died") from error
@@ -118,21 +118,14 @@ class Engine:
         self._llm.shutdown()
 
     def _sampling_params(self, sampling: Sampling) -> Any:
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-        return SamplingParams(
-            seed=sampling.seed,
-            min_tokens=sampling.min_tokens,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            stop=list(sampling.stop),
-            stop_token_ids=self._stop_token_ids,
-            output_kind=RequestOutputKind.DELTA,
-        )
+        values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._stop_token_ids}
+        try:
+            return SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
+        except (VLLMClientError, ValueError) as error:
+            raise BadSampling(_one_line(error)) from error
 
 
 def eos_token_ids(folder: Path) -> list[int]:

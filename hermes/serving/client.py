@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from hermes.serving.schema import Json
+from hermes.serving.openapi import Json
 
 
 class PredictionRefused(Exception):

@@ -42,6 +42,7 @@ def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]
 
     @functools.wraps(predict)
     async def start(self: Any, **inputs: Any) -> Iterator[str]:
+        future = coglet_future()
         pieces: Pieces = SimpleQueue()
         task = asyncio.create_task(_pump(predict(self, **{**defaults, **inputs}), pieces))
         task.add_done_callback(lambda done: pieces.put(End(_how_it_ended(done))))
@@ -53,7 +54,7 @@ def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]
                 loop.call_soon_threadsafe(task.cancel)
             return True
 
-        coglet_future().cancel = cancel  # type: ignore[method-assign]
+        future.cancel = cancel  # type: ignore[method-assign]
         stream = drain(pieces, cancel)
         weakref.finalize(stream, cancel).atexit = False  # a generator that was never started runs no `finally`
         return stream

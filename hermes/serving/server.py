@@ -21,7 +21,12 @@ import httpx
 import psutil
 
 from hermes.errors import find_error
-from hermes.serving.schema import Json, PredictorSource
+from hermes.serving.openapi import Json
+from hermes.serving.schema import PredictorSource
+
+# coglet 0.23.1 takes a slot with try_lock, so two requests that arrive at the same moment on two threads can get a 409
+# with slots free. On one thread they cannot meet; cog.yaml sets the same for the image.
+COGLET_ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1"}
 
 PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
@@ -64,6 +69,7 @@ class LocalServer:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._family: set[psutil.Process] = set()
+        self._http = httpx.Client(timeout=30, trust_env=False)
 
     @property
     def url(self) -> str:
@@ -109,7 +115,7 @@ class LocalServer:
         if self._process is None or self._process.poll() is not None:
             return {"status": "STOPPED"}
         try:
-            answer: Json = httpx.get(f"{self.url}/health-check", timeout=30).json()
+            answer: Json = self._http.get(f"{self.url}/health-check").json()
         except httpx.TransportError:
             answer = {"status": "STARTING"}
         self.processes()
@@ -135,6 +141,7 @@ class LocalServer:
         for process in alive:
             process.kill()
         self._process.wait()
+        self._http.close()
         if self._reader:
             self._reader.join(timeout=5)
 
@@ -150,6 +157,7 @@ class LocalServer:
     def _full_environment(self, slots: int) -> dict[str, str]:
         return {
             **os.environ,
+            **COGLET_ENVIRONMENT,
             **self._environment,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PORT": str(self.port),

