@@ -54,5 +54,5 @@ $(INSTALLED): requirements/local.txt requirements/torch.txt
 	@$(BIN)/pip install -qq --no-deps -r requirements/torch.txt 2>/dev/null \
 		|| $(BIN)/pip install -q --no-deps --index-url $(TORCH_INDEX) -r requirements/torch.txt
 	@echo "installing $$(grep -c == requirements/local.txt) locked packages, vLLM among them; this takes a minute or two" >&2
-	@$(BIN)/pip install -qq --no-deps -r requirements/local.txt
+	@$(BIN)/pip install -qq --no-deps --only-binary :all: -r requirements/local.txt
 	@touch $(INSTALLED)
