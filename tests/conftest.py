@@ -19,7 +19,7 @@ def no_hermes_environment(monkeypatch):
 
 
 def pytest_runtest_logreport(report):
-    if "integration" not in Path(report.location[0]).parts:
+    if report.when == "call" and "integration" not in Path(report.location[0]).parts:
         fast_test_seconds.append(report.duration)
 
 

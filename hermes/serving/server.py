@@ -129,7 +129,7 @@ class LocalServer:
                 self._family.update([server, *server.children(recursive=True)])
             except psutil.NoSuchProcess:
                 pass  # it has ended; those it started are known from before
-        return [each for each in self._family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        return [each for each in self._family if _is_alive(each)]
 
     def stop(self) -> None:
         """End the server and whatever it has started: in order if it can, by force after 15 s."""
@@ -140,6 +140,7 @@ class LocalServer:
         _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
         for process in alive:
             process.kill()
+        psutil.wait_procs(alive, timeout=STOP_SECONDS)
         self._process.wait()
         self._http.close()
         if self._reader:
@@ -179,6 +180,13 @@ class LocalServer:
 
     def _last_words(self) -> str:
         return " | ".join(list(self.log)[-5:])
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it has ended between the two questions
+        return False
 
 
 def free_port() -> int:
