@@ -91,7 +91,8 @@ def wait_until_ready(server: LocalServer) -> None:
 
 
 def wait_for_interrupt(server: LocalServer) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(each, signal.default_int_handler)
     try:
         while server.health()["status"] != "STOPPED":
             time.sleep(1)

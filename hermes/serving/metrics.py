@@ -36,8 +36,8 @@ class Meter:
             yield "input_token_count", self.input_token_count
             yield "output_token_count", self.output_token_count
         if self.time_to_first_token is not None:
-            yield "time_to_first_token", self.time_to_first_token
-            yield "tokens_per_second", self.output_token_count / self.seconds
+            yield "time_to_first_token", round(self.time_to_first_token, 4)
+            yield "tokens_per_second", round(self.output_token_count / self.seconds, 2)
         if self.finish_reason is not None:
             yield "finish_reason", self.finish_reason
 
