@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 prompt ?= What is the capital of France? Answer in one sentence.
-export prompt
+export PROMPT_AS_TYPED := $(value prompt)
 
 .PHONY: help install predict serve test test-fast check format bench lock clean
 
@@ -16,7 +16,7 @@ help: ## Show this list
 install: $(INSTALLED) ## Make .venv with the locked local environment
 
 predict: $(INSTALLED) ## Stream one answer: make predict prompt="..."
-	@$(BIN)/python -m hermes predict -i "prompt=$$prompt"
+	@$(BIN)/python -m hermes predict -i "prompt=$$PROMPT_AS_TYPED"
 
 serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 	@$(BIN)/python -m hermes serve
