@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 
 NEW_TOKENS = 96
+SYSTEM_PROMPT = "You are a helpful assistant."
 
 Timeline = list[float]  # seconds from sending a request to each piece of its reply
 Ask = Callable[[aiohttp.ClientSession, str, str], AsyncIterator[None]]  # gives something for each piece
@@ -26,7 +27,13 @@ async def stream_all(ask: Ask, url: str, prompts: list[str]) -> list[Timeline]:
 
 
 async def ask_cog(session: aiohttp.ClientSession, url: str, prompt: str) -> AsyncIterator[None]:
-    inputs = {"prompt": prompt, "temperature": 0, "min_tokens": NEW_TOKENS, "max_tokens": NEW_TOKENS}
+    inputs = {
+        "prompt": prompt,
+        "system_prompt": SYSTEM_PROMPT,
+        "temperature": 0,
+        "min_tokens": NEW_TOKENS,
+        "max_tokens": NEW_TOKENS,
+    }
     headers = {"Accept": "text/event-stream"}
     async with session.post(f"{url}/predictions", json={"input": inputs}, headers=headers) as response:
         async for line in response.content:
@@ -38,7 +45,7 @@ async def ask_openai(session: aiohttp.ClientSession, url: str, prompt: str) -> A
     body: dict[str, Any] = {
         "model": "model",
         "messages": [
-            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "system", "content": SYSTEM_PROMPT},
             {"role": "user", "content": prompt},
         ],
         "temperature": 0,

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.load import NEW_TOKENS, Timeline
+from bench.load import NEW_TOKENS, SYSTEM_PROMPT, Timeline
 from hermes.conversation import ChatML, Sampling
 from hermes.conversation.messages import single_turn
 from hermes.engine.engine import Engine
@@ -25,7 +25,7 @@ async def serve(folder: Path, answers: int) -> None:
     params = engine._sampling_params(Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS))
 
     async def one(name: str, prompt: str) -> Timeline:
-        ids = chatml.encode(single_turn(prompt, "You are a helpful assistant."))
+        ids = chatml.encode(single_turn(prompt, SYSTEM_PROMPT))
         started = time.perf_counter()
         outputs = llm.generate({"prompt_token_ids": ids}, params, name)
         return [time.perf_counter() - started async for output in outputs if output.outputs[0].text]

@@ -59,7 +59,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of callers")] = 5,
     callers: Annotated[str, typer.Option(help="numbers of callers")] = "1,4,16,32",
 ) -> None:
-    folder = smollm2.prepare(PROJECT / "weights" / "smollm2-135m-instruct")
+    folder = smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
     RESULTS.mkdir(exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M")
     counts = [int(count) for count in callers.split(",")]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -91,8 +90,6 @@ def wait_until_ready(server: LocalServer) -> None:
 
 
 def wait_for_interrupt(server: LocalServer) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
-        signal.signal(each, signal.default_int_handler)
     try:
         while server.health()["status"] != "STOPPED":
             time.sleep(1)

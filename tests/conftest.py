@@ -11,11 +11,11 @@ FAST_SECONDS = 10  # what the tests without an engine may take together
 fast_test_seconds = []
 
 
-@pytest.fixture(autouse=True)
-def no_hermes_environment(monkeypatch):
-    """Tests see the defaults, whatever the person who runs them has set."""
-    for name in [name for name in os.environ if name.startswith("HERMES_") or name == "COG_WEIGHTS"]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment():
+    """Tests, and the servers that they start, see only the settings that the tests give them."""
+    for name in [name for name in os.environ if name.startswith(("HERMES_", "COG_", "VLLM_"))]:
+        del os.environ[name]
 
 
 def pytest_runtest_logreport(report):

@@ -1,6 +1,7 @@
 """Small honest stand-ins for the parts that a fast test does without."""
 
 import asyncio
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -59,8 +60,6 @@ class FakeEngine:
 @contextmanager
 def running_loop():
     """An event loop in a thread of its own, as coglet's worker has one."""
-    import threading
-
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -108,7 +108,7 @@ class LocalServer:
                 raise ServerFailed(
                     f"the server was not ready after {timeout:.0f} s; its last words: {self._last_words()}"
                 )
-            time.sleep(0.1)
+            time.sleep(0.25)
 
     def health(self) -> Json:
         """The answer of /health-check; the status is STOPPED when the process has ended, STARTING before it listens."""

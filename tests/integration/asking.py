@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import httpx
 
@@ -25,7 +26,7 @@ class Streamed:
 
     @property
     def largest_gap(self):
-        return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+        return max(b - a for a, b in pairwise(self.times))
 
 
 def stream(server, **inputs):

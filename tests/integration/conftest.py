@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,17 +16,10 @@ ENGINE_ARGS = {"dtype": "float32", "max_model_len": 2048}
 LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS), "PYTHONPATH": str(PROJECT)}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def clean_environment():
-    """The servers that tests start see only the settings that the tests give them."""
-    for name in [name for name in os.environ if name.startswith(("HERMES_", "COG_", "VLLM_"))]:
-        del os.environ[name]
-
-
 @pytest.fixture(scope="session")
 def small_model():
     """The folder of SmolLM2, prepared once for every test and every server."""
-    return smollm2.prepare(PROJECT / "weights" / "smollm2-135m-instruct")
+    return smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
 
 
 @pytest.fixture(scope="session")

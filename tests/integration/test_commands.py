@@ -90,10 +90,11 @@ def test_a_server_that_cannot_start_is_one_line_and_exit_code_1():
     assert err.count("\n") == 1
 
 
-def test_ctrl_c_while_starting_leaves_nothing(small_model):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=lambda end: end.name)
+def test_ending_it_while_it_starts_leaves_nothing(small_model, end):
     command = Command("predict", "-i", "prompt=Hi", **LOCAL)
     until(lambda: command.watch() and len(command._family) >= 3, 60, "the engine's process has begun")
-    command.process.send_signal(signal.SIGINT)
+    command.process.send_signal(end)
     code, out, err, alive = command.wait(60)
     assert (code, out, alive) == (130, "", [])
     assert "Traceback" not in err
