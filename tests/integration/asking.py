@@ -29,13 +29,15 @@ class Streamed:
         return max(b - a for a, b in pairwise(self.times))
 
 
-def stream(server, **inputs):
-    """Run a prediction over SSE to its end."""
+def stream(server, when_streaming=None, **inputs):
+    """Run a prediction over SSE to its end; `when_streaming` is called once its first piece is there."""
     streamed, started = Streamed(), time.monotonic()
     for name, data in stream_prediction(server.url, inputs):
         if name == "output":
             streamed.pieces.append(data["chunk"])
             streamed.times.append(time.monotonic() - started)
+            if when_streaming and len(streamed.pieces) == 1:
+                when_streaming()
         elif name == "completed":
             streamed.completed = data
     streamed.seconds = time.monotonic() - started

@@ -55,8 +55,12 @@ def test_defaults_reach_predict_as_values(relayed):
 
 def test_every_slot_streams_at_once_and_one_more_is_refused(relayed):
     with ThreadPoolExecutor(4) as callers:
-        answers = callers.map(lambda n: stream(relayed, name=str(n), count=10, pause=0.1), range(4))
-        until(lambda: post(relayed, count=0).status_code == 409, 1, "a fifth prediction is refused")
+        everyone_streams = threading.Barrier(5, timeout=10)
+        answers = callers.map(
+            lambda n: stream(relayed, everyone_streams.wait, name=str(n), count=10, pause=0.1), range(4)
+        )
+        everyone_streams.wait()
+        assert post(relayed, count=0).status_code == 409
         with pytest.raises(PredictionRefused, match="409: At capacity"):
             next(stream_prediction(relayed.url, {}))
         for n, streamed in enumerate(answers):
