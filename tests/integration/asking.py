@@ -1,6 +1,7 @@
 """What integration tests do with a Cog server, as its callers do it."""
 
 import time
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import httpx
 from hermes.serving.client import stream_prediction
 
 QUESTION = "What is the capital of France? Answer in one sentence."
+LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}
 
 
 @dataclass
@@ -42,6 +44,15 @@ def stream(server, when_streaming=None, **inputs):
             streamed.completed = data
     streamed.seconds = time.monotonic() - started
     return streamed
+
+
+@contextmanager
+def streaming(server, **inputs):
+    """A prediction that streams, dropped at the end of the block."""
+    with closing(stream_prediction(server.url, inputs)) as events:
+        while next(events)[0] != "output":
+            pass
+        yield events
 
 
 def post(server, prediction_id=None, **inputs):

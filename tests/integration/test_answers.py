@@ -2,12 +2,13 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
-from asking import QUESTION, failure, post, predict, stream
+from asking import LONG, QUESTION, failure, post, predict, stream, streaming, until
 
-from hermes.serving.client import PredictionRefused, stream_prediction
+from hermes.serving.client import PredictionRefused
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT
 
@@ -72,36 +73,32 @@ def test_greedy_tokens_are_those_of_transformers(server, reference, prompt):
     assert set(so_far) <= after_each_token
 
 
-def test_thirty_two_at_once_each_get_their_own_answer_and_the_next_is_refused(server):
-    everyone_streams = threading.Barrier(33, timeout=120)
-
+def test_thirty_two_at_once_each_get_their_own_answer(server):
     def ask(number):
         code = f"{number * 7919 % 9000 + 1000}"
         prompt = f"The code of agent {number} is {code}. " * 3 + "padding " * number + f"The code of agent {number} is"
-        text, completed = "", {}
-        inputs = {"prompt": prompt, "prompt_template": "{prompt}", "temperature": 0, "seed": number}
-        for name, data in stream_prediction(server.url, {**inputs, "min_tokens": 64, "max_tokens": 64}):
-            if name == "output":
-                if not text:
-                    everyone_streams.wait()
-                text += data["chunk"]
-            elif name == "completed":
-                completed = data
-        return code, text, completed["metrics"]
+        inputs = {"prompt_template": "{prompt}", "temperature": 0, "seed": number, "min_tokens": 64, "max_tokens": 64}
+        return code, stream(server, everyone_streams.wait, prompt=prompt, **inputs)
 
+    everyone_streams = threading.Barrier(32, timeout=120)
     with ThreadPoolExecutor(32) as callers:
-        answers = [callers.submit(ask, number) for number in range(32)]
-        everyone_streams.wait()
+        answers = list(callers.map(ask, range(32)))
+    for number, (code, answer) in enumerate(answers):
+        assert answer.text.startswith(f" {code}."), f"caller {number} got another's answer"
+        metrics = answer.completed["metrics"]
+        assert (metrics["seed"], metrics["output_token_count"], metrics["finish_reason"]) == (number, 64, "length")
+    padding = [answer.completed["metrics"]["input_token_count"] for _, answer in answers]
+    assert padding[31] - padding[11] == 20, "each prompt is as long as its own padding makes it"
+
+
+def test_while_all_slots_stream_the_next_is_refused(server):
+    with ExitStack() as slots:
+        for _ in range(32):
+            slots.enter_context(streaming(server, **LONG))
         assert post(server, prompt="Hi").status_code == 409
         with pytest.raises(PredictionRefused, match="409: At capacity"):
             stream(server, prompt="Hi")
-        results = [answer.result() for answer in answers]
-    for number, (code, text, metrics) in enumerate(results):
-        assert text.startswith(f" {code}."), f"caller {number} got another's answer"
-        assert (metrics["seed"], metrics["output_token_count"], metrics["finish_reason"]) == (number, 64, "length")
-    padding = [metrics["input_token_count"] for _, _, metrics in results]
-    assert padding[31] - padding[11] == 20, "each prompt is as long as its own padding makes it"
-    assert post(server, prompt="Hi", max_tokens=1).status_code == 200
+    until(lambda: post(server, prompt="Hi", max_tokens=1).status_code == 200, 5, "a slot is free again")
 
 
 def test_metrics_say_how_it_went(server):

@@ -5,11 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from asking import post, predict, stream, until
-
-from hermes.serving.client import stream_prediction
-
-LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}
+from asking import LONG, post, predict, stream, streaming, until
 
 
 def engine_seconds(server):
@@ -29,10 +25,8 @@ def cancel(server, caller):
 
 
 def drop_stream(server, caller):
-    events = stream_prediction(server.url, LONG)
-    while next(events)[0] != "output":
+    with streaming(server, **LONG):
         pass
-    events.close()
 
 
 def drop_plain_client(server, caller):

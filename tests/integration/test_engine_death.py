@@ -1,24 +1,24 @@
 """The engine dies: everyone is told at once, health says so, and nothing stays behind."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asking import failure, predict, stream, until
+from asking import LONG, failure, predict, stream, until
 from conftest import LOCAL
 
 from hermes.serving.server import LocalServer
-
-LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}
 
 
 @pytest.mark.timeout(400)
 def test_killing_the_engine_core_fails_predictions_with_e1203_and_turns_health_bad(small_model):
     with LocalServer(environment=LOCAL) as server:
         server.wait_until_ready(timeout=300)
+        everyone_streams = threading.Barrier(5, timeout=60)
         with ThreadPoolExecutor(4) as callers:
-            in_flight = [callers.submit(stream, server, **LONG) for _ in range(4)]
-            time.sleep(2)
+            in_flight = [callers.submit(stream, server, everyone_streams.wait, **LONG) for _ in range(4)]
+            everyone_streams.wait()
             (core,) = [process for process in server.processes() if process.name().startswith("VLLM::EngineCor")]
             core.kill()
             killed = time.monotonic()
