@@ -1,0 +1,344 @@
+"""JSON schemas for a grammar: the part of JSON Schema that xgrammar keeps to, and nothing it would drop in silence.
+
+`narrowed` turns a schema into one that means the same or less, written only in forms that were seen to hold: every
+text that the grammar then allows satisfies the schema as it was sent. A keyword for which there is no such form is
+refused with its path. Source: JSON Schema 2020-12 (https://json-schema.org/draft/2020-12), and random texts drawn from
+xgrammar 0.2.8 (tests/integration/test_grammar.py).
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from hermes.conversation.pattern import FORMATS, PatternProblem, any_string, raw_pattern
+from hermes.conversation.schema_types import exclusive, is_of
+
+Schema = Mapping[str, Any]
+
+MAX_BYTES = 65_536  # as JSON: twice what a context of 8,192 tokens holds
+MAX_DEPTH = 32
+MAX_PROPERTIES = 300  # optional ones cost the grammar compiler their number squared
+MAX_VALUES = 2_000  # in one enum
+MAX_NUMBER = 2**53  # the grammar writes bounds digit by digit
+
+# What a type's own keywords are. All other keywords that assert something are in REFUSED or handled by name.
+KEYWORDS = {
+    "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "string": ("pattern", "format", "minLength", "maxLength"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    "boolean": (),
+    "null": (),
+}
+REFUSED = (
+    *("not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "propertyNames"),
+    *("patternProperties", "unevaluatedProperties", "unevaluatedItems", "additionalItems", "contains", "minContains"),
+    *("maxContains", "uniqueItems", "multipleOf", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"),
+)
+COMBINING = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
+ASSERTING = {*COMBINING, "type", *(keyword for keywords in KEYWORDS.values() for keyword in keywords)}
+
+
+class SchemaProblem(ValueError):
+    """What can't be kept to in a schema: the JSON path, the keyword and why."""
+
+    def __init__(self, path: str, keyword: str | None, why: str):
+        super().__init__(f"{path}: {keyword!r} {why}" if keyword else f"{path} {why}")
+
+
+def narrowed(schema: Any) -> dict[str, Any]:
+    """The schema for the grammar.
+
+    Raises:
+        SchemaProblem: it is no JSON schema, too large, or asks for something that the grammar can't keep to.
+    """
+    _measure(schema)
+    _check_against_its_metaschema(schema)
+    return _Narrowing(schema).whole()
+
+
+class _Narrowing:
+    """One walk over one schema. References become entries of $defs, each narrowed once."""
+
+    def __init__(self, root: Any):
+        self._root = root
+        self._names: dict[str, str] = {}  # of references that were met
+        self._defs: dict[str, dict[str, Any]] = {}
+
+    def whole(self) -> dict[str, Any]:
+        narrow = self._node(self._root, "$", ())
+        return {**narrow, "$defs": self._defs} if self._defs else narrow
+
+    def _node(self, schema: Any, path: str, open_references: tuple[str, ...]) -> dict[str, Any]:
+        """One schema. `open_references` have begun and no object or array has begun since."""
+        if schema is True:
+            return {}
+        if schema is False:
+            raise SchemaProblem(path, None, "is false, which no value satisfies")
+        for keyword in REFUSED:
+            if keyword in schema:
+                raise SchemaProblem(path, keyword, "is not enforced by the grammar; leave it out")
+        if "$id" in schema and path != "$":
+            raise SchemaProblem(path, "$id", "changes what references mean from here on; leave it out")
+        combining = [keyword for keyword in COMBINING if keyword in schema]
+        if not combining:
+            return self._typed(schema, path)
+        keyword = combining[0]
+        beside = [each for each in schema if each in ASSERTING and each not in (keyword, "type")]
+        if beside:
+            raise SchemaProblem(path, beside[0], f"beside {keyword!r} is not enforced by the grammar; put it inside")
+        if keyword in ("enum", "const"):
+            return _values(schema, path)
+        if keyword == "$ref":
+            if "type" in schema:
+                raise SchemaProblem(path, "type", "beside '$ref' is not enforced by the grammar; leave it out")
+            return self._reference(schema["$ref"], path, open_references)
+        branches = [_with_type(branch, schema, f"{path}.{keyword}[{n}]") for n, branch in enumerate(schema[keyword])]
+        if keyword == "allOf" and len(branches) > 1:
+            raise SchemaProblem(path, keyword, "of several is not enforced by the grammar; merge them into one")
+        if keyword == "oneOf":
+            self._check_that_one_excludes_another(branches, path)
+        narrow = [self._node(each, f"{path}.{keyword}[{n}]", open_references) for n, each in enumerate(branches)]
+        return narrow[0] if len(narrow) == 1 else {"anyOf": narrow}
+
+    def _typed(self, schema: Schema, path: str) -> dict[str, Any]:
+        """A schema that goes by its type alone, which may be several or, where its keywords tell, left out."""
+        given = schema.get("type")
+        types = [given] if isinstance(given, str) else given or _types_by_keyword(schema, path)
+        if not types:
+            return {}
+        by_type = {
+            "object": self._object,
+            "array": self._array,
+            "string": _string,
+            "number": _number,
+            "integer": _number,
+            "boolean": lambda *_: {"type": "boolean"},
+            "null": lambda *_: {"type": "null"},
+        }
+        narrow = [by_type[each]({**schema, "type": each}, path) for each in types]
+        return narrow[0] if len(narrow) == 1 else {"anyOf": narrow}
+
+    def _object(self, schema: Schema, path: str) -> dict[str, Any]:
+        narrow: dict[str, Any] = {"type": "object"}
+        others = schema.get("additionalProperties", True)
+        required = list(dict.fromkeys(schema.get("required", [])))
+        declared = dict(schema.get("properties", {}))
+        for name in required:  # a name that is required and nothing more: what the schema says of the others
+            declared.setdefault(name, others)
+        properties = {
+            name: self._node(each, _child(path, "properties", name), ())
+            for name, each in declared.items()
+            if each is not False or name in required
+        }
+        if len(properties) - len(required) > MAX_PROPERTIES:
+            raise SchemaProblem(
+                path, "properties", f"has {len(properties)} properties; at most {MAX_PROPERTIES} optional ones"
+            )
+        least, most = _bounds(schema, "minProperties", "maxProperties", path)
+        unsaid = "properties" in schema and "additionalProperties" not in schema
+        if properties or others is False or unsaid:  # closed: a free name could repeat one that is declared
+            narrow |= {"properties": properties, "additionalProperties": False}
+            if (most is not None and most < len(required)) or least > len(properties):
+                raise SchemaProblem(path, None, "is satisfied by no object: its counts and its properties contradict")
+        elif least > 1:
+            raise SchemaProblem(path, "minProperties", "needs 'properties': free names may repeat in what is written")
+        else:
+            narrow["additionalProperties"] = self._node(others, f"{path}.additionalProperties", ())
+        narrow |= {"required": required} if required else {}
+        narrow |= {"minProperties": least} if least > len(required) else {}
+        narrow |= {"maxProperties": most} if most is not None else {}
+        return narrow
+
+    def _array(self, schema: Schema, path: str) -> dict[str, Any]:
+        least, most = _bounds(schema, "minItems", "maxItems", path)
+        first = [
+            self._node(each, f"{path}.prefixItems[{index}]", ())
+            for index, each in enumerate(schema.get("prefixItems", [])[:most])
+        ]
+        rest = schema.get("items", True)
+        if rest is False and least > len(first):
+            raise SchemaProblem(path, "minItems", f"is {least}, and 'items' is false after {len(first)} prefixItems")
+        closed = rest is False or (most is not None and most == len(first))
+        narrow: dict[str, Any] = {"type": "array", "items": False if closed else self._node(rest, f"{path}.items", ())}
+        narrow |= {"prefixItems": first} if first else {}
+        if closed:  # as many as are there, all of them
+            return narrow | {"minItems": len(first), "maxItems": len(first)}
+        return narrow | {"minItems": max(least, len(first))} | ({"maxItems": most} if most is not None else {})
+
+    def _reference(self, reference: str, path: str, open_references: tuple[str, ...]) -> dict[str, Any]:
+        if reference in open_references:
+            raise SchemaProblem(path, "$ref", f"to {reference!r} leads back to itself with nothing between")
+        if reference not in self._names:
+            name = self._names[reference] = f"d{len(self._names)}"
+            target = self._target(reference, path)
+            self._defs[name] = self._node(target, reference, (*open_references, reference))
+        return {"$ref": f"#/$defs/{self._names[reference]}"}
+
+    def _target(self, reference: str, path: str) -> Any:
+        """What a JSON pointer in this document points to (RFC 6901)."""
+        if not reference.startswith("#"):
+            raise SchemaProblem(path, "$ref", f"to {reference!r} leaves the schema, and nothing is fetched; copy it in")
+        found = self._root
+        for part in unquote(reference[1:]).split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, Mapping) and key in found:
+                found = found[key]
+            elif (
+                isinstance(found, Sequence) and not isinstance(found, str) and key.isdecimal() and int(key) < len(found)
+            ):
+                found = found[int(key)]
+            else:
+                raise SchemaProblem(path, "$ref", f"to {reference!r} points to nothing")
+        if not isinstance(found, Mapping | bool) or not f"{reference}/".startswith("#/"):
+            raise SchemaProblem(path, "$ref", f"to {reference!r} is not a place in the schema; use a JSON pointer")
+        return found
+
+    def _check_that_one_excludes_another(self, branches: Sequence[Any], path: str) -> None:
+        """oneOf may become anyOf where no value can satisfy two branches: by their types, or by a constant property."""
+        seen = [self._seen_through(branch, path) for branch in branches]
+        for n, one in enumerate(seen):
+            for other in seen[:n]:
+                if not exclusive(one, other):
+                    raise SchemaProblem(
+                        path,
+                        "oneOf",
+                        "is enforced only where types or a constant property tell its branches apart; use anyOf",
+                    )
+
+    def _seen_through(self, schema: Any, path: str) -> Any:
+        for _ in range(MAX_DEPTH):
+            if not isinstance(schema, Mapping) or "$ref" not in schema:
+                return schema
+            schema = self._target(schema["$ref"], path)
+        raise SchemaProblem(path, "$ref", "leads through too many others")
+
+
+def _values(schema: Schema, path: str) -> dict[str, Any]:
+    """enum or const: the values that are of the type, too."""
+    keyword, values = ("const", [schema["const"]]) if "const" in schema else ("enum", schema["enum"])
+    if len(values) > MAX_VALUES:
+        raise SchemaProblem(path, keyword, f"has {len(values)} values; at most {MAX_VALUES}")
+    given = schema.get("type")
+    types = [given] if isinstance(given, str) else given
+    kept = [value for value in values if types is None or any(is_of(value, each) for each in types)]
+    if not kept:
+        raise SchemaProblem(path, keyword, "has no value of the type that it has to be")
+    return {"enum": kept}
+
+
+def _string(schema: Schema, path: str) -> dict[str, Any]:
+    least, most = _bounds(schema, "minLength", "maxLength", path)
+    bounded = least > 0 or most is not None
+    pattern = schema.get("pattern", FORMATS.get(schema.get("format", "")))
+    if pattern is None:
+        return {"type": "string"} | ({"pattern": any_string(least, most)} if bounded else {})
+    if "pattern" in schema and schema.get("format") in FORMATS:
+        raise SchemaProblem(path, "format", "beside 'pattern' is not enforced by the grammar; keep one of them")
+    if bounded:
+        raise SchemaProblem(
+            path,
+            "minLength" if least else "maxLength",
+            "beside 'pattern' or 'format' is not enforced by the grammar; write it into the pattern, as in {2,8}",
+        )
+    try:
+        written = raw_pattern(pattern if "pattern" in schema else f"^(?:{pattern})$")
+    except PatternProblem as problem:
+        raise SchemaProblem(path, "pattern", str(problem)) from problem
+    return {"type": "string", "pattern": written}
+
+
+def _number(schema: Schema, path: str) -> dict[str, Any]:
+    """A number or an integer; an integer's bounds become whole and inclusive."""
+    bounds = {keyword: schema[keyword] for keyword in KEYWORDS["number"] if keyword in schema}
+    for keyword, bound in bounds.items():
+        if abs(bound) > MAX_NUMBER:
+            raise SchemaProblem(path, keyword, f"is {bound:g}; at most {MAX_NUMBER} either way")
+    above, below = bounds.get("exclusiveMinimum", -math.inf), bounds.get("exclusiveMaximum", math.inf)
+    lowest, highest = bounds.get("minimum", -math.inf), bounds.get("maximum", math.inf)
+    if schema["type"] == "integer":
+        least = max(
+            lowest if lowest == -math.inf else math.ceil(lowest), above if above == -math.inf else math.floor(above) + 1
+        )
+        most = min(
+            highest if highest == math.inf else math.floor(highest),
+            below if below == math.inf else math.ceil(below) - 1,
+        )
+        bounds = {"minimum": least} if least > -math.inf else {}
+        bounds |= {"maximum": most} if most < math.inf else {}
+        empty = least > most
+    else:
+        empty = max(lowest, above) > min(highest, below) or (
+            max(lowest, above) == min(highest, below) and (above >= lowest or below <= highest)
+        )
+    if empty:
+        raise SchemaProblem(path, None, "is satisfied by no number: its bounds contradict each other")
+    return {"type": schema["type"], **bounds}
+
+
+def _bounds(schema: Schema, lower: str, upper: str, path: str) -> tuple[int, int | None]:
+    least, most = int(schema.get(lower, 0)), schema.get(upper)
+    if most is not None and least > most:
+        raise SchemaProblem(path, upper, f"is {most} and {lower!r} is {least}")
+    return least, None if most is None else int(most)
+
+
+def _types_by_keyword(schema: Schema, path: str) -> list[str]:
+    """The type that the keywords of a schema without one speak of; the grammar would drop them otherwise."""
+    types = [name for name in KEYWORDS if name != "integer" and any(each in schema for each in KEYWORDS[name])]
+    if len(types) > 1:
+        raise SchemaProblem(path, None, f"has keywords for {' and '.join(types)} and no 'type'; say which it is")
+    return types
+
+
+def _with_type(branch: Any, schema: Schema, path: str) -> Any:
+    """A branch of anyOf, oneOf or allOf with the type that is said beside it."""
+    if "type" not in schema or branch is False:
+        return branch
+    if branch is True or not any(each in branch for each in ("type", *COMBINING)):
+        return {**({} if branch is True else branch), "type": schema["type"]}
+    if branch.get("type") != schema["type"]:
+        raise SchemaProblem(path, None, f"has to be of type {schema['type']!r}, which is said beside it; say it inside")
+    return branch
+
+
+def _measure(schema: Any) -> None:
+    """Refuse by size before anything walks the schema in earnest."""
+    if not isinstance(schema, Mapping):
+        raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
+    for path, depth, value in _walk(schema):
+        if depth > MAX_DEPTH:
+            raise SchemaProblem(path, None, f"is nested more than {MAX_DEPTH} levels deep")
+        if isinstance(value, dict | list) and len(value) > MAX_VALUES:
+            raise SchemaProblem(path, None, f"has {len(value)} entries; at most {MAX_VALUES}")
+    size = len(json.dumps(schema, ensure_ascii=False).encode())
+    if size > MAX_BYTES:
+        raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
+
+
+def _walk(schema: Any) -> Iterator[tuple[str, int, Any]]:
+    """Every value inside, with its path and depth, without recursion."""
+    waiting: list[tuple[str, int, Any]] = [("$", 0, schema)]
+    while waiting:
+        path, depth, value = waiting.pop()
+        yield path, depth, value
+        if isinstance(value, Mapping):
+            waiting += [(f"{path}.{key}", depth + 1, each) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{path}[{index}]", depth + 1, each) for index, each in enumerate(value)]
+
+
+def _check_against_its_metaschema(schema: Schema) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    problem = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
+    if problem is not None:
+        raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
+
+
+def _child(path: str, keyword: str, name: str) -> str:
+    return f"{path}.{keyword}.{name}" if name.isidentifier() else f"{path}.{keyword}[{name!r}]"
