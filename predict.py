@@ -3,6 +3,7 @@
 Cog's build reads this file as text and never runs it, so every Input is a plain literal in one piece.
 """
 
+import asyncio
 from typing import Optional
 
 from cog import AsyncConcatenateIterator, BasePredictor, Input, concurrent, streaming
@@ -84,8 +85,41 @@ class Predictor(BasePredictor):
             ge=0,
             le=9007199254740991,
         ),
+        messages: Optional[list[dict]] = Input(
+            description="A conversation of many turns, as OpenAI's API has it: objects with role (system, user, assistant, tool) and content; assistant turns may have tool_calls, tool turns name or tool_call_id. A prompt beside it is the last user turn; a system turn in it wins over system_prompt.",
+            default=None,
+        ),
+        tools: Optional[list[dict]] = Input(
+            description="Functions that the model may call, as OpenAI's API has them: objects with name, description and parameters (a JSON schema). The calls are in the metrics, checked against it.",
+            default=None,
+        ),
+        tool_choice: str = Input(
+            description="auto: the model decides. none: no call. required: at least one call. Or the name of the tool to call.",
+            default="auto",
+        ),
+        json_schema: Optional[dict] = Input(
+            description="The answer is one JSON document that satisfies this JSON schema.", default=None
+        ),
+        repetition_penalty: float = Input(
+            description="Above 1 disfavours tokens that the prompt or the answer has already, below 1 favours them.",
+            default=1.0,
+            ge=0.01,
+            le=10,
+        ),
+        min_p: float = Input(
+            description="Draw only from tokens at least this likely compared to the likeliest. 0 draws from all.",
+            default=0.0,
+            ge=0,
+            le=1,
+        ),
+        truncate: str = Input(
+            description="What to do with a conversation that is too long: error refuses it, oldest_turns leaves out the oldest turns, never the system turn, until the answer fits.",
+            default="error",
+            choices=["error", "oldest_turns"],
+        ),
     ) -> AsyncConcatenateIterator[str]:
-        request = Request.from_inputs(
+        request = await asyncio.to_thread(  # large schemas take long to check, and others stream meanwhile
+            Request.from_inputs,
             prompt=prompt,
             system_prompt=system_prompt,
             min_tokens=min_tokens,
@@ -98,6 +132,13 @@ class Predictor(BasePredictor):
             stop_sequences=stop_sequences,
             prompt_template=prompt_template,
             seed=seed,
+            messages=messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            json_schema=json_schema,
+            repetition_penalty=repetition_penalty,
+            min_p=min_p,
+            truncate=truncate,
         )
         async for piece in self.chat.reply(request):
             yield piece

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 from bench.load import NEW_TOKENS, SYSTEM_PROMPT, Timeline
-from hermes.conversation import ChatML, Sampling
-from hermes.conversation.messages import single_turn
+from hermes.conversation import ChatML, Message, Sampling
 from hermes.engine.engine import Engine
 from hermes.settings import PROFILES
 
@@ -22,10 +21,11 @@ async def serve(folder: Path, answers: int) -> None:
     profile = PROFILES["local"]
     engine = Engine.start(folder, profile.engine_args, profile.environment)
     llm, chatml = engine._llm, ChatML(engine.tokenizer)
-    params = engine._sampling_params(Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS))
+    sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
+    params = engine._sampling_params(sampling, None)
 
     async def one(name: str, prompt: str) -> Timeline:
-        ids = chatml.encode(single_turn(prompt, SYSTEM_PROMPT))
+        ids = chatml.encode([Message("system", SYSTEM_PROMPT), Message("user", prompt)])
         started = time.perf_counter()
         outputs = llm.generate({"prompt_token_ids": ids}, params, name)
         return [time.perf_counter() - started async for output in outputs if output.outputs[0].text]

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from hermes.caller.cog_client import stream_prediction
+from hermes.caller.errors import PredictionFailed
 from hermes.errors import HermesError, find_error
-from hermes.serving.client import PredictionRefused, stream_prediction
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT, LocalServer, ServerFailed
 
@@ -21,10 +21,6 @@ DONE, FAILED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-class PredictionFailed(Exception):
-    """The prediction ended without an answer."""
 
 
 @app.command()
@@ -65,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     except TyperException as misuse:
         notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE
-    except (HermesError, ServerFailed, PredictionFailed, PredictionRefused, httpx.TransportError) as error:
+    except (HermesError, ServerFailed, PredictionFailed) as error:
         notes.print(str(error), markup=False)
         return FAILED
     except (KeyboardInterrupt, typer.Abort):

@@ -7,6 +7,9 @@
     │   ├── E1002 PromptTooLong
     │   ├── E1003 BadPromptTemplate
     │   ├── E1004 PromptTemplateError
+    │   ├── E1005 BadMessages
+    │   ├── E1006 BadTools
+    │   ├── E1007 BadJsonSchema
     │   └── E1008 BadSampling
     └── ServerError              ours to fix: the server or its configuration
         ├── E1200 EngineStartFailed
@@ -56,7 +59,7 @@ class EmptyRequest(CallerError):
     code = "E1001"
 
     def __init__(self) -> None:
-        super().__init__("prompt is empty and there is no prompt_template; send a prompt")
+        super().__init__("there is no prompt, no messages and no prompt_template; send one of them")
 
 
 class PromptTooLong(CallerError):
@@ -64,10 +67,11 @@ class PromptTooLong(CallerError):
 
     code = "E1002"
 
-    def __init__(self, prompt_tokens: int, context_tokens: int):
+    def __init__(self, prompt_tokens: int, max_tokens: int, context_tokens: int):
         super().__init__(
-            f"the prompt is {prompt_tokens} tokens; the model takes {context_tokens} with at least 1 to generate; "
-            f"shorten the prompt by at least {prompt_tokens - context_tokens + 1} tokens"
+            f"the prompt is {prompt_tokens} tokens and max_tokens is {max_tokens}; the model takes {context_tokens} "
+            f"with at least 1 to generate; shorten the prompt by at least {prompt_tokens - context_tokens + 1} tokens, "
+            "or send a conversation as messages with truncate 'oldest_turns'"
         )
 
 
@@ -93,6 +97,33 @@ class PromptTemplateError(CallerError):
             f"prompt_template holds the Jinja statement {statement!r}; templates are not evaluated here, "
             "only {prompt} and {system_prompt} are replaced; write the prompt out"
         )
+
+
+class BadMessages(CallerError):
+    """A turn of the conversation cannot be read, or cannot stand where it stands."""
+
+    code = "E1005"
+
+    def __init__(self, at: str, problem: str):
+        super().__init__(f"{at} {problem}")
+
+
+class BadTools(CallerError):
+    """A tool cannot be offered as it is described."""
+
+    code = "E1006"
+
+    def __init__(self, at: str, problem: str):
+        super().__init__(f"{at} {problem}")
+
+
+class BadJsonSchema(CallerError):
+    """No grammar can make sure that an answer satisfies the schema."""
+
+    code = "E1007"
+
+    def __init__(self, problem: str):
+        super().__init__(f"json_schema: {problem}")
 
 
 class BadSampling(CallerError):

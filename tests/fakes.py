@@ -42,10 +42,10 @@ class FakeEngine:
     context_tokens: int = 100
     alive: bool = True
     unfinished: int = 0
-    seen: list = field(default_factory=list)  # (token ids, sampling) of each call
+    seen: list = field(default_factory=list)  # (token ids, sampling, constraint) of each call
 
-    async def generate(self, token_ids, sampling):
-        self.seen.append((list(token_ids), sampling))
+    async def generate(self, token_ids, sampling, constraint=None):
+        self.seen.append((list(token_ids), sampling, constraint))
         self.unfinished += 1
         try:
             for chunk in self.chunks:

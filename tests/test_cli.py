@@ -4,8 +4,8 @@ import json
 import pytest
 
 from hermes import cli
+from hermes.caller.errors import PredictionRefused
 from hermes.cli import main, parse_inputs, read_json
-from hermes.serving.client import PredictionRefused
 from hermes.serving.server import ServerFailed
 
 TYPES = {"prompt": "string", "max_tokens": "integer", "temperature": "number", "messages": "array"}

@@ -53,10 +53,27 @@ def test_the_image_and_the_local_environment_have_the_same_versions():
     assert COG_YAML["build"]["sdk_version"] == local["cog"]
 
 
+def third_party(paths):
+    imported = {name.split(".")[0] for path in paths for name in imports(path)} - set(sys.stdlib_module_names)
+    return {name.lower().replace("_", "-") for name in imported} - {"hermes", "cog"}
+
+
 def test_every_direct_dependency_is_pinned_for_the_image():
-    imported = {name.split(".")[0] for path in SOURCES for name in imports(path)}
-    third_party = imported - set(sys.stdlib_module_names) - {"hermes", "cog"}
-    assert {name.lower().replace("_", "-") for name in third_party} <= pins("requirements.txt").keys()
+    served = [path for path in SOURCES if "caller" not in path.parts]
+    assert third_party(served) <= pins("requirements.txt").keys()
+    assert third_party(set(SOURCES) - set(served)) <= pins("requirements/local.txt").keys()
+
+
+def test_a_caller_needs_few_packages():
+    code = (
+        "import sys; from hermes import CogServer, extract, run_tools, tool; "
+        "ours = {'cog', 'pydantic_settings', 'replicate', 'tokenizers', 'torch', 'vllm'} & set(sys.modules); "
+        "sys.exit(f'loaded: {ours}' if ours else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_lock_leaves_out_what_breaks_beside_the_cpu_build():
@@ -83,7 +100,8 @@ MAY_IMPORT = {
     "weights": {"weights", "errors", "settings"},
     "engine": {"engine", "conversation", "errors", "settings"},
     "serving": {"serving", "engine", "conversation", "errors", "settings"},
-    "cli": {"serving", "errors"},
+    "caller": {"caller", "errors"},
+    "cli": {"serving", "caller", "errors"},
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
+from hermes.conversation.functions import TAGS
 from hermes.conversation.messages import Message
 from hermes.errors import InvalidConfiguration
 
@@ -44,28 +45,36 @@ class ChatML:
         spec["truncation"] = spec["padding"] = None
         bos = tokenizer.bos_token
         self._control = _tokenizer(spec)
-        self._text = _tokenizer(_all_special(spec, {START, END, bos}))
-        self._text.encode_special_tokens = True  # "encode" here is to split a special token like any other text
+        self._text = _splitting(spec, {START, END, bos, *TAGS})
+        self._with_tags = _splitting(spec, {START, END, bos}, kept=TAGS)
         self.start_id, self.end_id = self._id(START), self._id(END)
         # SmolLM2 calls <|im_start|> its BOS; only a token of its own goes before the conversation.
         self.bos_ids = [] if bos in (None, START) else [self._id(str(bos))]
 
     def encode(self, messages: Iterable[Message]) -> list[int]:
         """Token ids of the conversation, up to where the assistant begins to speak."""
-        ids = list(self.bos_ids)
-        newline = self._plain("\n")
-        for message in messages:
-            ids += [self.start_id, *self._plain(f"{message.role}\n{message.content}"), self.end_id, *newline]
-        return [*ids, self.start_id, *self._plain("assistant\n")]
+        turns = [self.encode_turn(message) for message in messages]
+        return [*self.bos_ids, *(token_id for turn in turns for token_id in turn), *self.opening()]
+
+    def encode_turn(self, message: Message) -> list[int]:
+        """Token ids of one turn.
+
+        Where the model has tokens for <tool_call> and the like, they are used in all turns but the user's: there they
+        are the model's own, the package's, or the system prompt's. In tool results they are escaped before (see
+        functions.json_within_tags), and what a user types stays text.
+        """
+        tokenizer = self._text if message.role == "user" else self._with_tags
+        text = _ids(tokenizer, f"{message.role}\n{message.content}")
+        return [self.start_id, *text, self.end_id, *_ids(self._text, "\n")]
+
+    def opening(self) -> list[int]:
+        """Token ids of the beginning of the turn that the model is to complete."""
+        return [self.start_id, *_ids(self._text, "assistant\n")]
 
     def encode_raw(self, prompt: str) -> list[int]:
         """Token ids of a prompt whose control tokens the caller has written; BOS is put before it if it has none."""
-        ids = self._control.encode(prompt, add_special_tokens=False).ids
+        ids = _ids(self._control, prompt)
         return ids if ids[: len(self.bos_ids)] == self.bos_ids else [*self.bos_ids, *ids]
-
-    def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
-        return ids
 
     def _id(self, token: str) -> int:
         token_id: int | None = self._control.token_to_id(token)
@@ -80,7 +89,19 @@ def _tokenizer(spec: dict[str, Any]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(spec))
 
 
-def _all_special(spec: dict[str, Any], control: set[str | None]) -> dict[str, Any]:
-    """The tokenizer in which the control tokens are special, also where its publisher forgot to say so."""
-    added = [{**token, "special": token["special"] or token["content"] in control} for token in spec["added_tokens"]]
-    return {**spec, "added_tokens": added}
+def _splitting(spec: dict[str, Any], control: set[str | None], kept: Iterable[str] = ()) -> Tokenizer:
+    """The tokenizer that takes control tokens for text like any other, also where its publisher forgot to call them
+    special, and knows those to be `kept`."""
+    kept = set(kept)
+    added = [
+        {**token, "special": token["content"] not in kept and (token["special"] or token["content"] in control)}
+        for token in spec["added_tokens"]
+    ]
+    tokenizer = _tokenizer({**spec, "added_tokens": added})
+    tokenizer.encode_special_tokens = True  # "encode" here is to split a special token like any other text
+    return tokenizer
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids

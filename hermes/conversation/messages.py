@@ -1,7 +1,17 @@
-"""A conversation is a sequence of messages; equal content means equal messages."""
+"""A conversation is a sequence of messages; equal content means equal messages.
 
+`parse_messages` reads the shape of OpenAI's chat API (https://platform.openai.com/docs/api-reference/chat) and renders
+tool calls and their results to the text that the model was trained on.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast, get_args
+
+from hermes.conversation.functions import Function, call_block, result_block
+from hermes.conversation.tools import read_tool_calls
+from hermes.errors import BadMessages
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -14,7 +24,118 @@ class Message:
     content: str
 
 
-def single_turn(prompt: str, system_prompt: str) -> list[Message]:
-    """The conversation of one prompt: a system turn, unless it is empty, and a user turn."""
-    system = [Message("system", system_prompt)] if system_prompt else []
-    return [*system, Message("user", prompt)]
+@dataclass
+class PendingCall:
+    """A call of the last assistant turn that no tool turn has answered yet. A broken call has neither id nor name."""
+
+    call_id: str | None
+    name: str | None
+
+
+def parse_messages(messages: Sequence[Any], functions: Sequence[Function] = ()) -> tuple[Message, ...]:
+    """The turns, with consecutive tool messages made one turn.
+
+    `functions` are those that the caller offers now: an earlier turn may call one of them without any tag.
+
+    Raises:
+        BadMessages: with the place of what is wrong, such as messages[3].role.
+    """
+    turns: list[Message] = []
+    pending: list[PendingCall] = []
+    for index, message in enumerate(messages):
+        at = f"messages[{index}]"
+        if not isinstance(message, Mapping):
+            raise BadMessages(at, f"has to be an object with role and content, not {type(message).__name__}")
+        role = message.get("role")
+        if role == "tool":
+            block = _result(message, pending, at)
+            if turns[-1].role == "tool":
+                block = turns.pop().content + block
+            turns.append(Message("tool", block))
+            continue
+        if role not in get_args(Role):
+            raise BadMessages(f"{at}.role", f"is {role!r:.80}; it has to be system, user, assistant or tool")
+        if role == "assistant":
+            text, pending = _assistant(message, functions, at)
+        else:
+            text, pending = _text(message.get("content"), f"{at}.content"), []
+        turns.append(Message(cast(Role, role), text))
+    return tuple(turns)
+
+
+def _text(content: Any, at: str) -> str:
+    """The text of a content: a string, or OpenAI's list of text parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise BadMessages(at, f"has to be text, not {'nothing' if content is None else type(content).__name__}")
+    for index, part in enumerate(content):
+        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise BadMessages(f"{at}[{index}]", "has to be {'type': 'text', 'text': ...}; the model reads only text")
+    return "".join(part["text"] for part in content)
+
+
+def _assistant(message: Mapping[str, Any], functions: Sequence[Function], at: str) -> tuple[str, list[PendingCall]]:
+    """The text of an assistant turn and the calls in it: those of tool_calls, else those that its text holds."""
+    calls = message.get("tool_calls") or []
+    if not calls:
+        text = _text(message.get("content"), f"{at}.content")
+        found = read_tool_calls(text, {function.name: function.parameters for function in functions})
+        names = [*(call.name for call in found.calls), *(call.name for call in found.bad)]
+        return text, [PendingCall(None, name) for name in names]
+    if not isinstance(calls, list):
+        raise BadMessages(f"{at}.tool_calls", f"has to be a list, not {type(calls).__name__}")
+    content = message.get("content")
+    blocks = [_text(content, f"{at}.content")] if content else []
+    pending = []
+    for index, call in enumerate(calls):
+        name, arguments, call_id = _call(call, f"{at}.tool_calls[{index}]")
+        blocks.append(call_block(name, arguments))
+        pending.append(PendingCall(call_id, name))
+    return "\n".join(blocks), pending
+
+
+def _call(call: Any, at: str) -> tuple[str, Mapping[str, Any], str | None]:
+    if not isinstance(call, Mapping):
+        raise BadMessages(at, f"has to be an object, not {type(call).__name__}")
+    function, at_function = (call["function"], f"{at}.function") if "function" in call else (call, at)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise BadMessages(f"{at_function}.name", "has to be the name of a function")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise BadMessages(f"{at_function}.arguments", f"is not JSON: {error}") from error
+    if not isinstance(arguments, Mapping):
+        raise BadMessages(f"{at_function}.arguments", f"has to be an object, not {type(arguments).__name__}")
+    return function["name"], arguments, call.get("id")
+
+
+def _result(message: Mapping[str, Any], pending: list[PendingCall], at: str) -> str:
+    """The block of one tool message; takes the call that it answers off `pending`."""
+    if not pending:
+        raise BadMessages(f"{at}.role", "is 'tool' and answers no call; it has to follow an assistant turn with calls")
+    call_id, name = message.get("tool_call_id"), message.get("name")
+    with_ids = [call for call in pending if call.call_id is not None]
+    if call_id is not None and with_ids:
+        answered = [call for call in with_ids if call.call_id == call_id]
+        if not answered:
+            raise BadMessages(f"{at}.tool_call_id", f"is {call_id!r:.80}, which no open call before it has")
+    else:
+        answered = [call for call in pending if call.name is None or name is None or call.name == name]
+        if not answered:
+            raise BadMessages(f"{at}.name", f"is {name!r:.80}, which no open call before it has")
+    pending.remove(answered[0])
+    if "content" not in message:
+        raise BadMessages(f"{at}.content", "is missing; it has to be the result of the call")
+    shown = name if isinstance(name, str) else answered[0].name or "unknown"
+    return result_block(shown, _result_value(message["content"]))
+
+
+def _result_value(content: Any) -> Any:
+    """A result: any JSON value, or OpenAI's list of text parts."""
+    parts = isinstance(content, list) and content
+    if parts and all(isinstance(part, Mapping) and part.get("type") == "text" and "text" in part for part in content):
+        return "".join(str(part["text"]) for part in content)
+    return content

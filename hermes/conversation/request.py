@@ -1,14 +1,28 @@
 """A request: the inputs of one prediction, checked and frozen."""
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hermes.conversation.chatml import ChatML
-from hermes.conversation.messages import single_turn
+from hermes.conversation.constraint import Constraint, json_constraint, tools_constraint
+from hermes.conversation.functions import Function, json_within_tags, parse_functions, tools_prompt
+from hermes.conversation.messages import Message, parse_messages
 from hermes.conversation.template import check, fill
-from hermes.errors import BadSampling, EmptyRequest, PromptTooLong
+from hermes.conversation.truncation import Prompt, truncated
+from hermes.errors import BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong
 
 MAX_SEED = 2**32 - 1
+
+DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
+
+# Source: the model card of NousResearch/Hermes-2-Theta-Llama-3-70B.
+JSON_PROMPT = """\
+You are a helpful assistant that answers in JSON. Here's the json schema you must adhere to:
+<schema>
+{schema}
+</schema>"""
 
 
 @dataclass(frozen=True)
@@ -25,8 +39,10 @@ class Sampling:
     temperature: float = 0.6
     top_p: float = 0.9
     top_k: int = 50  # 0 or -1: all tokens
+    min_p: float = 0.0  # 0: all tokens
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0  # 1: none
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,18 +61,24 @@ class Sampling:
         """
         room = context_tokens - prompt_tokens
         if room < 1:
-            raise PromptTooLong(prompt_tokens, context_tokens)
+            raise PromptTooLong(prompt_tokens, self.max_tokens, context_tokens)
         return replace(self, max_tokens=min(self.max_tokens, room), min_tokens=min(self.min_tokens, room))
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to answer, and how: the inputs of the listing as one value."""
+    """What to answer, and how."""
 
     prompt: str
     system_prompt: str
     prompt_template: str | None
     sampling: Sampling
+    messages: tuple[Message, ...] = ()  # the turns before the prompt
+    functions: tuple[Function, ...] = ()
+    tool_choice: str = "auto"
+    json_schema: Mapping[str, Any] | None = None
+    constraint: Constraint | None = None  # on the answer
+    truncate: bool = False  # drop the oldest turns of a conversation that is too long
 
     @classmethod
     def from_inputs(
@@ -67,41 +89,116 @@ class Request:
         prompt_template: str | None,
         stop_sequences: str | None,
         seed: int | None,
-        min_tokens: int,
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_k: int,
-        presence_penalty: float,
-        frequency_penalty: float,
+        messages: Sequence[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        tool_choice: str = "auto",
+        json_schema: Mapping[str, Any] | None = None,
+        truncate: str = "error",
+        **sampling: Any,
     ) -> "Request":
         """Check the inputs of a prediction. A seed of None draws one; 0 is a seed.
 
+        `sampling` are the other fields of Sampling, by name.
+
         Raises:
-            CallerError: EmptyRequest, BadPromptTemplate, PromptTemplateError or BadSampling.
+            CallerError: E1001 and E1003 to E1008, see hermes.errors.
         """
-        if not prompt and not prompt_template:
+        if not prompt and not prompt_template and not messages:
             raise EmptyRequest
         if prompt_template:
             check(prompt_template, prompt)
-        sampling = Sampling(
-            seed=random.randint(0, MAX_SEED) if seed is None else seed,
-            min_tokens=min_tokens,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            stop=split_stop_sequences(stop_sequences),
+        functions = parse_functions(tools or [])
+        _check_together(prompt_template, messages, functions, tool_choice, json_schema, sampling)
+        turns = parse_messages(messages or [], functions)
+        if turns and not prompt and turns[-1].role not in ("user", "tool"):
+            raise BadMessages(
+                f"messages[{len(messages or []) - 1}].role",
+                f"is {turns[-1].role!r}, so there is nothing to answer; end with a user turn, or send a prompt",
+            )
+        constraint = None
+        if json_schema is not None:
+            constraint = json_constraint(json_schema)
+        elif functions:
+            constraint = tools_constraint(functions, tool_choice)
+        return cls(
+            prompt,
+            system_prompt,
+            prompt_template or None,
+            Sampling(
+                seed=random.randint(0, MAX_SEED) if seed is None else seed,
+                stop=split_stop_sequences(stop_sequences),
+                **sampling,
+            ),
+            turns,
+            functions,
+            tool_choice,
+            json_schema,
+            constraint,
+            truncate == "oldest_turns",
         )
-        return cls(prompt, system_prompt, prompt_template or None, sampling)
 
-    def token_ids(self, chatml: ChatML) -> list[int]:
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one prompt and nothing else, which a template of the model may render."""
+        return not self.messages and not self.functions and self.json_schema is None
+
+    def conversation(self) -> list[Message]:
+        """All turns, as the model reads them. A system turn in messages wins over system_prompt."""
+        turns = list(self.messages)
+        own = self.system_prompt
+        if turns and turns[0].role == "system":
+            own = turns.pop(0).content
+        if system := self._system_text(own):
+            turns.insert(0, Message("system", system))
+        return turns + ([Message("user", self.prompt)] if self.prompt else [])
+
+    def _system_text(self, own: str) -> str:
+        """The caller's own text, then what the model was trained to read where it calls tools or answers in JSON.
+
+        That text takes the place of the default prompt: in training nothing stood before it.
+        """
+        if self.functions:
+            trained = tools_prompt(self.functions)
+        elif self.json_schema is not None:
+            trained = JSON_PROMPT.replace("{schema}", json_within_tags(self.json_schema))
+        else:
+            return own
+        return trained if own in ("", DEFAULT_SYSTEM_PROMPT) else f"{own}\n\n{trained}"
+
+    def encode(self, chatml: ChatML, context_tokens: int) -> Prompt:
         """The prompt as token ids: the caller's raw template if there is one, else a ChatML conversation."""
         if self.prompt_template:
-            return chatml.encode_raw(fill(self.prompt_template, self.prompt, self.system_prompt))
-        return chatml.encode(single_turn(self.prompt, self.system_prompt))
+            return Prompt(chatml.encode_raw(fill(self.prompt_template, self.prompt, self.system_prompt)))
+        if self.truncate:
+            return truncated(self.conversation(), chatml, context_tokens, self.sampling.max_tokens)
+        return Prompt(chatml.encode(self.conversation()))
+
+
+def _check_together(
+    prompt_template: str | None,
+    messages: Sequence[Any] | None,
+    functions: Sequence[Function],
+    tool_choice: str,
+    json_schema: Mapping[str, Any] | None,
+    sampling: Mapping[str, Any],
+) -> None:
+    """Refuse inputs that can't be meant together."""
+    if prompt_template and messages:
+        raise BadMessages("messages", "can't go with prompt_template, which is the whole prompt; send one of them")
+    if prompt_template and functions:
+        raise BadTools("tools", "can't go with prompt_template, which is the whole prompt; send one of them")
+    if functions and json_schema is not None:
+        raise BadTools("tools", "can't go with json_schema: an answer is a tool call or JSON; send one of them")
+    names = [function.name for function in functions]
+    if tool_choice not in ("auto", "none", "required", *names):
+        raise BadTools(
+            "tool_choice",
+            f"is {tool_choice!r:.80}; it has to be auto, none, required or one of {', '.join(names) or 'the tools'}",
+        )
+    if tool_choice == "required" and not functions:
+        raise BadTools("tool_choice", "is 'required' and there are no tools to call")
+    if json_schema is not None and sampling.get("min_tokens"):
+        raise BadSampling(f"min_tokens is {sampling['min_tokens']} beside json_schema; JSON ends where it is complete")
 
 
 def split_stop_sequences(comma_separated: str | None) -> tuple[str, ...]:

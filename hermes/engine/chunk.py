@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hermes.conversation import Sampling
+from hermes.conversation import Constraint, Sampling
 
 FinishReason = Literal["stop", "length"]
 
@@ -33,10 +33,13 @@ class TextEngine(Protocol):
     def unfinished(self) -> int:
         """Requests that the engine has not finished yet."""
 
-    def generate(self, token_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    def generate(
+        self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         """The reply to one prompt, step by step. Closing or cancelling the generator aborts it.
 
         Raises:
             BadSampling: the engine refuses the values.
+            BadTools, BadJsonSchema: the constraint makes no grammar, or not in the time that it may take.
             EngineFailed: the engine died or gave up.
         """

@@ -7,6 +7,7 @@ nothing of a stop string (it holds back what may still become one).
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from hermes.conversation import Sampling
+from hermes.conversation import Constraint, Sampling
 from hermes.engine.chunk import Chunk, FinishReason
+from hermes.engine.grammar import GrammarTrial
 from hermes.errors import (
     BadSampling,
     EngineFailed,
@@ -33,13 +35,17 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # Cog's worker has threads and sockets that a fork must not copy
 }
 
+GRAMMARS = {"structured_outputs_config": {"backend": "xgrammar"}}  # whose structural tags Constraint holds
+
 
 class Engine:
     """A running vLLM engine. Made by `start`, in the event loop that uses it; ended by `stop`."""
 
-    def __init__(self, llm: Any, stop_token_ids: Sequence[int]):
+    def __init__(self, llm: Any, grammars: GrammarTrial, eos_token_ids: Sequence[int]):
         self._llm = llm
-        self._stop_token_ids = list(stop_token_ids)
+        self._grammars = grammars
+        self._eos_token_ids = list(eos_token_ids)
+        self._control_token_ids = control_token_ids(self.tokenizer)
 
     @classmethod
     def start(cls, folder: Path, engine_args: Mapping[str, Any], environment: Mapping[str, str]) -> "Engine":
@@ -57,18 +63,24 @@ class Engine:
         for name, value in {**ENVIRONMENT, **environment}.items():
             os.environ.setdefault(name, value)
         started = time.monotonic()
+        eos = eos_token_ids(folder)
         logger.info("engine: starting vLLM, which takes half a minute for a small model and minutes for a large one")
         try:
             from vllm.v1.engine.async_llm import AsyncLLM
 
             config = _vllm_config(folder, engine_args)
-            llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+            grammars = GrammarTrial(folder, eos)  # gets ready while the model loads
+            try:
+                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+            except BaseException:
+                grammars.stop()
+                raise
         except HermesError:
             raise
         except Exception as error:  # whatever vLLM, torch or a driver raise: the server can only report it
             raise EngineStartFailed(_one_line(error)) from error
         logger.info("engine: vLLM loaded %s in %.0f s", folder.name, time.monotonic() - started)
-        return cls(llm, eos_token_ids(folder))
+        return cls(llm, grammars, eos)
 
     @property
     def tokenizer(self) -> Any:
@@ -87,12 +99,16 @@ class Engine:
     def unfinished(self) -> int:
         return int(self._llm.get_num_unfinished_requests())
 
-    async def generate(self, token_ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def generate(
+        self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        params = self._sampling_params(sampling)
+        if constraint:
+            await self._grammars.check(constraint)
+        params = self._sampling_params(sampling, constraint)
         request_id = uuid4().hex
         try:
             outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
@@ -101,7 +117,7 @@ class Engine:
                     completion = output.outputs[0]
                     yield Chunk(completion.text, len(completion.token_ids), _finish_reason(completion.finish_reason))
         except VLLMClientError as error:
-            raise BadSampling(_one_line(error)) from error
+            raise (constraint.refused if constraint else BadSampling)(_one_line(error)) from error
         except EngineDeadError as error:
             raise EngineFailed("the engine has died") from error
         except HermesError:
@@ -115,13 +131,22 @@ class Engine:
 
     def stop(self) -> None:
         """End the engine and its processes."""
+        self._grammars.stop()
         self._llm.shutdown()
 
-    def _sampling_params(self, sampling: Sampling) -> Any:
+    def _sampling_params(self, sampling: Sampling, constraint: Constraint | None) -> Any:
         from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-        values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._stop_token_ids}
+        values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._eos_token_ids}
+        if constraint:
+            # To xgrammar a special token is the text of its name. So that text must not be skipped, and control tokens
+            # must end the answer: the grammar then allows them where it may end and nowhere else.
+            values |= {
+                "structured_outputs": StructuredOutputsParams(structural_tag=constraint.structural_tag),
+                "stop_token_ids": [*self._eos_token_ids, *self._control_token_ids],
+                "skip_special_tokens": False,
+            }
         try:
             return SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
         except (VLLMClientError, ValueError) as error:
@@ -138,6 +163,13 @@ def eos_token_ids(folder: Path) -> list[int]:
     return []
 
 
+def control_token_ids(tokenizer: Any) -> list[int]:
+    """Special tokens that mark the structure of a prompt, such as <|im_start|>, and no text such as <tool_call>."""
+    special = {each.content: token_id for token_id, each in tokenizer.added_tokens_decoder.items() if each.special}
+    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token}
+    return [token_id for text, token_id in special.items() if text in named or not re.fullmatch(r"</?\w+>", text)]
+
+
 def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
@@ -148,7 +180,7 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
     if "model" in engine_args:
         raise InvalidConfiguration("engine_args.model", "the weights decide the model; set COG_WEIGHTS or HERMES_MODEL")
     try:
-        return AsyncEngineArgs(model=str(folder), **engine_args).create_engine_config()
+        return AsyncEngineArgs(model=str(folder), **{**GRAMMARS, **engine_args}).create_engine_config()
     except (TypeError, ValueError) as error:
         raise InvalidConfiguration("engine_args", _one_line(error)) from error
 

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from cog import current_scope
 
+from hermes.conversation import Request
+from hermes.conversation.answer import typed_record
 from hermes.engine import Chunk
 
 
@@ -13,33 +16,41 @@ from hermes.engine import Chunk
 class Meter:
     """Counts one reply."""
 
-    seed: int
+    request: Request
     started: float = field(default_factory=time.perf_counter)
     input_token_count: int | None = None
+    dropped_turns: int = 0
+    max_tokens: int | None = None  # that applied
     output_token_count: int = 0
     time_to_first_token: float | None = None
     finish_reason: str | None = None
+    text: list[str] = field(default_factory=list)
 
     def add(self, chunk: Chunk) -> None:
         if self.time_to_first_token is None and chunk.token_count:
             self.time_to_first_token = self.seconds
         self.output_token_count += chunk.token_count
         self.finish_reason = chunk.finish_reason
+        if self.request.constraint:
+            self.text.append(chunk.text)
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def metrics(self) -> Iterator[tuple[str, int | float | str]]:
-        yield "seed", self.seed
+    def metrics(self) -> Iterator[tuple[str, Any]]:
+        yield "seed", self.request.sampling.seed
         if self.input_token_count is not None:
             yield "input_token_count", self.input_token_count
             yield "output_token_count", self.output_token_count
+        if self.max_tokens is not None:
+            yield "max_tokens", self.max_tokens
+        if self.request.truncate:
+            yield "dropped_turns", self.dropped_turns
         if self.time_to_first_token is not None:
             yield "time_to_first_token", round(self.time_to_first_token, 4)
             yield "tokens_per_second", round(self.output_token_count / self.seconds, 2)
-        if self.finish_reason is not None:
-            yield "finish_reason", self.finish_reason
+        yield from typed_record(self.request, "".join(self.text), self.finish_reason)
 
     def record(self) -> None:
         """Hand the metrics to Cog, which puts them into the prediction."""

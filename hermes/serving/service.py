@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hermes.conversation import ChatML, Message, Request, Sampling
+from hermes.conversation.constraint import json_constraint
 from hermes.conversation.template import check
 from hermes.engine import TextEngine
 from hermes.errors import CallerError, InvalidConfiguration
@@ -46,10 +47,11 @@ class ChatService:
         return service
 
     async def warm_up(self) -> None:
-        """The first generation does work that is put off until then (16 s with two tensor-parallel workers)."""
+        """The first generation, and the first grammar, do work that is put off until then (16 s with two workers)."""
         prompt = self.chatml.encode([Message("user", "Hello")])
-        async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8)):
-            pass
+        for constraint in (None, json_constraint({"type": "boolean"})):
+            async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8), constraint):
+                pass
         logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
     async def reply(self, request: Request) -> AsyncGenerator[str, None]:
@@ -58,15 +60,16 @@ class ChatService:
         Raises:
             HermesError: see hermes.errors. The metrics are recorded also then, and when cancelled.
         """
-        meter = Meter(seed=request.sampling.seed)
-        if not request.prompt_template:
+        if self.prompt_template and not request.prompt_template and request.is_plain:
             request = replace(request, prompt_template=self.prompt_template)
+        meter = Meter(request)
         try:
             # Encoding 8,000 tokens takes milliseconds and a megabyte takes a second; others go on meanwhile.
-            token_ids = await asyncio.to_thread(request.token_ids, self.chatml)
-            meter.input_token_count = len(token_ids)
-            sampling = request.sampling.fitted(len(token_ids), self.engine.context_tokens)
-            async with aclosing(self.engine.generate(token_ids, sampling)) as chunks:
+            prompt = await asyncio.to_thread(request.encode, self.chatml, self.engine.context_tokens)
+            meter.input_token_count, meter.dropped_turns = len(prompt.token_ids), prompt.dropped_turns
+            sampling = request.sampling.fitted(len(prompt.token_ids), self.engine.context_tokens)
+            meter.max_tokens = sampling.max_tokens
+            async with aclosing(self.engine.generate(prompt.token_ids, sampling, request.constraint)) as chunks:
                 async for chunk in chunks:
                     meter.add(chunk)
                     if chunk.text:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import httpx
 
-from hermes.serving.client import stream_prediction
+from hermes.caller.cog_client import stream_prediction
 
 QUESTION = "What is the capital of France? Answer in one sentence."
 LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # asking.py
 
-from hermes.serving.client import stream_prediction
+from hermes.caller.cog_client import stream_prediction
 from hermes.serving.server import PROJECT, LocalServer
 from hermes.weights import smollm2
 

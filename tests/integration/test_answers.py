@@ -8,7 +8,7 @@ import httpx
 import pytest
 from asking import LONG, QUESTION, failure, post, predict, stream, streaming, until
 
-from hermes.serving.client import PredictionRefused
+from hermes.caller.errors import PredictionRefused
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT
 
@@ -46,15 +46,14 @@ def reference(small_model):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hermes.conversation import ChatML
-    from hermes.conversation.messages import single_turn
+    from hermes.conversation import ChatML, Message
 
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     model = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32)
     chatml = ChatML(tokenizer)
 
     def generate(prompt, system_prompt, max_tokens):
-        ids = torch.tensor([chatml.encode(single_turn(prompt, system_prompt))])
+        ids = torch.tensor([chatml.encode([Message("system", system_prompt), Message("user", prompt)])])
         out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_tokens)
         return out[0, ids.shape[1] :].tolist()
 

@@ -12,7 +12,8 @@ import pytest
 from asking import failure, post, predict, stream, until
 from conftest import LOCAL
 
-from hermes.serving.client import PredictionRefused, stream_prediction
+from hermes.caller.cog_client import stream_prediction
+from hermes.caller.errors import PredictionRefused
 from hermes.serving.server import LocalServer
 
 PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"

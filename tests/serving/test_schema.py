@@ -9,6 +9,15 @@ from hermes.serving.server import PROJECT
 
 COG = Path(__file__).parents[1] / "data" / "cog"
 
+OUR_INPUTS = {
+    "messages": None,
+    "tools": None,
+    "tool_choice": "auto",
+    "json_schema": None,
+    "repetition_penalty": 1.0,
+    "min_p": 0.0,
+    "truncate": "error",
+}
 THE_LISTINGS_INPUTS = {
     "prompt": "",
     "system_prompt": "You are a helpful assistant.",
@@ -42,9 +51,9 @@ def test_the_document_equals_what_cogs_own_parser_writes():
 
 def test_predict_py_has_the_inputs_of_the_listing_first_in_order_with_its_defaults():
     properties = inputs_of(PredictorSource(PROJECT / "predict.py").openapi())["properties"]
-    assert {name: schema["default"] for name, schema in properties.items()} == THE_LISTINGS_INPUTS
-    assert list(properties) == list(THE_LISTINGS_INPUTS)
-    assert [schema["x-order"] for schema in properties.values()] == list(range(12))
+    assert {name: schema["default"] for name, schema in properties.items()} == THE_LISTINGS_INPUTS | OUR_INPUTS
+    assert list(properties) == [*THE_LISTINGS_INPUTS, *OUR_INPUTS]
+    assert [schema["x-order"] for schema in properties.values()] == list(range(19))
 
 
 def test_predict_py_streams_in_32_slots_and_describes_every_input():

@@ -10,15 +10,9 @@ from typing import Any
 
 import httpx
 
-from hermes.serving.openapi import Json
+from hermes.caller.errors import PredictionFailed, PredictionRefused
 
-
-class PredictionRefused(Exception):
-    """The server took no prediction: bad input (422), all slots busy (409), or not ready (503)."""
-
-    def __init__(self, status: int, detail: str):
-        super().__init__(f"the server answered {status}: {detail}")
-        self.status = status
+Json = dict[str, Any]
 
 
 def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
@@ -26,19 +20,33 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
 
     Raises:
         PredictionRefused: the server did not begin it.
-        httpx.TransportError: the connection broke.
+        PredictionFailed: the connection broke.
     """
-    with httpx.stream(
-        "POST",
-        f"{url}/predictions",
-        json={"input": dict(inputs)},
-        headers={"Accept": "text/event-stream"},
-        timeout=httpx.Timeout(30, read=None),
-    ) as response:
-        if response.status_code != httpx.codes.OK:
-            response.read()
-            raise PredictionRefused(response.status_code, _detail(response))
-        yield from read_events(response.iter_lines())
+    try:
+        with httpx.stream(
+            "POST",
+            f"{url}/predictions",
+            json={"input": dict(inputs)},
+            headers={"Accept": "text/event-stream"},
+            timeout=httpx.Timeout(30, read=None),
+        ) as response:
+            if response.status_code != httpx.codes.OK:
+                response.read()
+                raise PredictionRefused(response.status_code, _detail(response))
+            yield from read_events(split_lines(response.iter_text()))
+    except httpx.TransportError as error:
+        raise PredictionFailed(f"the connection to {url} broke: {error}") from error
+
+
+def split_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in pieces.
+
+    httpx's own iter_lines also ends a line at U+0085, U+2028 and others that JSON leaves as they are in a string.
+    """
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from (line.removesuffix("\r") for line in lines)
 
 
 def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:

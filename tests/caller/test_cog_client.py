@@ -1,4 +1,6 @@
-from hermes.serving.client import read_events
+import pytest
+
+from hermes.caller.cog_client import read_events, split_lines
 
 STREAM = """\
 event: start
@@ -26,3 +28,12 @@ def test_events_are_read_from_lines():
 
 def test_an_event_that_was_cut_off_is_not_given():
     assert list(read_events(["event: output", 'data: {"chunk": "a"}'])) == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_are_the_same_wherever_the_text_was_cut(end):
+    text = end.join(["event: output", 'data: "\u2028 \x85 \x0c"', "", ""])
+    lines = ["event: output", 'data: "\u2028 \x85 \x0c"', ""]
+    for cut in range(len(text) + 1):
+        assert list(split_lines([text[:cut], text[cut:]])) == lines
+    assert list(split_lines(text)) == lines

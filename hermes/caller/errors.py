@@ -1,0 +1,34 @@
+"""What can go wrong while asking. Each message is one line; the server's own errors keep their codes in it."""
+
+from typing import Any
+
+
+class PredictionFailed(Exception):
+    """The prediction ended without an answer."""
+
+
+class PredictionRefused(PredictionFailed):
+    """The server took no prediction: bad input (422), all slots busy (409), or not ready (503)."""
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(f"the server answered {status}: {detail}")
+        self.status = status
+
+
+class ToolCallCutOff(Exception):
+    """max_tokens was reached in the middle of a tool call; no call of that answer was run."""
+
+    def __init__(self, messages: list[dict[str, Any]], text: str):
+        """Take the conversation up to the answer, and the answer as far as it came."""
+        super().__init__("the answer was cut off at max_tokens in the middle of a tool call; raise max_tokens")
+        self.messages = messages
+        self.text = text
+
+
+class ExtractionFailed(Exception):
+    """The model's answer is not the data that was asked for; `text` is that answer."""
+
+    def __init__(self, name: str, problem: str, text: str):
+        super().__init__(f"the answer is no {name}: {problem}")
+        self.problem = problem
+        self.text = text

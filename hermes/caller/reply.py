@@ -1,0 +1,76 @@
+"""What a model is here, something that can be asked, and its answer as values."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+
+from hermes.caller.errors import PredictionFailed
+from hermes.caller.schema import problems
+from hermes.errors import find_error
+
+OnText = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the model asks for."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolCallError:
+    """Something in the answer that was to be a call and is none."""
+
+    name: str | None
+    text: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete answer. `text` is all that the model wrote, tags of tool calls included."""
+
+    text: str
+    finish_reason: Literal["stop", "length", "tool_calls"]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_errors: tuple[ToolCallError, ...] = ()
+    json_valid: bool | None = None  # None without json_schema
+    metrics: dict[str, Any] = field(default_factory=dict)  # token counts, seconds, seed
+
+
+class Model(Protocol):
+    """Something to ask."""
+
+    def ask(self, inputs: Mapping[str, Any], on_text: OnText | None = None) -> Reply:
+        """Run a prediction; `on_text` gets the text piece by piece as it comes. What it raises ends the prediction.
+
+        Raises:
+            PredictionFailed: there is no complete answer.
+        """
+        ...
+
+
+_REPLY = TypeAdapter(Reply)
+
+
+def read_reply(inputs: Mapping[str, Any], text: str, prediction: Mapping[str, Any]) -> Reply:
+    """The answer in an ended prediction.
+
+    Raises:
+        PredictionFailed: it did not succeed, or its metrics have no record of the answer.
+    """
+    if prediction["status"] != "succeeded":
+        error = prediction.get("error") or prediction["status"]
+        raise PredictionFailed(find_error(error) or error)
+    metrics = prediction.get("metrics") or {}
+    if inputs.get("tools") and inputs.get("tool_choice") != "none" and "tool_calls" not in metrics:
+        # Cog drops inputs that it does not know, so a server without tools would answer as if nothing were amiss.
+        raise PredictionFailed("the prediction has no metric tool_calls; this server does not take tools")
+    try:
+        return _REPLY.validate_python({**metrics, "text": text, "metrics": metrics})
+    except ValidationError as error:
+        raise PredictionFailed(f"the prediction's metrics cannot be read: {problems(error)}") from error

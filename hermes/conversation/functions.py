@@ -1,0 +1,114 @@
+"""Function calling as the model was trained on it: the functions on offer, and the texts around calls and results.
+
+Source: the model card of NousResearch/Hermes-2-Theta-Llama-3-70B. The schema of a call in TOOLS_PROMPT is a constant of
+the training data; so is the order of the keys in a call, arguments first.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hermes.errors import BadTools
+
+TAGS = ("<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "</schema>")
+
+TOOLS_PROMPT = """\
+You are a function calling AI model. You are provided with function signatures within <tools></tools> XML tags. You may call one or more functions to assist with the user query. Don't make assumptions about what values to plug into functions. Here are the available tools:
+<tools>
+{TOOLS}
+</tools>
+Use the following pydantic model json schema for each tool call you will make:
+{"properties": {"arguments": {"title": "Arguments", "type": "object"}, "name": {"title": "Name", "type": "string"}}, "required": ["arguments", "name"], "title": "FunctionCall", "type": "object"}
+For each function call return a json object with function name and arguments within <tool_call></tool_call> XML tags as follows:
+<tool_call>
+{"arguments": <args-dict>, "name": <function-name>}
+</tool_call>"""  # noqa: E501  the trained text, letter for letter
+
+MAX_FUNCTIONS = 128
+NO_ARGUMENTS = {"type": "object", "properties": {}}
+NAME = re.compile(r"[\w.-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that the model may call."""
+
+    name: str
+    parameters: Mapping[str, Any]  # the JSON schema of its arguments, an object's
+    description: str | None = None
+
+    def signature(self) -> str:
+        """The function on one line of the <tools> block."""
+        described = {} if self.description is None else {"description": self.description}
+        function = {"name": self.name, **described, "parameters": self.parameters}
+        return json_within_tags({"type": "function", "function": function})
+
+
+def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
+    """The functions of OpenAI's `tools`, or of a list of bare function objects.
+
+    Raises:
+        BadTools: with the place of what is wrong, such as tools[0].function.name.
+    """
+    if len(tools) > MAX_FUNCTIONS:
+        raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
+    functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
+    names = [function.name for function in functions]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise BadTools(f"tools[{index}]", f"is a second function called {name!r}; give each its own name")
+    return functions
+
+
+def _parse(tool: Any, at: str) -> Function:
+    if not isinstance(tool, Mapping):
+        raise BadTools(at, f"has to be an object, not {type(tool).__name__}")
+    if "function" in tool or "type" in tool:
+        if tool.get("type", "function") != "function":
+            raise BadTools(f"{at}.type", f"is {tool['type']!r}; only 'function' is known")
+        tool, at = tool.get("function"), f"{at}.function"
+        if not isinstance(tool, Mapping):
+            raise BadTools(at, "has to be an object with name, description and parameters")
+    name, description = tool.get("name"), tool.get("description")
+    parameters = tool.get("parameters") or NO_ARGUMENTS
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise BadTools(f"{at}.name", f"is {name!r:.80}; it has to be 1 to 128 letters, digits, '_', '.' or '-'")
+    if description is not None and not isinstance(description, str):
+        raise BadTools(f"{at}.description", f"has to be text, not {type(description).__name__}")
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise BadTools(f"{at}.parameters", "has to be the JSON schema of an object, {'type': 'object', ...}")
+    return Function(name, {"type": "object", **parameters}, description)
+
+
+def tools_prompt(functions: Iterable[Function]) -> str:
+    """The system turn that offers the functions."""
+    return TOOLS_PROMPT.replace("{TOOLS}", "\n".join(function.signature() for function in functions))
+
+
+def call_block(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call as the model writes it."""
+    return f"<tool_call>\n{json_within_tags({'arguments': arguments, 'name': name})}\n</tool_call>"
+
+
+def result_block(name: str, content: Any) -> str:
+    """The result of a call as the model reads it. Text that holds a JSON object or array goes in as that."""
+    return f"<tool_response>\n{json_within_tags({'name': name, 'content': _as_json(content)})}\n</tool_response>\n"
+
+
+def json_within_tags(value: Any) -> str:
+    """The value as JSON in which no text can open or close a tag of the format."""
+    text = json.dumps(value, ensure_ascii=False)
+    for tag in TAGS:
+        text = text.replace(tag, rf"\u003c{tag[1:]}")  # only strings hold "<", and there it is the same character
+    return text
+
+
+def _as_json(content: Any) -> Any:
+    if isinstance(content, str) and content.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            return content
+    return content

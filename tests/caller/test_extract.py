@@ -1,0 +1,105 @@
+import pytest
+from pydantic import BaseModel, field_validator
+from scripted import ScriptedModel
+
+from hermes.caller import ExtractionFailed, Reply, extract
+from hermes.conversation.schema import narrowed
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+    @field_validator("age")
+    @classmethod
+    def nobody_is_that_old(cls, age):
+        if age > 150:
+            raise ValueError("nobody is that old")
+        return age
+
+
+class Node(BaseModel):
+    children: "list[Node]" = []
+
+
+GOOD = Reply('{"name": "Ada", "age": 36}', "stop", json_valid=True)
+OLD = Reply('{"name": "Ada", "age": 360}', "stop", json_valid=True)
+
+
+def test_a_document_becomes_an_instance():
+    model = ScriptedModel([GOOD])
+    assert extract(model, Person, "Ada, 36.", instructions="Who is it?", seed=1) == Person(name="Ada", age=36)
+    assert model.asked == [
+        {
+            "messages": [
+                {"role": "user", "content": '<document index="1">\nAda, 36.\n</document>\n\nWho is it?'},
+            ],
+            "json_schema": {
+                "type": "object",
+                "title": "Person",
+                "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+                "required": ["name", "age"],
+            },
+            "seed": 1,
+        }
+    ]
+
+
+def test_several_documents_are_numbered():
+    model = ScriptedModel([GOOD])
+    extract(model, Person, ["Ada", "36"])
+    assert model.asked[0]["messages"][0]["content"] == (
+        '<document index="1">\nAda\n</document>\n<document index="2">\n36\n</document>\n\n'
+        "Answer with the data from the documents above."
+    )
+
+
+def test_a_model_that_holds_itself_has_an_object_at_the_top():
+    model = ScriptedModel([Reply('{"children": [{}]}', "stop")])
+    assert extract(model, Node, "A tree.") == Node(children=[Node()])
+    node = {
+        "type": "object",
+        "title": "Node",
+        "properties": {"children": {"type": "array", "items": {"$ref": "#/$defs/Node"}, "default": []}},
+    }
+    assert model.asked[0]["json_schema"] == {**node, "$defs": {"Node": node}}
+    assert narrowed(model.asked[0]["json_schema"]), "the server takes it"
+
+
+def test_a_wrong_answer_may_be_corrected_once():
+    model = ScriptedModel([OLD, GOOD])
+    seen = []
+    assert extract(model, Person, "Ada", on_text=seen.append).age == 36
+    assert model.asked[1]["messages"][1:] == [
+        {"role": "assistant", "content": OLD.text},
+        {
+            "role": "user",
+            "content": "That does not fit the schema: $.age: Value error, nobody is that old, got 360. "
+            "Answer again with the whole, corrected JSON object.",
+        },
+    ]
+    assert seen == [OLD.text, GOOD.text]
+
+
+@pytest.mark.parametrize(
+    ("replies", "problem"),
+    [
+        ([OLD, OLD], "$.age: Value error, nobody is that old, got 360"),
+        (
+            [Reply("no", "stop"), Reply("never", "stop")],
+            "$: Invalid JSON: expected ident at line 1 column 2, got 'never'",
+        ),
+        ([Reply('{"name": "A', "length")], "it was cut off at max_tokens, raise max_tokens"),
+        ([OLD, Reply('{"name": "A', "length")], "it was cut off at max_tokens, raise max_tokens"),
+    ],
+)
+def test_an_answer_that_stays_wrong_is_an_error_with_its_text(replies, problem):
+    with pytest.raises(ExtractionFailed) as caught:
+        extract(ScriptedModel(replies), Person, "Ada")
+    assert str(caught.value) == f"the answer is no Person: {problem}"
+    assert caught.value.text == replies[-1].text
+
+
+def test_no_documents_are_nothing_to_ask():
+    with pytest.raises(ValueError, match="no documents"):
+        extract(ScriptedModel([]), Person, [])
