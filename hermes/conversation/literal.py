@@ -8,8 +8,7 @@ pieces, and never recurses on it.
 import json
 import math
 import re
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 MAX_DEPTH = 64
 MAX_DIGITS = 400  # of an integer: int() takes its number squared, and refuses 4,300
@@ -33,8 +32,7 @@ INSIDE = {quote: re.compile(rb"[^%c\\]*+(?:\\.[^%c\\]*+)*+" % (quote, quote), re
 SPACE = re.compile(rb"\s*+")
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How an object ends, and where.
 
     closed: by its last bracket. tag: a tag cuts it. torn: so does one inside of a string that was never meant to go on
@@ -130,7 +128,10 @@ def parse(text: str) -> Any:
     try:
         value = _decode(text)
     except ValueError:
-        value = _decode(TOKEN.sub(_as_json, text))
+        rewritten = TOKEN.sub(_as_json, text)
+        if rewritten == text:
+            raise
+        value = _decode(rewritten)
     _check_depth(value)
     if SURROGATE.search(text):
         try:
@@ -145,7 +146,7 @@ def _decode(text: str) -> Any:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"at {text[error.pos : error.pos + 20]!r}" if error.pos < len(text) else "at its end"
-        raise ValueError(f"{error.msg[0].lower()}{error.msg[1:]} {place}") from error
+        raise ValueError(f"{error.msg[0].lower()}{error.msg[1:].rstrip(': ')} {place}") from error
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
 

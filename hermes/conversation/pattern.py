@@ -137,9 +137,9 @@ def _class_item(operator: Any, argument: Any, negated: bool) -> list[Range]:
 
 def _one_of(ranges: list[Range]) -> str:
     """One character out of the ranges, as it may stand in JSON text."""
-    safe = [f"{_code(low)}-{_code(high)}" for low, high in _intersection(ranges, SAFE)]
-    escapes = [f"\\\\{_code(ord(letter))}" for code, letter in ESCAPED.items() if _intersection(ranges, [(code, code)])]
-    choices = [f"[{''.join(safe)}]"] * bool(safe) + escapes
+    safe = "".join(f"{_code(low)}-{_code(high)}" for low, high in _intersection(ranges, SAFE))
+    escapes = "".join(_code(ord(letter)) for code, letter in ESCAPED.items() if _intersection(ranges, [(code, code)]))
+    choices = [f"[{safe}]"] * bool(safe) + [rf"\\[{escapes}]"] * bool(escapes)
     if not choices:
         raise PatternProblem("needs a control character that JSON text cannot hold")
     return choices[0] if len(choices) == 1 else _group("|".join(choices))
@@ -150,7 +150,8 @@ def _group(inner: str) -> str:
 
 
 def _code(code: int) -> str:
-    return chr(code) if chr(code).isascii() and chr(code).isalnum() else f"\\u{{{code:x}}}"
+    """A character inside square brackets. xgrammar 0.2.8 misreads the form of more digits, with braces."""
+    return chr(code) if code > 0xFFFF or (code < 0x80 and chr(code).isalnum()) else f"\\u{code:04x}"
 
 
 def _outside(ranges: list[Range]) -> list[Range]:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hermes.conversation.literal import CLOSE, CUT, OPEN, Ending, ObjectScan, parse
-from hermes.conversation.validation import Validator, cut, shown
+from hermes.conversation.validation import Validator, shortened, shown
 
 MAX_TEXT = 200  # characters of a bad call that are kept
+MAX_NAME = 128
 MAX_PROBLEM = 300
+
+MAX_FOUND = 1_000  # more than a context of 8,192 tokens holds; the rest is not read
 
 CUT_OFF = "cut off by max_tokens"
 Schemas = Mapping[str, Mapping[str, Any]]  # tool name -> JSON schema of its arguments
@@ -113,11 +116,27 @@ class ToolCallReader:
         return Reading(
             calls=tuple(found for found in self._found if isinstance(found, ToolCall)),
             bad=tuple(found for found in self._found if isinstance(found, BadToolCall)),
-            text=_prose(self._text, self._taken),
+            text=_prose(self._text[: self._end_of_reading], self._taken),
         )
+
+    @property
+    def _full(self) -> bool:
+        return len(self._found) > MAX_FOUND
+
+    @property
+    def _end_of_reading(self) -> int:
+        if not self._full:
+            return len(self._text)
+        return self._block.start if self._block else self._at
+
+    def _add(self, found: Found) -> None:
+        full = len(self._found) == MAX_FOUND
+        self._found.append(_bad("", f"more than {MAX_FOUND} calls; the rest is not read") if full else found)
 
     def _step(self) -> bool:
         """Read one thing more; False if that takes more text."""
+        if self._full:
+            return False
         if self._object:
             ending = self._object.scan()
             if ending.how == "more":
@@ -129,6 +148,8 @@ class ToolCallReader:
     def _step_at_end(self, cut: bool) -> bool:
         """Do without the text that a step waited for."""
         end = len(self._text)
+        if self._full:
+            return False
         if self._object:
             self._end_object(self._object, Ending("more", end) if cut else self._object.give_up(), cut)
         elif self._block:
@@ -170,7 +191,7 @@ class ToolCallReader:
         at_end = closed is None and at == len(self._text)
         if block.trained and not block.objects and (inside or closed or at_end):  # else two opens in a row, a stutter
             problem = "there is no JSON object in the tag" if inside else "the tag is empty"
-            self._found.append(_bad(self._written(block.start, closed or at), CUT_OFF if cut else problem))
+            self._add(_bad(self._written(block.start, closed or at), CUT_OFF if cut else problem))
         if block.trained or block.found:
             trailer = TRAILER.match(self._text, block.objects_end, at) if block.objects else None
             self._taken.append((block.start, closed or (trailer.end() if trailer else at)))
@@ -178,7 +199,8 @@ class ToolCallReader:
 
     def _end_object(self, scan: ObjectScan, ending: Ending, cut: bool) -> None:
         found = self._judge(scan, ending, cut)
-        self._found += [found] if found else []
+        if found:
+            self._add(found)
         self._object, self._at = None, ending.at
         if self._block:
             self._block.objects_end = ending.at
@@ -190,6 +212,8 @@ class ToolCallReader:
     def _judge(self, scan: ObjectScan, ending: Ending, cut: bool) -> Found | None:
         """What an object turns out to be: a call, a bad one, or none."""
         text = self._written(scan.start, ending.at)
+        if self._block is None and not ("name" in text and ("arguments" in text or "parameters" in text)):
+            return None  # without a tag it is an answer
         if ending.how == "closed":
             return self._judge_whole(text, text)
         if self._block is None:
@@ -206,7 +230,7 @@ class ToolCallReader:
         block, tools = self._block, self._validators
         try:
             value = _parse(text, "this")
-            if block and block.function and not value.keys() >= {"name", "arguments"}:
+            if block and block.function and (value.get("name") != block.function or "arguments" not in value):
                 value = {"name": block.function, "arguments": value}
             call = _unwrapped(value, tools)
             if _is_signature(call) and not (block and block.trained):
@@ -215,7 +239,7 @@ class ToolCallReader:
         except ValueError as error:
             return _bad(written, str(error), self._seen_name(written)) if block else None
         if block is None and (name not in tools or arguments is None):
-            return None  # without a tag it is an answer
+            return None
         problem = _problem(name, arguments, tools)
         return _bad(written, problem, name) if problem else ToolCall(name, {} if arguments is None else arguments)
 
@@ -236,7 +260,8 @@ STRAY = re.compile(r"(?:\s*+</(?:tool_call|function_call|tools|function)>)*+")
 
 
 def _bad(text: str, problem: str, name: str | None = None) -> BadToolCall:
-    return BadToolCall(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...", cut(problem, MAX_PROBLEM), name)
+    kept = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
+    return BadToolCall(kept, shortened(problem, MAX_PROBLEM), name and name[:MAX_NAME])
 
 
 def _parse(text: str, what: str) -> Any:
@@ -256,12 +281,11 @@ def _is_json(text: str) -> bool:
 
 def _unwrapped(value: dict[str, Any], tools: Tools) -> dict[str, Any]:
     """The object that names the tool: OpenAI's calls have it in `function`; the model may put it in `arguments`."""
-    inner = value.get("function")
-    if "name" not in value and isinstance(inner, dict):
-        return inner
-    inner = value.get("arguments")
-    if "name" not in value and isinstance(inner, dict) and _is_tool(inner.get("name"), tools) and "arguments" in inner:
-        return inner
+    function, arguments = value.get("function"), value.get("arguments")
+    if isinstance(function, dict) and not value.keys() & {"name", "arguments", "parameters"}:
+        return function
+    if "name" not in value and isinstance(arguments, dict) and "arguments" in arguments:
+        return arguments if _is_tool(arguments.get("name"), tools) else value
     return value
 
 
@@ -272,20 +296,19 @@ def _is_tool(name: Any, tools: Tools) -> bool:
 def _is_signature(call: dict[str, Any]) -> bool:
     """The tool as it was described to the model, said back: the schema is not meant as arguments."""
     schema = call.get("parameters")
-    is_schema = (
-        isinstance(schema, dict) and schema.get("type") == "object" and isinstance(schema.get("properties"), dict)
-    )
-    return is_schema and "arguments" not in call
+    return isinstance(schema, dict) and schema.get("type") == "object" and "arguments" not in call
 
 
 def _name_and_arguments(call: dict[str, Any], tools: Tools) -> tuple[str, Any]:
     """What is called and with what; None where nothing was given."""
     if _is_signature(call):
         raise ValueError("this describes a tool and does not call it")
-    name, arguments = call.get("name"), call.get("arguments", call.get("parameters"))
-    unknown = call.keys() - {"name", "arguments", "parameters", "type", "id"}
-    if arguments is None and unknown:  # perhaps meant as arguments, so it can't be run without them
-        raise ValueError(f"it has no 'arguments', and {shown(min(unknown))} is no part of a call")
+    if unknown := call.keys() - {"name", "arguments", "parameters", "type", "id"}:
+        raise ValueError(f"{shown(min(unknown))} is no part of a call")  # and may be an argument that went astray
+    given = [call[key] for key in ("arguments", "parameters") if call.get(key) is not None]
+    if len(given) > 1:
+        raise ValueError("it has both 'arguments' and 'parameters'")
+    name, arguments = call.get("name"), given[0] if given else None
     if isinstance(arguments, str):
         arguments = _parse(arguments, "the string 'arguments'") if arguments.strip() else None
     if name is None and isinstance(arguments, dict) and _is_tool(arguments.get("name"), tools):

@@ -50,7 +50,9 @@ class Validator:
         except Unresolvable as error:
             return f"$: the schema refers to {shown(error.ref)}, which is not in it"
         except Exception as error:  # jsonschema fails in any way on what is not a schema
-            return f"$: can't be checked against the schema ({cut(f'{type(error).__name__}: {error}', MAX_MESSAGE)})"
+            return (
+                f"$: can't be checked against the schema ({shortened(f'{type(error).__name__}: {error}', MAX_MESSAGE)})"
+            )
         finally:
             deadline.reset(token)
 
@@ -58,7 +60,7 @@ class Validator:
         from jsonschema.exceptions import best_match
 
         error = best_match(islice(self._checker.iter_errors(value), ERRORS_COMPARED))
-        return error and f"{_path(error.absolute_path)}: {cut(error.message, MAX_MESSAGE)}"
+        return error and f"{_path(error.absolute_path)}: {shortened(error.message, MAX_MESSAGE)}"
 
     @functools.cached_property
     def _checker(self) -> "Checker":
@@ -73,23 +75,28 @@ class Validator:
 def shown(value: Any) -> str:
     """A JSON value for a message: one line, and cut."""
     if isinstance(value, str):
-        return cut(repr(value[: MAX_SHOWN + 1]), MAX_SHOWN)
+        return _cut(repr(value[: MAX_SHOWN + 1]), MAX_SHOWN)
     text = ""
     for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):  # by parts: it may be large, or deep
         text += part
         if len(text) > MAX_SHOWN:
             break
-    return cut(text, MAX_SHOWN)
+    return shortened(text, MAX_SHOWN)
 
 
-def cut(text: str, length: int) -> str:
-    """The text on one line and no longer than that."""
+def shortened(text: str, length: int) -> str:
+    """The text on one line, no longer than that, and such that it can be encoded."""
     line = " ".join(text[: 2 * length].split())
-    return line if len(line) <= length else f"{line[: length - 3]}..."
+    return _cut(line.encode(errors="backslashreplace").decode(), length)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _path(keys: Iterable[str | int]) -> str:
-    return "$" + "".join(f".{key}" if PLAIN_KEY.fullmatch(str(key)) else f"[{shown(key)}]" for key in keys)
+    steps = (f".{key}" if PLAIN_KEY.fullmatch(str(key)) else f"[{shown(key)}]" for key in keys)
+    return _cut("$" + "".join(steps), MAX_MESSAGE)
 
 
 class _PatternTakesTooLongError(Exception):
@@ -98,14 +105,14 @@ class _PatternTakesTooLongError(Exception):
 
 
 def _where(text: str, value: Any) -> Path:
-    """The path of a string in a value: that very string, or the key that it is."""
+    """Where a string, or the key that it is, first turns up in a value."""
     waiting: list[tuple[Path, Any]] = [((), value)]
     while waiting:
         path, value = waiting.pop()
         if value is text or (path and path[-1] is text):
             return path
         children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        waiting += [((*path, key), child) for key, child in children]
+        waiting += reversed([((*path, key), child) for key, child in children])
     return ()
 
 
@@ -125,7 +132,15 @@ def _checker_class() -> "type[Checker]":
         "uniqueItems": _unique_items,
     }
     checker: type[Checker] = extend(Draft202012Validator, ours)  # type: ignore[no-untyped-call]
+    checker.evolve = _evolve  # type: ignore[assignment, method-assign]
     return checker
+
+
+def _evolve(checker: Any, **changes: Any) -> "Checker":
+    """The checker of a subschema. jsonschema's own leaves our keywords behind where the subschema has a "$schema"."""
+    settings = {"schema": checker.schema, "_resolver": checker._resolver, "registry": checker._registry}
+    evolved: Checker = type(checker)(**{**settings, **changes})
+    return evolved
 
 
 def _error(message: str, *path: str) -> "ValidationError":

@@ -51,8 +51,8 @@ SHAPES = [
     shape("two calls", tagged(CALL, OTHER), [OSLO, ROME]),
     shape("name first", tagged(OTHER), [ROME]),
     shape("prose before and after", f"Let me see.\n{tagged(CALL)}\nOne moment.", [OSLO], "Let me see.\n\nOne moment."),
-    shape("no call at all", "It is 5 < 7 and {x} is [1].", [], "It is 5 < 7 and {x} is [1]."),
-    shape("nothing", "", []),
+    answer("no call at all", "It is 5 < 7 and {x} is [1]."),
+    answer("nothing", ""),
     # where the tags are not what they should be
     shape("no closing tag", f"<tool_call>{CALL}", [OSLO]),
     shape("no closing tag and prose behind", f"<tool_call>{CALL}\nThere.", [OSLO], "There."),
@@ -61,7 +61,7 @@ SHAPES = [
     shape("no opening tag", f"{CALL}</tool_call>", [OSLO]),
     shape("two closes", f"<tool_call>{CALL}</tool_call>\n</tool_call>", [OSLO]),
     shape("half a closing tag", f"<tool_call>{CALL}</tool_", [OSLO], "</tool_"),
-    shape("half an opening tag", "So <tool_ca", [], "So <tool_ca"),
+    answer("half an opening tag", "So <tool_ca"),
     shape("two objects in one tag", tagged(f"{CALL}\n{OTHER}"), [OSLO, ROME]),
     shape("a list in one tag", tagged(f"[{CALL}, {OTHER}]"), [OSLO, ROME]),
     shape("a fence inside the tag", tagged(f"```json\n{CALL}\n```"), [OSLO]),
@@ -77,6 +77,11 @@ SHAPES = [
     shape("function=NAME", 'A <function=weather>{"city": "Oslo"}</function> B', [OSLO], "A  B"),
     shape(
         "function=NAME inside the tag", '<tool_call><function=weather>{"city": "Oslo"}</function></tool_call>', [OSLO]
+    ),
+    shape(
+        "function=NAME around a call of another",
+        '<function=clock>{"name": "any", "arguments": {"a": 1}}</function>',
+        [ToolCall("clock", {"name": "any", "arguments": {"a": 1}})],
     ),
     shape("function=NAME around a whole call", f"<function=weather>{CALL}</function>", [OSLO]),
     shape("a wrapper that is only mentioned", f"I have <tools>, see? {CALL}", [OSLO], "I have <tools>, see?"),
@@ -169,6 +174,11 @@ SHAPES = [
         tagged("{'name': 'write', 'arguments': {'text': 'what's up'}}", CALL),
         ["a string in it is not closed", OSLO],
     ),
+    shape(
+        "JSON that is escaped",
+        tagged(r"{\"name\": \"clock\", \"arguments\": {}}"),
+        [r"""this is not JSON: expecting property name enclosed in double quotes at '\\"name\\": \\"clock\\",'"""],
+    ),
     shape("no JSON in the tag", tagged("weather(city='Oslo')"), ["there is no JSON object in the tag"]),
     shape("an empty tag", "<tool_call>\n</tool_call>", ["the tag is empty"]),
     shape("an empty tag that stays open", "Well <tool_call>", ["the tag is empty"], "Well"),
@@ -220,7 +230,22 @@ SHAPES = [
     shape(
         "arguments beside the name",
         tagged('{"name": "any", "city": "Oslo"}'),
-        ["it has no 'arguments', and 'city' is no part of a call"],
+        ["'city' is no part of a call"],
+    ),
+    shape(
+        "an argument that went astray",
+        tagged('{"arguments": {"city": "Oslo"}, "days": 2, "name": "weather"}'),
+        ["'days' is no part of a call"],
+    ),
+    shape(
+        "arguments and parameters",
+        tagged('{"name": "any", "arguments": {}, "parameters": {"a": 1}}'),
+        ["it has both 'arguments' and 'parameters'"],
+    ),
+    shape(
+        "arguments outside of the function",
+        tagged('{"function": {"name": "any"}, "arguments": {"a": 1}}'),
+        ["'function' is no part of a call"],
     ),
     shape("the name in the arguments", tagged('{"arguments": {"name": "weather", "city": "Oslo"}}'), [OSLO]),
     shape("the call in the arguments", tagged(f'{{"arguments": {CALL}}}'), [OSLO]),
@@ -255,7 +280,7 @@ TEXTS = [row.values[0] for row in SHAPES]
 def read(pieces, cut=False):
     """All that is found, in its order, and the prose."""
     reader = ToolCallReader(SCHEMAS)
-    found = [each for piece in pieces for each in reader.feed(piece)] + reader.flush(cut)
+    found = [*(each for piece in pieces for each in reader.feed(piece)), *reader.flush(cut)]
     return found, reader.reading.text
 
 
@@ -266,28 +291,23 @@ def test_a_shape_is_read(text, found, prose):
     assert read_prose.strip() == prose
 
 
-@pytest.mark.parametrize("cut", [False, True])
-def test_a_text_cut_anywhere_is_read_the_same(cut):
+def test_a_text_cut_anywhere_is_read_the_same():
     for text in TEXTS:
-        whole = read([text], cut)
-        assert read(text, cut) == whole
+        whole = read([text])
+        assert read(text) == whole
         for at in range(1, len(text), 1 if len(text) < 200 else 7):
-            assert read([text[:at], text[at:]], cut) == whole, (text, at)
+            assert read([text[:at], text[at:]]) == whole, (text, at)
+
+
+def test_a_text_that_max_tokens_ended_is_read_the_same_in_single_letters():
+    for text in TEXTS:
+        assert read(text, cut=True) == read([text], cut=True)
 
 
 fragments = st.sampled_from(
     [
-        *(
-            "<tool_call>",
-            "</tool_call>",
-            "<tools>",
-            "</tools>",
-            "<function=any>",
-            "</function>",
-            "<tool_",
-            "call>",
-            "<",
-        ),
+        *("<tool_call>", "</tool_call>", "<tools>", "</tools>", "<function=any>", "</function>"),
+        *("<tool_", "call>", "<"),
         *("{", "}", "[", "]", ":", ",", '"', "'", "\\", "\n", " ", "```", "```json", "1", "-", "1e9", "true", "None"),
         *('"name"', '"arguments"', "'any'", '"any"', "x", "é", "🌧", "\\u12", "\\'", "\x00", "\ud83d", CALL, OTHER),
         *('{"name": "any", "arguments": ', '{"a": "', "{'a': '", '"</tool_call>"', '"\\"'),
@@ -296,7 +316,7 @@ fragments = st.sampled_from(
 nasty = st.lists(fragments, max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(nasty, st.randoms(use_true_random=False), st.booleans())
 def test_no_text_breaks_the_reader_and_no_cuts_change_what_it_reads(parts, random, cut):
     text = "".join(parts)
@@ -314,7 +334,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=4), max_size=3), st.booleans())
 def test_any_arguments_in_the_trained_format_come_back_as_they_were(several, ascii_only):
     texts = [json.dumps({"arguments": each, "name": "any"}, ensure_ascii=ascii_only) for each in several]
@@ -322,7 +342,7 @@ def test_any_arguments_in_the_trained_format_come_back_as_they_were(several, asc
     assert read_tool_calls(tagged(*texts), SCHEMAS) == Reading(calls, (), "")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_any_arguments_written_as_python_come_back_as_they_were(arguments):
     text = repr({"name": "any", "arguments": arguments})
@@ -383,6 +403,15 @@ def test_what_is_kept_of_a_bad_call_is_cut():
     (bad,) = read_tool_calls(tagged('{"name": "' + "x" * 999 + '", "arguments": {}}'), SCHEMAS).bad
     assert len(bad.text) < 210
     assert len(bad.problem) < 310
+    assert bad.name == "x" * 128
+
+
+def test_more_calls_than_a_context_holds_are_not_read():
+    found, prose = read(["A", *[f"<function=any>{'{}' * 600}</function>"] * 3, "B"])
+    assert found[:1000] == [ToolCall("any", {})] * 1000
+    assert [bad.problem for bad in found[1000:]] == ["more than 1000 calls; the rest is not read"]
+    assert prose == "A"
+    assert read(["A" + f"<function=any>{'{}' * 600}</function>" * 3 + "B"]) == (found, prose)
 
 
 def begun(text):
@@ -432,4 +461,4 @@ def test_reading_time_grows_no_faster_than_the_text(size):
             cpu_seconds([text[at : at + size] for at in range(0, length, size)] if size else [text]) for text in texts
         )
 
-    assert min(seconds(16_000) for _ in range(2)) < 3.5 * min(seconds(8_000) for _ in range(2))
+    assert min(seconds(6_000) for _ in range(2)) < 3.5 * min(seconds(3_000) for _ in range(2))
