@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from hermes.conversation.pattern import raw_pattern
 from hermes.conversation.schema import narrowed
 
 pytestmark = pytest.mark.timeout(300)
