@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from hermes.conversation import Request
 from hermes.engine import Chunk
 
 
@@ -16,6 +17,10 @@ class FakeTokenizer:
 
     backend_tokenizer: Tokenizer
     bos_token: str | None
+
+    def shown(self, token_ids):
+        """Token ids as text, control tokens included."""
+        return self.backend_tokenizer.decode(token_ids, skip_special_tokens=False)
 
 
 def byte_tokenizer(
@@ -31,6 +36,27 @@ def byte_tokenizer(
     )
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
     return FakeTokenizer(tokenizer, bos)
+
+
+INPUTS = {
+    "prompt": "Hi",
+    "system_prompt": "Be kind.",
+    "prompt_template": None,
+    "stop_sequences": None,
+    "seed": 1,
+    "min_tokens": 0,
+    "max_tokens": 512,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "top_k": 50,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
+def request(**inputs):
+    """A request of these inputs and, for the rest, of plain ones."""
+    return Request.from_inputs(**{**INPUTS, **inputs})
 
 
 @dataclass

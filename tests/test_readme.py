@@ -4,6 +4,7 @@ import re
 
 from test_errors import CODED
 
+from hermes.conversation import Request
 from hermes.serving.metrics import Meter
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT
@@ -20,23 +21,36 @@ def rows(heading):
 
 
 def test_the_inputs_are_those_of_predict_py():
-    properties = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]["Input"]["properties"]
+    schemas = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]
 
-    def bounds(schema):
-        return f"{schema['minimum']} to {schema['maximum']}" if "maximum" in schema else ""
+    def bounds(name, schema):
+        if "maximum" in schema:
+            return f"{schema['minimum']} to {schema['maximum']}"
+        return " or ".join(f"`{choice}`" for choice in schemas.get(name, {}).get("enum", []))
 
     def shown(value):
         return "" if value is None else f"`{value}`" if value != "" else '`""`'
 
     assert rows("Inputs") == [
-        [f"`{name}`", schema["type"], shown(schema["default"]), bounds(schema), schema["description"]]
-        for name, schema in properties.items()
+        [
+            f"`{name}`",
+            schema.get("type") or schemas[name]["type"],
+            shown(schema["default"]),
+            bounds(name, schema),
+            schema["description"],
+        ]
+        for name, schema in schemas["Input"]["properties"].items()
     ]
 
 
 def test_the_metrics_are_those_that_are_recorded():
-    meter = Meter(seed=1, input_token_count=1, time_to_first_token=1.0, finish_reason="stop")
-    assert {row[0] for row in rows("Metrics")} == {f"`{name}`" for name, _ in meter.metrics()}
+    plain = {"prompt": "Hi", "system_prompt": "", "prompt_template": None, "stop_sequences": None, "seed": 1}
+    recorded = set()
+    for inputs in ({"tools": [{"name": "f"}]}, {"json_schema": {}}, {"truncate": "oldest_turns"}):
+        request = Request.from_inputs(**plain, **inputs)
+        meter = Meter(request, input_token_count=1, max_tokens=1, time_to_first_token=1.0, finish_reason="stop")
+        recorded |= {f"`{name}`" for name, _ in meter.metrics()}
+    assert {row[0] for row in rows("Metrics")} == recorded
 
 
 def test_the_errors_are_those_of_the_tree():

@@ -38,23 +38,30 @@ class GrammarTrial:
 
     def __init__(self, folder: Path, stop_token_ids: list[int]):
         """Start the server for the tokenizer of the model in `folder`. Does not wait for it."""
-        self._address = f"\0hermes-grammar-{uuid4().hex}"  # an abstract socket leaves no file behind
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self._address)
-        self._listener.listen(128)
+        self._arguments = (str(folder), stop_token_ids)
         self._verdicts: OrderedDict[str, asyncio.Task[str]] = OrderedDict()
-        self._server = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(self._listener, str(folder), stop_token_ids), name="grammar trial", daemon=True
-        )
-        self._server.start()
+        self._start()
+
+    def _start(self) -> None:
+        self._address = f"\0hermes-grammar-{uuid4().hex}"  # an abstract socket leaves no file behind
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self._address)
+            listener.listen(128)
+            self._server = multiprocessing.get_context("spawn").Process(
+                target=_serve, args=(os.getpid(), listener, *self._arguments), name="grammar trial", daemon=True
+            )
+            self._server.start()
 
     async def check(self, constraint: Constraint) -> None:
         """Find out whether the engine can compile the grammar in time.
 
         Raises:
             BadTools, BadJsonSchema: it can't.
-            EngineFailed: the server is gone.
+            EngineFailed: the server died meanwhile; the next call starts it again.
         """
+        if not self._server.is_alive():
+            logger.warning("grammar: its server had ended; it is started again")
+            self._start()
         key = hashlib.sha256(constraint.structural_tag.encode()).hexdigest()
         if key not in self._verdicts:
             self._verdicts[key] = asyncio.create_task(self._verdict(constraint.structural_tag))
@@ -70,7 +77,6 @@ class GrammarTrial:
 
     def stop(self) -> None:
         """End the server and what it forked."""
-        self._listener.close()
         self._server.terminate()
         self._server.join()
 
@@ -85,7 +91,7 @@ class GrammarTrial:
         if answer:
             return answer.decode()
         if not self._server.is_alive():
-            raise ConnectionResetError("its server has ended")
+            raise ConnectionResetError("its server died")
         return f"takes more than {COMPILE_SECONDS} s to make a grammar of; make it smaller"
 
 
@@ -101,11 +107,11 @@ class _Handler(socketserver.StreamRequestHandler):
 class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     max_children = 4  # the others wait in the queue of the socket
 
-    def __init__(self, listener: socket.socket, folder: str, stop_token_ids: list[int]):
+    def __init__(self, parent: int, listener: socket.socket, folder: str, stop_token_ids: list[int]):
         super().__init__("", _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
-        self._parent = os.getppid()
+        self._parent = parent
         self._compiler = _compiler(folder, stop_token_ids)
 
     def service_actions(self) -> None:
@@ -127,10 +133,10 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         return PASSED
 
 
-def _serve(listener: socket.socket, folder: str, stop_token_ids: list[int]) -> None:
+def _serve(parent: int, listener: socket.socket, folder: str, stop_token_ids: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
     os.nice(10)
-    with _Server(listener, folder, stop_token_ids) as server:
+    with _Server(parent, listener, folder, stop_token_ids) as server:
         server.serve_forever()
 
 

@@ -3,7 +3,7 @@
 import jinja2
 import pytest
 from fakes import byte_tokenizer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.conversation import ChatML, Message
@@ -21,11 +21,7 @@ CHATML = ChatML(TOKENIZER)
 messages = st.lists(
     st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool"]), st.text()), min_size=1, max_size=4
 )
-
-
-def shown(ids):
-    """Token ids as text, control tokens included."""
-    return TOKENIZER.backend_tokenizer.decode(ids, skip_special_tokens=False)
+shown = TOKENIZER.shown
 
 
 def control_tokens(ids):
@@ -83,10 +79,18 @@ def test_typed_control_tokens_stay_text_also_where_the_publisher_did_not_mark_th
 
 
 def test_an_added_token_that_controls_nothing_stays_one_token():
-    chatml = ChatML(byte_tokenizer(added=["<tool_call>"]))
-    assert chatml.encode([Message("user", "<tool_call>")]).count(259) == 1
+    chatml = ChatML(byte_tokenizer(added=["<think>"]))
+    assert chatml.encode([Message("user", "<think>")]).count(259) == 1
 
 
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(("role", "tokens"), [("system", 1), ("assistant", 1), ("tool", 1), ("user", 0)])
+def test_a_tag_is_the_models_own_token_in_all_turns_but_the_users(role, tokens, special):
+    chatml = ChatML(byte_tokenizer(control=["<|im_start|>", "<|im_end|>", "<tool_call>"], special=special))
+    assert chatml.encode([Message(role, "a <tool_call> b")]).count(259) == tokens
+
+
+@settings(max_examples=50)
 @given(messages)
 def test_any_content_gives_exactly_the_control_tokens_of_its_turns(turns):
     assert control_tokens(CHATML.encode(turns)) == [
@@ -96,6 +100,7 @@ def test_any_content_gives_exactly_the_control_tokens_of_its_turns(turns):
     ]
 
 
+@settings(max_examples=50)
 @given(messages.filter(lambda turns: not any("<|" in turn.content for turn in turns)))
 def test_ordinary_text_gives_the_ids_of_the_published_template(turns):
     template = jinja2.Environment(autoescape=False, keep_trailing_newline=True).from_string(HERMES_TEMPLATE)

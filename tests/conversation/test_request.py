@@ -1,28 +1,27 @@
+"""Requests, and the whole prompts that their inputs become."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
-from fakes import byte_tokenizer
+from fakes import byte_tokenizer, request
 
-from hermes.conversation import ChatML, Request, Sampling
-from hermes.conversation.request import split_stop_sequences
-from hermes.errors import BadPromptTemplate, BadSampling, EmptyRequest, PromptTooLong
+from hermes.conversation import ChatML, Message, Request, Sampling
+from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT, split_stop_sequences
+from hermes.errors import BadPromptTemplate, BadSampling, CallerError, EmptyRequest, PromptTooLong
 
-INPUTS = {
-    "prompt": "Hi",
-    "system_prompt": "Be kind.",
-    "prompt_template": None,
-    "stop_sequences": None,
-    "seed": 1,
-    "min_tokens": 0,
-    "max_tokens": 512,
-    "temperature": 0.6,
-    "top_p": 0.9,
-    "top_k": 50,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-}
+TOKENIZER = byte_tokenizer()
+CHATML = ChatML(TOKENIZER)
+CLOCK = {"type": "function", "function": {"name": "clock", "description": "The time.", "parameters": {}}}
+WEATHER = {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}
+USER = {"role": "user", "content": "What time is it?"}
+HELLO = {"role": "assistant", "content": "Hello!"}
+PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
-def request(**inputs):
-    return Request.from_inputs(**{**INPUTS, **inputs})
+def prompt(**inputs):
+    return TOKENIZER.shown(request(**inputs).encode(CHATML, 8192).token_ids)
 
 
 def test_the_inputs_become_one_value():
@@ -97,8 +96,9 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(prompt_tokens)
     with pytest.raises(PromptTooLong) as refused:
         Sampling(seed=1).fitted(prompt_tokens, 8192)
     assert str(refused.value) == (
-        f"E1002 PromptTooLong: the prompt is {prompt_tokens} tokens; the model takes 8192 with at least 1 to generate; "
-        f"shorten the prompt by at least {prompt_tokens - 8191} tokens"
+        f"E1002 PromptTooLong: the prompt is {prompt_tokens} tokens and max_tokens is 512; the model takes 8192 with at "
+        f"least 1 to generate; shorten the prompt by at least {prompt_tokens - 8191} tokens, or send a conversation as "
+        "messages with truncate 'oldest_turns'"
     )
 
 
@@ -106,13 +106,209 @@ def test_one_token_of_room_is_enough():
     assert Sampling(seed=1).fitted(8191, 8192).max_tokens == 1
 
 
-def test_token_ids_are_a_conversation_or_the_callers_raw_prompt():
-    tokenizer = byte_tokenizer()
-    chatml, decode = ChatML(tokenizer), tokenizer.backend_tokenizer.decode
-    assert decode(request().token_ids(chatml), skip_special_tokens=False) == (
+def test_a_prompt_is_a_conversation_or_the_callers_raw_prompt():
+    assert prompt() == (
         "<|begin_of_text|><|im_start|>system\nBe kind.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
-    raw = request(prompt_template="{system_prompt}<|im_end|>{prompt}").token_ids(chatml)
-    assert decode(raw, skip_special_tokens=False) == "<|begin_of_text|>Be kind.<|im_end|>Hi"
-    assert chatml.end_id in raw
+    raw = request(prompt_template="{system_prompt}<|im_end|>{prompt}", truncate="oldest_turns").encode(CHATML, 10)
+    assert TOKENIZER.shown(raw.token_ids) == "<|begin_of_text|>Be kind.<|im_end|>Hi"
+    assert CHATML.end_id in raw.token_ids
+
+
+TOOLS_TURN = """\
+You are a function calling AI model. You are provided with function signatures within <tools></tools> XML tags. You may call one or more functions to assist with the user query. Don't make assumptions about what values to plug into functions. Here are the available tools:
+<tools>
+{"type": "function", "function": {"name": "clock", "description": "The time.", "parameters": {"type": "object", "properties": {}}}}
+{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+</tools>
+Use the following pydantic model json schema for each tool call you will make:
+{"properties": {"arguments": {"title": "Arguments", "type": "object"}, "name": {"title": "Name", "type": "string"}}, "required": ["arguments", "name"], "title": "FunctionCall", "type": "object"}
+For each function call return a json object with function name and arguments within <tool_call></tool_call> XML tags as follows:
+<tool_call>
+{"arguments": <args-dict>, "name": <function-name>}
+</tool_call>"""  # noqa: E501  the trained text, letter for letter
+
+
+@pytest.mark.parametrize("system_prompt", ["", DEFAULT_SYSTEM_PROMPT])
+def test_tools_are_offered_in_the_system_turn_that_was_trained(system_prompt):
+    assert prompt(tools=[CLOCK, WEATHER], system_prompt=system_prompt) == (
+        f"<|begin_of_text|><|im_start|>system\n{TOOLS_TURN}<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_the_callers_own_system_prompt_stands_before_the_tools():
+    assert prompt(tools=[CLOCK, WEATHER], tool_choice="none") == (
+        f"<|begin_of_text|><|im_start|>system\nBe kind.\n\n{TOOLS_TURN}<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("system_prompt", "own"), [("", ""), (DEFAULT_SYSTEM_PROMPT, ""), ("Be kind.", "Be kind.\n\n")]
+)
+def test_a_json_schema_is_shown_in_the_system_turn_that_was_trained(system_prompt, own):
+    assert prompt(json_schema=PERSON, system_prompt=system_prompt) == (
+        f"<|begin_of_text|><|im_start|>system\n{own}"
+        "You are a helpful assistant that answers in JSON. Here's the json schema you must adhere to:\n"
+        "<schema>\n"
+        '{"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}\n'
+        "</schema><|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_system_turn_in_messages_wins_and_the_prompt_comes_after_them():
+    assert prompt(messages=[{"role": "system", "content": "Be brief."}, USER, HELLO]) == (
+        "<|begin_of_text|>"
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nWhat time is it?<|im_end|>\n"
+        "<|im_start|>assistant\nHello!<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "turns"),
+    [
+        pytest.param(
+            {"messages": [USER]}, [Message("system", "Be kind."), Message("user", "What time is it?")], id="none"
+        ),
+        pytest.param(
+            {"messages": [{"role": "system", "content": ""}, USER]}, [Message("user", "What time is it?")], id="empty"
+        ),
+        pytest.param({"system_prompt": "", "messages": [USER]}, [Message("user", "What time is it?")], id="neither"),
+        pytest.param(
+            {"tools": [CLOCK, WEATHER], "messages": [{"role": "system", "content": "Be brief."}, USER]},
+            [Message("system", f"Be brief.\n\n{TOOLS_TURN}"), Message("user", "What time is it?")],
+            id="with tools",
+        ),
+        pytest.param(
+            {"messages": [USER, {"role": "system", "content": "Be brief."}, USER]},
+            [
+                Message("system", "Be kind."),
+                Message("user", "What time is it?"),
+                Message("system", "Be brief."),
+                Message("user", "What time is it?"),
+            ],
+            id="later",
+        ),
+    ],
+)
+def test_system_turns_beside_the_system_prompt(inputs, turns):
+    assert request(prompt="", **inputs).conversation() == turns
+
+
+def test_results_of_a_call_are_something_to_answer():
+    call = {"role": "assistant", "tool_calls": [{"name": "clock", "arguments": {}}]}
+    asked = request(prompt="", system_prompt="", messages=[USER, call, {"role": "tool", "content": "noon"}])
+    assert asked.conversation() == [
+        Message("user", "What time is it?"),
+        Message("assistant", '<tool_call>\n{"arguments": {}, "name": "clock"}\n</tool_call>'),
+        Message("tool", '<tool_response>\n{"name": "clock", "content": "noon"}\n</tool_response>\n'),
+    ]
+
+
+NOTHING_TO_ANSWER = "so there is nothing to answer; end with a user turn, or send a prompt"
+WHOLE_PROMPT = "can't go with prompt_template, which is the whole prompt; send one of them"
+TEMPLATE = "Q: {prompt}"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({"messages": [USER], "prompt_template": TEMPLATE}, f"E1005 BadMessages: messages {WHOLE_PROMPT}"),
+        ({"tools": [CLOCK], "prompt_template": TEMPLATE}, f"E1006 BadTools: tools {WHOLE_PROMPT}"),
+        (
+            {"tools": [CLOCK], "json_schema": {}},
+            "E1006 BadTools: tools can't go with json_schema: an answer is a tool call or JSON; send one of them",
+        ),
+        (
+            {"json_schema": {}, "min_tokens": 5},
+            "E1008 BadSampling: min_tokens is 5 beside json_schema; JSON ends where it is complete",
+        ),
+        (
+            {"tool_choice": "required"},
+            "E1006 BadTools: tool_choice is 'required' and there are no tools to call",
+        ),
+        (
+            {"tool_choice": "clock"},
+            "E1006 BadTools: tool_choice is 'clock'; it has to be auto, none, required or one of the tools",
+        ),
+        (
+            {"tool_choice": "fly", "tools": [CLOCK, WEATHER]},
+            "E1006 BadTools: tool_choice is 'fly'; it has to be auto, none, required or one of clock, weather",
+        ),
+        (
+            {"prompt": "", "messages": [USER, HELLO]},
+            f"E1005 BadMessages: messages[1].role is 'assistant', {NOTHING_TO_ANSWER}",
+        ),
+        (
+            {"prompt": "", "messages": [{"role": "system", "content": ""}]},
+            f"E1005 BadMessages: messages[0].role is 'system', {NOTHING_TO_ANSWER}",
+        ),
+        (
+            {"messages": [{"role": "tool", "content": ""}]},
+            "E1005 BadMessages: messages[0].role is 'tool' and answers no call; "
+            "it has to follow an assistant turn with calls",
+        ),
+        (
+            {"tools": [{}]},
+            "E1006 BadTools: tools[0].name is None; it has to be 1 to 128 letters, digits, '_', '.' or '-'",
+        ),
+        (
+            {"json_schema": {"not": {}}},
+            "E1007 BadJsonSchema: json_schema: $: 'not' is not enforced by the grammar; leave it out",
+        ),
+    ],
+)
+def test_inputs_that_cannot_be_meant_are_refused(inputs, problem):
+    with pytest.raises(CallerError) as refused:
+        request(**inputs)
+    assert str(refused.value) == problem
+
+
+@pytest.mark.parametrize("tool_choice", ["auto", "none", "required", "weather"])
+def test_a_tool_choice_is_kept_with_the_grammar_that_it_asks_for(tool_choice):
+    asked = request(tools=[CLOCK, WEATHER], tool_choice=tool_choice)
+    assert (asked.tool_choice, asked.constraint.source) == (tool_choice, "tools")
+
+
+def test_without_tools_a_choice_of_none_asks_for_no_grammar():
+    assert request(tools=[], tool_choice="none") == replace(request(), tool_choice="none")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "plain"),
+    [
+        ({}, True),
+        ({"messages": [], "tools": []}, True),
+        ({"truncate": "oldest_turns"}, True),
+        ({"messages": [USER]}, False),
+        ({"tools": [CLOCK]}, False),
+        ({"json_schema": {}}, False),
+    ],
+)
+def test_a_plain_request_is_one_prompt_and_nothing_else(inputs, plain):
+    assert request(**inputs).is_plain is plain
+
+
+def test_the_default_system_prompt_is_that_of_predict_py():
+    predict = ast.parse((Path(__file__).parents[2] / "predict.py").read_text())
+    arguments = next(node.args for node in ast.walk(predict) if getattr(node, "name", None) == "predict")
+    (system_prompt,) = (
+        default
+        for argument, default in zip(arguments.args[-len(arguments.defaults) :], arguments.defaults, strict=True)
+        if argument.arg == "system_prompt"
+    )
+    assert {word.arg: word.value for word in system_prompt.keywords}["default"].value == DEFAULT_SYSTEM_PROMPT
+
+
+def test_a_conversation_is_truncated_only_where_that_was_asked_for():
+    inputs = {"system_prompt": "", "messages": [{"role": "user", "content": "x" * 100}, HELLO], "max_tokens": 5}
+    whole = request(**inputs).encode(CHATML, 60)
+    assert (len(whole.token_ids), whole.dropped_turns) == (155, 0)
+    short = request(**inputs, truncate="oldest_turns").encode(CHATML, 60)
+    assert (len(short.token_ids), short.dropped_turns) == (46, 1)

@@ -1,11 +1,12 @@
 import asyncio
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from fakes import FakeEngine, byte_tokenizer
 
-from hermes.conversation import ChatML, Request, Sampling
+from hermes.conversation import ChatML, Message, Request, Sampling
 from hermes.engine import Chunk
 from hermes.errors import EngineFailed, InvalidConfiguration, PromptTooLong
 from hermes.serving import ChatService
@@ -14,6 +15,11 @@ from hermes.serving.service import check_default_template
 
 CHATML = ChatML(byte_tokenizer())
 REQUEST = Request("Hi", "", None, Sampling(seed=7, max_tokens=50))
+
+
+def tools_request(tools):
+    inputs = {"prompt": "Hi", "system_prompt": "", "prompt_template": None, "stop_sequences": None, "seed": 7}
+    return Request.from_inputs(**inputs, tools=tools)
 
 
 def service(engine, template=None):
@@ -39,7 +45,7 @@ def test_the_engine_gets_token_ids_and_what_fits_and_its_text_comes_back():
     engine = FakeEngine(context_tokens=40)
     assert reply(service(engine)) == (["Hello", " there."], None)
     ids = CHATML.encode_raw("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
-    assert engine.seen == [(ids, replace(REQUEST.sampling, max_tokens=40 - len(ids)))]
+    assert engine.seen == [(ids, replace(REQUEST.sampling, max_tokens=40 - len(ids)), None)]
 
 
 def test_a_step_that_decides_no_text_gives_no_empty_piece():
@@ -76,7 +82,13 @@ def test_the_servers_template_is_for_requests_that_bring_none():
     engine = FakeEngine()
     reply(service(engine, "A {prompt}"))
     reply(service(engine, "A {prompt}"), replace(REQUEST, prompt_template="B {prompt}"))
-    assert [ids for ids, _ in engine.seen] == [CHATML.encode_raw("A Hi"), CHATML.encode_raw("B Hi")]
+    conversation = replace(REQUEST, messages=(Message("user", "Hello"), Message("assistant", "Hi.")))
+    reply(service(engine, "A {prompt}"), conversation)
+    assert [ids for ids, _, _ in engine.seen] == [
+        CHATML.encode_raw("A Hi"),
+        CHATML.encode_raw("B Hi"),
+        CHATML.encode(conversation.conversation()),
+    ]
 
 
 @pytest.mark.parametrize("template", ["no place", "{% for message in messages %}{prompt}"])
@@ -97,8 +109,30 @@ def test_the_log_has_the_counts_and_never_the_prompt(caplog):
     assert "tokens in, 3 out, stop" in caplog.text
 
 
+def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(monkeypatch):
+    recorded = {}
+    monkeypatch.setattr(
+        "hermes.serving.metrics.current_scope", lambda: SimpleNamespace(record_metric=recorded.__setitem__)
+    )
+    call = '<tool_call>\n{"arguments": {"x": 1}, "name": "f"}\n</tool_call>'
+    engine = FakeEngine([Chunk(call[:20], 9), Chunk(call[20:], 9, "stop")], context_tokens=2000)
+    request = tools_request([{"name": "f"}])
+    assert reply(service(engine), request) == ([call[:20], call[20:]], None)
+    assert engine.seen[0][2] == request.constraint is not None
+    assert (recorded["finish_reason"], recorded["tool_call_errors"]) == ("tool_calls", [])
+    assert recorded["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]
+
+
+def test_a_conversation_that_is_too_long_loses_turns_when_asked_to():
+    turns = (Message("user", "old " * 20), Message("assistant", "answer"))
+    engine = FakeEngine(context_tokens=80)
+    assert isinstance(reply(service(engine), replace(REQUEST, messages=turns))[1], PromptTooLong)
+    assert reply(service(engine), replace(REQUEST, messages=turns, truncate=True))[1] is None
+    assert engine.seen[0][0] == CHATML.encode([Message("user", "Hi")])
+
+
 def test_metrics_are_what_is_known_so_far():
-    meter = Meter(seed=7)
+    meter = Meter(REQUEST)
     assert dict(meter.metrics()) == {"seed": 7}
     meter.input_token_count = 5
     assert dict(meter.metrics()) == {"seed": 7, "input_token_count": 5, "output_token_count": 0}

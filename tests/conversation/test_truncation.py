@@ -1,0 +1,80 @@
+"""Which turns of a conversation are left out where it is too long."""
+
+import pytest
+from fakes import byte_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hermes.conversation import ChatML, Message
+from hermes.conversation.truncation import Prompt, truncated
+
+CHATML = ChatML(byte_tokenizer())
+SYSTEM = Message("system", "Be kind.")
+ASK, LAST = Message("user", "What time is it?"), Message("user", "And where?")
+ANSWER = Message("assistant", "It is noon.")
+CALL, RESULT = Message("assistant", "<tool_call>"), Message("tool", "<tool_response>")
+
+
+def tokens(*messages):
+    return len(CHATML.encode(messages))
+
+
+@pytest.mark.parametrize(
+    ("messages", "kept"),
+    [
+        pytest.param([ASK, ANSWER, LAST], [ANSWER, LAST], id="the oldest turn goes"),
+        pytest.param([ASK, ANSWER, LAST], [LAST], id="and more where that is not enough"),
+        pytest.param([SYSTEM, ASK, ANSWER, LAST], [SYSTEM, LAST], id="the system turn stays"),
+        pytest.param([ASK, SYSTEM, ANSWER, LAST], [SYSTEM, LAST], id="wherever it stands"),
+        pytest.param([ASK, CALL, RESULT, ANSWER, LAST], [CALL, RESULT, ANSWER, LAST], id="a call and its result stay"),
+        pytest.param([ASK, CALL, RESULT, ANSWER, LAST], [ANSWER, LAST], id="or go together"),
+        pytest.param([ASK, ANSWER, LAST, CALL, RESULT], [LAST, CALL, RESULT], id="the last user turn stays"),
+        pytest.param([LAST, CALL, RESULT, CALL, RESULT], [LAST, CALL, RESULT], id="not what came of it"),
+    ],
+)
+def test_the_oldest_turns_go_until_the_answer_fits(messages, kept):
+    fitting = truncated(messages, CHATML, tokens(*kept) + 20, max_tokens=20)
+    assert fitting == Prompt(CHATML.encode(kept), len(messages) - len(kept))
+    one_less = truncated(messages, CHATML, tokens(*kept) + 19, max_tokens=20)
+    assert len(one_less.token_ids) <= len(fitting.token_ids)
+
+
+@pytest.mark.parametrize(
+    ("messages", "kept"),
+    [
+        ([], []),
+        ([LAST], [LAST]),
+        ([SYSTEM, ASK, ANSWER, LAST], [SYSTEM, LAST]),
+        ([SYSTEM, ASK, ANSWER, LAST, CALL, RESULT], [SYSTEM, LAST, CALL, RESULT]),
+    ],
+)
+def test_what_has_to_stay_stays_even_where_it_is_too_much(messages, kept):
+    assert truncated(messages, CHATML, 10, 5) == Prompt(CHATML.encode(kept), len(messages) - len(kept))
+
+
+def test_room_is_made_for_max_tokens_but_for_no_more_than_half_of_the_context():
+    messages = [ASK, ANSWER, LAST]
+    context = 2 * tokens(*messages)
+    assert truncated(messages, CHATML, context, max_tokens=9999).dropped_turns == 0
+    assert truncated(messages, CHATML, context - 2, max_tokens=9999).dropped_turns == 1
+    assert truncated(messages, CHATML, context - 2, max_tokens=10).dropped_turns == 0
+
+
+turns = st.lists(st.sampled_from([SYSTEM, ASK, ANSWER, CALL, RESULT]), max_size=8).map(
+    lambda each: [turn for before, turn in zip([None, *each], each, strict=False) if turn != RESULT or before == CALL]
+)
+
+
+@settings(max_examples=50)
+@given(turns, st.integers(10, 300), st.integers(1, 99))
+def test_no_conversation_loses_a_system_turn_or_half_of_a_call_or_anything_without_need(messages, context, most):
+    prompt = truncated(messages, CHATML, context, most)
+    text = CHATML.encode_raw("").__class__(prompt.token_ids)
+    roles = [role for role in _roles(text)]
+    assert roles.count("system") == messages.count(SYSTEM)
+    assert roles.count("tool") == sum(
+        1 for a, b in zip(roles, roles[1:], strict=False) if (a, b) == ("assistant", "tool")
+    )
+    assert prompt.dropped_turns == len(messages) - len(roles)
+    if tokens(*messages) + min(most, context // 2) <= context:
+        assert prompt == Prompt(CHATML.encode(messages))

@@ -1,0 +1,257 @@
+"""Tool calls and JSON from the real engine: valid whatever the model would rather write, and in nobody's way."""
+
+import json
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from asking import QUESTION, failure, post, predict, stream
+from jsonschema import Draft202012Validator
+
+from hermes import CogServer, run_tools, tool
+
+TEXT = {"type": "string"}
+SHORT = {"type": "string", "minLength": 1, "maxLength": 24}
+
+
+def thing(*required, **properties):
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+SCHEMAS = [
+    thing("name", "born", name=SHORT, born={"type": "integer", "minimum": 1800, "maximum": 2100}),
+    thing("colour", colour={"enum": ["rot", "grün", "青", 'say "blue"', None, 3]}),
+    thing("tags", tags={"type": "array", "items": SHORT, "minItems": 2, "maxItems": 4}),
+    thing("who", who=thing("first", first=SHORT, middle=SHORT, last=SHORT), age={"type": ["integer", "null"]}),
+    thing("value", value={"anyOf": [{"type": "number", "minimum": -1, "maximum": 1}, {"type": "boolean"}, SHORT]}),
+    thing("prénom", "名前", prénom=SHORT, 名前={"const": "日本 𝔘"}),
+    thing("code", code={"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3,5}$"}),
+    thing("mail", mail={"type": "string", "pattern": "^[^@\\s]{1,9}@[^@\\s]{1,9}$"}),
+    thing("on", on={"type": "string", "format": "date"}, at={"type": "string", "format": "time"}),
+    {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "boolean"}], "items": False},
+    {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 3},
+    {
+        "$defs": {
+            "tree": thing(
+                "v", v={"type": "integer"}, kids={"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 2}
+            )
+        },
+        "$ref": "#/$defs/tree",
+    },
+    {
+        "oneOf": [
+            thing("kind", "lives", kind={"const": "cat"}, lives={"type": "integer", "minimum": 1, "maximum": 9}),
+            thing("kind", "barks", kind={"const": "dog"}, barks={"type": "boolean"}),
+        ]
+    },
+]
+TOOLS = [
+    {"name": f"tool_{number}", "description": f"Does the thing number {number}.", "parameters": parameters}
+    for number, parameters in enumerate(schema for schema in SCHEMAS if "properties" in schema)
+]
+PROMPTS = [
+    QUESTION,
+    "Tell me of a person, a colour and a cat.",
+    "List three things.",
+    "What is 3 times 7?",
+    "Bonjour, ça va ?",
+]
+GENERATIONS = 300
+
+
+def constrained_inputs(number):
+    """The inputs of one generation; no two callers at work have the same."""
+    draw = random.Random(number)
+    inputs = {"prompt": draw.choice(PROMPTS), "temperature": 1.0, "top_p": 1.0, "top_k": 0, "seed": number}
+    if number % 2:
+        return {**inputs, "max_tokens": 120, "json_schema": SCHEMAS[number // 2 % len(SCHEMAS)]}
+    tools = draw.sample(TOOLS, draw.randint(1, 3))
+    choice = draw.choice(["required", tools[0]["name"]])
+    return {**inputs, "max_tokens": 120, "tools": tools, "tool_choice": choice}
+
+
+@pytest.mark.timeout(900)
+def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys):
+    def generate(number):
+        return inputs_of[number], predict(server, **inputs_of[number])
+
+    inputs_of = [constrained_inputs(number) for number in range(GENERATIONS)]
+    counts = dict.fromkeys(["json documents", "tool calls", "answers with calls", "cut by max_tokens"], 0)
+    with ThreadPoolExecutor(16) as callers:
+        answers = list(callers.map(generate, range(GENERATIONS)))
+    for inputs, prediction in answers:
+        text, metrics = "".join(prediction["output"]), prediction["metrics"]
+        if metrics["finish_reason"] == "length":
+            counts["cut by max_tokens"] += 1
+        elif "json_schema" in inputs:
+            Draft202012Validator(inputs["json_schema"]).validate(json.loads(text))
+            assert (metrics["finish_reason"], metrics["json_valid"]) == ("stop", True)
+            counts["json documents"] += 1
+        else:
+            assert (metrics["finish_reason"], metrics["tool_call_errors"]) == ("tool_calls", []), text
+            counts["answers with calls"] += 1
+        for call in metrics.get("tool_calls", []):
+            described = {each["name"]: each["parameters"] for each in inputs["tools"]}
+            Draft202012Validator(described[call["name"]]).validate(call["arguments"])
+            assert inputs["tool_choice"] in ("required", call["name"])
+            counts["tool calls"] += 1
+    with capsys.disabled():
+        print(f"\n{GENERATIONS} constrained generations at temperature 1, all valid: {counts}")
+    assert counts["json documents"] > 50
+    assert counts["answers with calls"] > 50
+
+
+def test_where_a_call_may_begin_is_up_to_tool_choice(server):
+    inputs = {"prompt": "Call tool_0.", "tools": TOOLS[:2], "temperature": 0, "max_tokens": 60}
+    assert predict(server, **inputs, tool_choice="none")["metrics"]["tool_calls"] == []
+    assert "<tool_call>" not in "".join(predict(server, **inputs, tool_choice="none")["output"])
+    # A prompt that the small model completes with a call, which the grammar then keeps to the tool's schema.
+    copied = '<tool_call>\n{"arguments": {"name": "Ada", "born": "long ago"}, "name": "tool_0"}\n</tool_call>'
+    messages = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": copied}] * 3
+    called = predict(server, messages=messages, **inputs | {"prompt": "Go.", "tools": TOOLS[:1]}, tool_choice="auto")
+    assert called["metrics"]["finish_reason"] == "tool_calls"
+    (call,) = called["metrics"]["tool_calls"]
+    assert (call["arguments"]["name"], type(call["arguments"]["born"])) == ("Ada", int)
+
+
+def test_an_answer_cut_in_a_call_says_length_and_gives_no_call(server):
+    inputs = {"prompt": "Hi", "tools": TOOLS[:1], "tool_choice": "required", "temperature": 0, "max_tokens": 12}
+    metrics = predict(server, **inputs)["metrics"]
+    assert (metrics["finish_reason"], metrics["tool_calls"]) == ("length", [])
+    assert metrics["tool_call_errors"][0]["problem"] == "cut off by max_tokens"
+
+
+def test_json_cut_by_max_tokens_is_not_called_valid(server):
+    metrics = predict(server, prompt="Hi", json_schema=SCHEMAS[0], max_tokens=4)["metrics"]
+    assert (metrics["finish_reason"], metrics["json_valid"]) == ("length", False)
+
+
+@tool
+def get_stock_fundamentals(symbol: str) -> dict:
+    """Get fundamental data for a given stock symbol.
+
+    Args:
+        symbol: The stock symbol.
+    """
+    return {"symbol": symbol, "company_name": "Tesla, Inc.", "pe_ratio": 49.604652, "dividend_yield": None}
+
+
+def test_the_listings_stock_example_runs_to_its_end(server):
+    heard = []
+    ran = run_tools(
+        CogServer(server.url),
+        "Fetch the stock fundamentals data for Tesla (TSLA)",
+        [get_stock_fundamentals],
+        tool_choice="required",
+        max_rounds=1,
+        on_text=heard.append,
+        temperature=0,
+        max_tokens=100,
+    )
+    (call, result) = ran.calls[0]
+    assert call.name == "get_stock_fundamentals"
+    assert result == get_stock_fundamentals(**call.arguments)
+    assert [message["role"] for message in ran.messages][:3] == ["user", "assistant", "tool"]
+    assert ran.messages[-1] == {"role": "assistant", "content": ran.text}
+    assert ran.text
+    assert "".join(heard).startswith("<tool_call>")
+    assert len(heard) > 5
+
+
+def optional(count):
+    return {"type": "object", "properties": {f"p{number}": TEXT for number in range(count)}}
+
+
+def deep(levels):
+    return {"type": "array", "items": deep(levels - 1)} if levels else TEXT
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "keyword"),
+    [
+        pytest.param({"enum": [f"value {n}" for n in range(50_000)]}, "$.enum", "50000", id="a huge enum"),
+        pytest.param(
+            {"$defs": {"x": {"$ref": "#/$defs/x"}}, "$ref": "#/$defs/x"}, "#", "$ref", id="a reference to itself"
+        ),
+        pytest.param(thing(a={"not": TEXT}), "$.properties.a", "not", id="not"),
+        pytest.param(thing(a={"$ref": "http://localhost/x"}), "$.properties.a", "$ref", id="a remote reference"),
+        pytest.param({"type": "string", "pattern": "(?=a)b"}, "$", "pattern", id="a look-ahead"),
+        pytest.param({"type": "string", "pattern": "(a"}, "$", "pattern", id="a broken pattern"),
+        pytest.param(deep(70), "$.items", "levels deep", id="nesting"),
+        pytest.param(optional(10_000), "$.properties", "10000", id="10,000 optional properties"),
+        pytest.param(optional(400), "$", "properties", id="400 optional properties"),
+        pytest.param({"type": "string", "pattern": "^[a-z]{1,5000}$"}, "", "too long to parse", id="a huge repeat"),
+    ],
+)
+def test_a_schema_that_would_hold_up_the_engine_is_refused_and_others_stream_on(server, schema, path, keyword):
+    with ThreadPoolExecutor(1) as caller:
+        other = caller.submit(stream, server, prompt=QUESTION, min_tokens=120, max_tokens=120, temperature=0)
+        time.sleep(0.5)
+        started = time.monotonic()
+        error = failure(server, prompt="Hi", json_schema=schema, max_tokens=5)
+        assert time.monotonic() - started < 15
+        tools = [{"name": "f", "parameters": thing(a=schema)}]
+        tool_error = failure(server, prompt="Hi", tools=tools, max_tokens=5)
+    assert "E1007 BadJsonSchema: json_schema: " + path in error
+    assert keyword in error
+    assert "E1006 BadTools: " in tool_error
+    assert other.result().largest_gap < 0.25 * other.result().seconds
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(optional(200), id="200 optional properties"),
+        pytest.param({"type": "string", "pattern": "^(a+)+$"}, id="catastrophic for backtracking"),
+        pytest.param({"type": "array", "minItems": 100_000, "items": {"type": "integer"}}, id="never complete"),
+        pytest.param({"enum": [f"value {n}" for n in range(2000)]}, id="2,000 values"),
+        pytest.param({"type": "string", "maxLength": 100_000}, id="a long string"),
+    ],
+)
+def test_an_unusual_schema_is_taken(server, schema):
+    inputs = {"prompt": "Hi", "prompt_template": "{prompt}", "json_schema": schema, "max_tokens": 40}
+    prediction = predict(server, **inputs)
+    if prediction["metrics"]["finish_reason"] == "stop":
+        Draft202012Validator(schema).validate(json.loads("".join(prediction["output"])))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [
+        ({"messages": [{"role": "bot", "content": "Hi"}]}, "E1005 BadMessages: messages[0].role is 'bot'"),
+        ({"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "1"}]}, "messages[1].role"),
+        ({"tools": TOOLS[:1], "json_schema": {}}, "E1006 BadTools: tools can't go with json_schema"),
+        ({"tool_choice": "required"}, "E1006 BadTools: tool_choice is 'required' and there are no tools"),
+        ({"tools": TOOLS[:1], "tool_choice": "tool_9"}, "E1006 BadTools: tool_choice is 'tool_9'"),
+        ({"json_schema": {}, "min_tokens": 9}, "E1008 BadSampling: min_tokens is 9 beside json_schema"),
+    ],
+)
+def test_inputs_that_cannot_be_meant_are_refused_with_their_place(server, inputs, error):
+    assert error in failure(server, prompt="Hi", **inputs)
+
+
+def test_cog_refuses_what_is_no_list_of_objects(server):
+    assert post(server, prompt="Hi", messages="Hello").status_code == 422
+    assert post(server, prompt="Hi", truncate="newest").status_code == 422
+
+
+def test_a_conversation_is_remembered_and_its_oldest_turns_can_be_left_out(server):
+    def turns(count):
+        said = ("user", "My name is Bob. " * 20), ("assistant", "Nice to meet you, Bob.")
+        return [{"role": role, "content": content} for role, content in said * count]
+
+    inputs = {"prompt": "What is my name?", "temperature": 0, "max_tokens": 30}
+    assert "Bob" in "".join(predict(server, messages=turns(1), **inputs)["output"])
+    error = failure(server, messages=turns(60), **inputs)
+    assert "max_tokens is 30; the model takes 2048 with at least 1 to generate" in error
+    metrics = predict(server, messages=turns(60), **inputs, truncate="oldest_turns")["metrics"]
+    assert metrics["dropped_turns"] > 50
+    assert 1800 < metrics["input_token_count"] <= 2048 - 30
+    assert metrics["max_tokens"] == 30
+
+
+def test_seeded_prompts_longer_than_a_prefill_step_are_answered(server):
+    with ThreadPoolExecutor(4) as callers:
+        long = [callers.submit(predict, server, prompt="word " * 1500, max_tokens=4, temperature=1) for _ in range(4)]
+        assert [answer.result()["metrics"]["output_token_count"] for answer in long] == [4] * 4
