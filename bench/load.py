@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 
 NEW_TOKENS = 96
 SYSTEM_PROMPT = "You are a helpful assistant."
+NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
 Timeline = list[float]  # seconds from sending a request to each piece of its reply
 Ask = Callable[[aiohttp.ClientSession, str, str], AsyncIterator[None]]  # gives something for each piece
@@ -26,13 +28,17 @@ async def stream_all(ask: Ask, url: str, prompts: list[str]) -> list[Timeline]:
         return await asyncio.gather(*(one(session, prompt) for prompt in prompts))
 
 
-async def ask_cog(session: aiohttp.ClientSession, url: str, prompt: str) -> AsyncIterator[None]:
+async def ask_cog(
+    session: aiohttp.ClientSession, url: str, prompt: str, more: Mapping[str, Any] = NO_MORE
+) -> AsyncIterator[None]:
+    """`more` are inputs beside the prompt and the sampling values, or in their place."""
     inputs = {
         "prompt": prompt,
         "system_prompt": SYSTEM_PROMPT,
         "temperature": 0,
         "min_tokens": NEW_TOKENS,
         "max_tokens": NEW_TOKENS,
+        **more,
     }
     headers = {"Accept": "text/event-stream"}
     async with session.post(f"{url}/predictions", json={"input": inputs}, headers=headers) as response:

@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from bench.load import NEW_TOKENS, Timeline
-from bench.systems import OpenAIServer, OurServer, RawEngine, System
+from bench.systems import JSON_ANSWER, WITH_A_TOOL, Constrained, OpenAIServer, OurServer, RawEngine, System
 from hermes.serving.server import PROJECT
 from hermes.weights import smollm2
 
@@ -38,6 +38,7 @@ SUBJECTS = [
     "a quiet street",
     "bread",
 ]
+CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
 notes = Console(stderr=True, highlight=False)
 
 
@@ -53,6 +54,7 @@ class Figures:
     gap_p95: float  # s between the pieces of a reply
     of_raw: float  # tokens per second, as a part of the raw engine's in the same round
     of_vllm_server: float  # and of vLLM's own server's
+    of_unconstrained: float  # and of this package's, without a grammar
 
 
 def main(
@@ -65,7 +67,9 @@ def main(
     counts = [int(count) for count in callers.split(",")]
     with ExitStack() as stack:
         log = stack.enter_context((RESULTS / f"{stamp}.log").open("wb"))
-        systems: list[System] = [make(folder, log) for make in (RawEngine, OurServer, OpenAIServer)]
+        ours = OurServer(folder, log)
+        systems: list[System] = [RawEngine(folder, log), ours, OpenAIServer(folder, log)]
+        systems += [Constrained(name, ours, inputs) for name, inputs in CONSTRAINED.items()]
         starts = {}
         for system in systems:
             notes.print(f"starting {system.name}")
@@ -120,8 +124,10 @@ def speed(timelines: list[Timeline]) -> float:
 
 def summarise(runs: Runs, counts: list[int]) -> Iterator[Figures]:
     for count in counts:
-        raw, vllm_server = ([speed(each) for each in runs[name, count]] for name in (RawEngine.name, OpenAIServer.name))
-        for name in (RawEngine.name, OurServer.name, OpenAIServer.name):
+        raw, vllm_server, unconstrained = (
+            [speed(each) for each in runs[name, count]] for name in (RawEngine.name, OpenAIServer.name, OurServer.name)
+        )
+        for name in (RawEngine.name, OurServer.name, OpenAIServer.name, *CONSTRAINED):
             rounds = runs[name, count]
             requests = [timeline for timelines in rounds for timeline in timelines]
             firsts = [timeline[0] for timeline in requests]
@@ -136,6 +142,7 @@ def summarise(runs: Runs, counts: list[int]) -> Iterator[Figures]:
                 gap_p95=percentile_95(gaps),
                 of_raw=median_ratio(speeds, raw),
                 of_vllm_server=median_ratio(speeds, vllm_server),
+                of_unconstrained=median_ratio(speeds, unconstrained),
             )
 
 
@@ -163,13 +170,28 @@ def table(figures: list[Figures], starts: dict[str, float], memory: dict[str, in
         "| callers | system | tokens/s | of raw | of vLLM's server | first token p50 / p95 | gap p95 |",
         "|--:|---|--:|--:|--:|--:|--:|",
     ]
-    for f in figures:
+    for f in [each for each in figures if each.system not in CONSTRAINED]:
         lines.append(
             f"| {f.callers} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw:.2f} | {f.of_vllm_server:.2f} "
             f"| {f.first_token_p50:.2f} / {f.first_token_p95:.2f} s | {f.gap_p95 * 1000:.0f} ms |"
         )
+    lines += [
+        "",
+        "| callers | with a grammar | tokens/s | of unconstrained | first token p50 |",
+        "|--:|---|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {f.callers} | {f.system} | {f.tokens_per_second:.1f} "
+        f"| {f.of_unconstrained:.2f} | {f.first_token_p50:.2f} s |"
+        for f in figures
+        if f.system in CONSTRAINED
+    ]
     lines += ["", "| system | start to first answer | peak memory |", "|---|--:|--:|"]
-    lines += [f"| {name} | {starts[name]:.0f} s | {memory[name] / 2**30:.1f} GiB |" for name in starts]
+    lines += [
+        f"| {name} | {starts[name]:.0f} s | {memory[name] / 2**30:.1f} GiB |"
+        for name in starts
+        if name not in CONSTRAINED
+    ]
     return "\n".join(lines) + "\n"
 
 

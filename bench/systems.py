@@ -6,14 +6,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 import httpx
 import psutil
 
-from bench.load import Timeline, ask_cog, ask_openai, stream_all
+from bench.load import SYSTEM_PROMPT, Timeline, ask_cog, ask_openai, stream_all
 from hermes.serving.server import PROJECT, LocalServer, free_port
 from hermes.settings import PROFILES
 
@@ -103,6 +104,45 @@ class OurServer:
         self._server.stop()
 
 
+class Constrained:
+    """Our server again, asked for answers that a grammar keeps in form, with as many new tokens."""
+
+    def __init__(self, name: str, server: OurServer, inputs: Mapping[str, Any]):
+        self.name, self._server, self._inputs = name, server, inputs
+
+    def start(self) -> None:
+        self.answer(["Hello"])  # the engine compiles a grammar once
+
+    def answer(self, prompts: list[str]) -> list[Timeline]:
+        return asyncio.run(stream_all(partial(ask_cog, more=self._inputs), self._server.url, prompts))
+
+    def processes(self) -> list[psutil.Process]:
+        return self._server.processes()
+
+    def stop(self) -> None:
+        """Nothing to do: the server is stopped as itself."""
+
+
+# A long list of numbers, never complete within the new tokens, after the very prompt that others get: the cost of the
+# grammar alone. min_tokens can't go with a schema.
+JSON_ANSWER = {
+    "json_schema": {"type": "array", "items": {"type": "integer"}, "minItems": 1000},
+    "prompt_template": f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n{{prompt}}<|im_end|>\n"
+    "<|im_start|>assistant\n",
+    "min_tokens": 0,
+}
+# Free text in which a call may begin, after a prompt that is 240 tokens longer for the description of the tool.
+WITH_A_TOOL = {
+    "tools": [
+        {
+            "name": "get_weather",
+            "description": "Get the weather of a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        }
+    ]
+}
+
+
 class OpenAIServer:
     """vLLM's own OpenAI-compatible server, over SSE."""
 
@@ -153,8 +193,8 @@ def _options(engine_args: Iterable[tuple[str, object]]) -> list[str]:
     """Engine arguments as command line options."""
     options = []
     for name, value in engine_args:
-        flag = "--" + name.replace("_", "-")
-        options += [flag] if value is True else [flag, str(value)]
+        flag = ("--no-" if value is False else "--") + name.replace("_", "-")
+        options += [flag] if isinstance(value, bool) else [flag, str(value)]
     return options
 
 

@@ -108,7 +108,6 @@ def test_other_schemas(schema, value, problem):
     ("schema", "value", "path"),
     [
         pytest.param({"properties": {"x": {"pattern": SLOW}}}, {"x": LONG}, "$.x", id="pattern"),
-        pytest.param({"items": {"items": {"pattern": SLOW}}}, [["a", LONG] * 999], "$[0][1]", id="many"),
         pytest.param({"not": {"items": {"pattern": SLOW}}}, [LONG], "$[0]", id="inside of a keyword that negates"),
         pytest.param({"propertyNames": {"pattern": SLOW}}, {LONG: 1}, f"$['{LONG}']", id="propertyNames"),
         pytest.param({"patternProperties": {SLOW: False}}, {LONG: 1}, f"$['{LONG}']", id="patternProperties"),
@@ -126,10 +125,16 @@ def test_other_schemas(schema, value, problem):
         ),
     ],
 )
-def test_a_pattern_that_takes_for_ever_is_a_problem_after_a_tenth_of_a_second(schema, value, path):
-    before = time.monotonic()
+def test_a_pattern_that_takes_for_ever_is_a_problem_when_its_time_is_up(schema, value, path, monkeypatch):
+    monkeypatch.setattr("hermes.conversation.validation.PATTERN_SECONDS", 0.01)
     assert Validator(schema).problem(value) == f"{path}: matching its pattern takes too long"
-    assert time.monotonic() - before < 1
+
+
+def test_all_patterns_of_a_value_together_may_take_a_tenth_of_a_second():
+    before = time.monotonic()
+    problem = Validator({"items": {"items": {"pattern": SLOW}}}).problem([["a", LONG] * 999])
+    assert problem == "$[0][1]: matching its pattern takes too long"
+    assert 0.1 < time.monotonic() - before < 1
 
 
 @pytest.mark.filterwarnings("ignore")  # of jsonschema, which would follow it
@@ -142,7 +147,7 @@ def test_no_reference_is_followed_out_of_the_schema(tmp_path):
 
 def test_a_value_nested_too_deeply_is_a_problem():
     value = []
-    for _ in range(100_000):
+    for _ in range(10_000):
         value = [value]
     assert Validator({"items": {"$ref": "#"}}).problem(value) == "$: nested too deeply to be checked"
     assert Validator({"type": "object"}).problem(value) == f"$: expected object, got {'[' * 57}..."
