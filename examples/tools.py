@@ -27,7 +27,8 @@ run = run_tools(
     tool_choice="required",  # the small model would not call by itself; Hermes does with "auto", the default
     max_rounds=1,
     max_tokens=150,
-    temperature=0,
+    temperature=0.5,
+    seed=1,
 )
 for message in run.messages:
     print(f"--- {message['role']}\n{message['content']}")

@@ -126,9 +126,10 @@ class _Narrowing:
         narrow: dict[str, Any] = {"type": "object"}
         others = schema.get("additionalProperties", True)
         required = list(dict.fromkeys(schema.get("required", [])))
-        declared = dict(schema.get("properties", {}))
-        for name in required:  # a name that is required and nothing more: what the schema says of the others
-            declared.setdefault(name, others)
+        # The order of `required` comes first: coglet sorts the keys of objects, and only lists keep their order. A name
+        # that is required and nothing more is what the schema says of the others.
+        properties = schema.get("properties", {})
+        declared = {name: properties.get(name, others) for name in required} | properties
         properties = {
             name: self._node(each, _child(path, "properties", name), ())
             for name, each in declared.items()

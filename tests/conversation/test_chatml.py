@@ -90,7 +90,7 @@ def test_a_tag_is_the_models_own_token_in_all_turns_but_the_users(role, tokens, 
     assert chatml.encode([Message(role, "a <tool_call> b")]).count(259) == tokens
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(messages)
 def test_any_content_gives_exactly_the_control_tokens_of_its_turns(turns):
     assert control_tokens(CHATML.encode(turns)) == [
@@ -100,7 +100,7 @@ def test_any_content_gives_exactly_the_control_tokens_of_its_turns(turns):
     ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(messages.filter(lambda turns: not any("<|" in turn.content for turn in turns)))
 def test_ordinary_text_gives_the_ids_of_the_published_template(turns):
     template = jinja2.Environment(autoescape=False, keep_trailing_newline=True).from_string(HERMES_TEMPLATE)

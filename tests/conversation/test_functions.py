@@ -145,7 +145,7 @@ def test_a_result_is_written_as_json(content, written):
 pieces = st.lists(st.sampled_from([*TAGS, *TAGS, "\\", '"', "<", "</", ">", "tool_call>", "é", "\n"])).map("".join)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(pieces, pieces, max_size=3))
 def test_no_text_within_json_can_open_or_close_a_tag_and_none_is_changed(value):
     text = json_within_tags(value)

@@ -193,6 +193,11 @@ def test_a_schema_is_narrowed(schema, narrow):
     assert json.dumps(schema) == before
 
 
+def test_properties_come_in_the_order_of_required_and_then_in_their_own():
+    schema = {"properties": {"a": {}, "b": {}, "c": {}}, "required": ["z", "b"]}
+    assert list(narrowed(schema)["properties"]) == ["z", "b", "a", "c"]
+
+
 NOT_ENFORCED = "is not enforced by the grammar; leave it out"
 
 
@@ -411,3 +416,8 @@ def test_a_schema_that_was_meant_to_hang_the_server_takes_less_than_half_a_secon
     with suppress(SchemaProblem):
         narrowed(schema)
     assert time.process_time() - before < 0.5
+
+
+def test_properties_come_in_the_order_of_required_and_then_as_declared():
+    schema = {"type": "object", "properties": {name: {} for name in "abcd"}, "required": ["c", "a"]}
+    assert list(narrowed(schema)["properties"]) == ["c", "a", "b", "d"]

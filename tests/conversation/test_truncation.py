@@ -72,7 +72,7 @@ def answered(turns):
 conversations = st.lists(st.sampled_from([SYSTEM, ASK, ANSWER, CALL, RESULT]), max_size=8).map(answered)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(conversations, st.integers(10, 300), st.integers(1, 99))
 def test_no_system_turn_goes_nor_half_of_a_call_nor_anything_without_need(messages, context, max_tokens):
     prompt = truncated(messages, CHATML, context, max_tokens)
