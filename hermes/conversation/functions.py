@@ -28,6 +28,7 @@ For each function call return a json object with function name and arguments wit
 
 MAX_FUNCTIONS = 128
 NO_ARGUMENTS = {"type": "object", "properties": {}}
+SURROGATE = re.compile("[\ud800-\udfff]")
 NAME = re.compile(r"[\w.-]{1,128}")
 
 
@@ -67,7 +68,7 @@ def _parse(tool: Any, at: str) -> Function:
         raise BadTools(at, f"has to be an object, not {type(tool).__name__}")
     if "function" in tool or "type" in tool:
         if tool.get("type", "function") != "function":
-            raise BadTools(f"{at}.type", f"is {tool['type']!r}; only 'function' is known")
+            raise BadTools(f"{at}.type", f"is {tool['type']!r:.80}; only 'function' is known")
         tool, at = tool.get("function"), f"{at}.function"
         if not isinstance(tool, Mapping):
             raise BadTools(at, "has to be an object with name, description and parameters")
@@ -100,6 +101,7 @@ def result_block(name: str, content: Any) -> str:
 def json_within_tags(value: Any) -> str:
     """The value as JSON in which no text can open or close a tag of the format."""
     text = json.dumps(value, ensure_ascii=False)
+    text = SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)  # half a character is none for a tokenizer
     for tag in TAGS:
         text = text.replace(tag, rf"\u003c{tag[1:]}")  # only strings hold "<", and there it is the same character
     return text
@@ -108,7 +110,9 @@ def json_within_tags(value: Any) -> str:
 def _as_json(content: Any) -> Any:
     if isinstance(content, str) and content.lstrip()[:1] in ("{", "["):
         try:
-            return json.loads(content)
+            value = json.loads(content)
+            json.dumps(value, allow_nan=False)  # Python reads NaN and Infinity, which are no JSON
+            return value
         except (ValueError, RecursionError):
             return content
     return content

@@ -80,7 +80,7 @@ def _assistant(message: Mapping[str, Any], functions: Sequence[Function], at: st
     calls = message.get("tool_calls") or []
     if not calls:
         text = _text(message.get("content"), f"{at}.content")
-        found = read_tool_calls(text, {function.name: function.parameters for function in functions})
+        found = read_tool_calls(text, {function.name: {} for function in functions})  # names are enough
         names = [*(call.name for call in found.calls), *(call.name for call in found.bad)]
         return text, [PendingCall(None, name) for name in names]
     if not isinstance(calls, list):

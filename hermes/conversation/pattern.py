@@ -61,16 +61,19 @@ def raw_pattern(pattern: str) -> str:
     """
     try:
         parsed = sre_parser.parse(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+        if parsed.state.flags & ~re.UNICODE:
+            raise PatternProblem("has flags, which a grammar does not know")
+        return f"^(?:{_sequence(list(parsed), at_start=True, at_end=True)})$"
+    except (re.error, OverflowError) as error:
         raise PatternProblem(f"is not a regular expression: {error}") from error
-    if parsed.state.flags & ~re.UNICODE:
-        raise PatternProblem("has flags, which a grammar does not know")
-    return f"^(?:{_sequence(list(parsed), at_start=True, at_end=True)})$"
+    except RecursionError:
+        raise PatternProblem("is nested too deeply") from None
 
 
 def _sequence(items: Sequence[Any], at_start: bool = False, at_end: bool = False) -> str:
     """Items one after another. At the edges of the pattern ^ and $ say what is true anyway; without them, any text."""
-    written = "" if items or not at_start else _anything()
+    open_end = not items or (len(items) == 1 and at_start and at_end and items[0][0] is sre.AT)
+    written = _anything() if open_end and (at_start or at_end) else ""
     for index, (operator, argument) in enumerate(items):
         first, last = at_start and index == 0, at_end and index == len(items) - 1
         if operator is sre.AT:
@@ -109,30 +112,32 @@ def _characters(operator: Any, argument: Any) -> list[Range]:
         return _outside(LINE_ENDS)
     if operator is sre.IN:
         negated, items = argument[0][0] is sre.NEGATE, argument[argument[0][0] is sre.NEGATE :]
-        sets = [_class_item(operator, argument, negated) for operator, argument in items]
+        classes = [_class(argument, negated) for operator, argument in items if operator is sre.CATEGORY]
+        single = [
+            argument if operator is sre.RANGE else (argument, argument)
+            for operator, argument in items
+            if operator is not sre.CATEGORY
+        ]
         if not negated:
-            return [each for ranges in sets for each in ranges]
-        left = _outside([])
-        for ranges in sets:
+            return [*single, *(each for ranges in classes for each in ranges)]
+        left = _outside(single)
+        for ranges in classes:
             left = _intersection(left, ranges)
         return left
     raise PatternProblem("has a look-around, a back-reference or a possessive part, which no grammar can keep to")
 
 
-def _class_item(operator: Any, argument: Any, negated: bool) -> list[Range]:
-    """One item between square brackets, or all that it leaves out."""
-    if operator is sre.CATEGORY:
-        inside, outside = {
-            sre.CATEGORY_DIGIT: (DIGIT, _intersection([(0x20, 0x24F)], _outside(DIGIT))),
-            sre.CATEGORY_WORD: (WORD, _intersection([(0x09, 0x7E)], _outside(WORD))),
-            sre.CATEGORY_SPACE: (SPACE, _outside(ANY_SPACE)),
-            sre.CATEGORY_NOT_DIGIT: (_intersection([(0x20, 0x24F)], _outside(DIGIT)), DIGIT),
-            sre.CATEGORY_NOT_WORD: (_intersection([(0x09, 0x7E)], _outside(WORD)), WORD),
-            sre.CATEGORY_NOT_SPACE: (_outside(ANY_SPACE), SPACE),
-        }[argument]
-        return outside if negated else inside
-    ranges = [argument if operator is sre.RANGE else (argument, argument)]
-    return _outside(ranges) if negated else ranges
+def _class(name: Any, negated: bool) -> list[Range]:
+    """A class such as \\d between square brackets, or all that it leaves out."""
+    inside, outside = {
+        sre.CATEGORY_DIGIT: (DIGIT, _intersection([(0x20, 0x24F)], _outside(DIGIT))),
+        sre.CATEGORY_WORD: (WORD, _intersection([(0x09, 0x7E)], _outside(WORD))),
+        sre.CATEGORY_SPACE: (SPACE, _outside(ANY_SPACE)),
+        sre.CATEGORY_NOT_DIGIT: (_intersection([(0x20, 0x24F)], _outside(DIGIT)), DIGIT),
+        sre.CATEGORY_NOT_WORD: (_intersection([(0x09, 0x7E)], _outside(WORD)), WORD),
+        sre.CATEGORY_NOT_SPACE: (_outside(ANY_SPACE), SPACE),
+    }[name]
+    return outside if negated else inside
 
 
 def _one_of(ranges: list[Range]) -> str:

@@ -8,19 +8,23 @@ xgrammar 0.2.8 (tests/integration/test_grammar.py).
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from hermes.conversation.pattern import FORMATS, PatternProblem, any_string, raw_pattern
-from hermes.conversation.schema_types import exclusive, is_of
+from hermes.conversation.schema_types import Marks, is_of
 
 Schema = Mapping[str, Any]
+Place = tuple[str, ...]  # the keys from the root of the schema
 
 MAX_BYTES = 65_536  # as JSON: twice what a context of 8,192 tokens holds
 MAX_DEPTH = 32
 MAX_PROPERTIES = 300  # optional ones cost the grammar compiler their number squared
 MAX_VALUES = 2_000  # in one enum
+MAX_PATTERNS = 4_000  # characters in all patterns; each becomes up to ninety for the grammar
+MAX_BRANCHES = 256  # of a oneOf, each compared with each
 MAX_NUMBER = 2**53  # the grammar writes bounds digit by digit
 
 # What a type's own keywords are. All other keywords that assert something are in REFUSED or handled by name.
@@ -38,6 +42,8 @@ REFUSED = (
     *("patternProperties", "unevaluatedProperties", "unevaluatedItems", "additionalItems", "contains", "minContains"),
     *("maxContains", "uniqueItems", "multipleOf", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"),
 )
+HOLDING = ("$defs", "definitions", "properties", "prefixItems", "anyOf", "oneOf", "allOf")  # schemas by name or index
+INDEX = re.compile("0|[1-9][0-9]{0,8}")
 COMBINING = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 ASSERTING = {*COMBINING, "type", *(keyword for keywords in KEYWORDS.values() for keyword in keywords)}
 
@@ -57,7 +63,10 @@ def narrowed(schema: Any) -> dict[str, Any]:
     """
     _measure(schema)
     _check_against_its_metaschema(schema)
-    return _Narrowing(schema).whole()
+    try:
+        return _Narrowing(schema).whole()
+    except RecursionError:
+        raise SchemaProblem("$", "$ref", "leads through too many others") from None
 
 
 class _Narrowing:
@@ -65,15 +74,15 @@ class _Narrowing:
 
     def __init__(self, root: Any):
         self._root = root
-        self._names: dict[str, str] = {}  # of references that were met
+        self._names: dict[Place, str] = {}  # of places that references point to
         self._defs: dict[str, dict[str, Any]] = {}
 
     def whole(self) -> dict[str, Any]:
         narrow = self._node(self._root, "$", ())
         return {**narrow, "$defs": self._defs} if self._defs else narrow
 
-    def _node(self, schema: Any, path: str, open_references: tuple[str, ...]) -> dict[str, Any]:
-        """One schema. `open_references` have begun and no object or array has begun since."""
+    def _node(self, schema: Any, path: str, open_places: tuple[Place, ...]) -> dict[str, Any]:
+        """One schema. `open_places` have begun and no object or array has begun since."""
         if schema is True:
             return {}
         if schema is False:
@@ -95,13 +104,13 @@ class _Narrowing:
         if keyword == "$ref":
             if "type" in schema:
                 raise SchemaProblem(path, "type", "beside '$ref' is not enforced by the grammar; leave it out")
-            return self._reference(schema["$ref"], path, open_references)
+            return self._reference(schema["$ref"], path, open_places)
         branches = [_with_type(branch, schema, f"{path}.{keyword}[{n}]") for n, branch in enumerate(schema[keyword])]
         if keyword == "allOf" and len(branches) > 1:
             raise SchemaProblem(path, keyword, "of several is not enforced by the grammar; merge them into one")
         if keyword == "oneOf":
             self._check_that_one_excludes_another(branches, path)
-        narrow = [self._node(each, f"{path}.{keyword}[{n}]", open_references) for n, each in enumerate(branches)]
+        narrow = [self._node(each, f"{path}.{keyword}[{n}]", open_places) for n, each in enumerate(branches)]
         return narrow[0] if len(narrow) == 1 else {"anyOf": narrow}
 
     def _typed(self, schema: Schema, path: str) -> dict[str, Any]:
@@ -170,40 +179,40 @@ class _Narrowing:
             return narrow | {"minItems": len(first), "maxItems": len(first)}
         return narrow | {"minItems": max(least, len(first))} | ({"maxItems": most} if most is not None else {})
 
-    def _reference(self, reference: str, path: str, open_references: tuple[str, ...]) -> dict[str, Any]:
-        if reference in open_references:
+    def _reference(self, reference: str, path: str, open_places: tuple[Place, ...]) -> dict[str, Any]:
+        place, target = self._target(reference, path)
+        if place in open_places:
             raise SchemaProblem(path, "$ref", f"to {reference!r} leads back to itself with nothing between")
-        if reference not in self._names:
-            name = self._names[reference] = f"d{len(self._names)}"
-            target = self._target(reference, path)
-            self._defs[name] = self._node(target, reference, (*open_references, reference))
-        return {"$ref": f"#/$defs/{self._names[reference]}"}
+        if place not in self._names:
+            name = self._names[place] = f"d{len(self._names)}"
+            self._defs[name] = self._node(target, reference, (*open_places, place))
+        return {"$ref": f"#/$defs/{self._names[place]}"}
 
-    def _target(self, reference: str, path: str) -> Any:
-        """What a JSON pointer in this document points to (RFC 6901)."""
+    def _target(self, reference: str, path: str) -> tuple[Place, Any]:
+        """What a JSON pointer in this document points to (RFC 6901), and the pointer in its one plain form."""
         if not reference.startswith("#"):
             raise SchemaProblem(path, "$ref", f"to {reference!r} leaves the schema, and nothing is fetched; copy it in")
         found = self._root
-        for part in unquote(reference[1:]).split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
+        place = tuple(key.replace("~1", "/").replace("~0", "~") for key in unquote(reference[1:]).split("/")[1:])
+        for key in place:
             if isinstance(found, Mapping) and key in found:
                 found = found[key]
-            elif (
-                isinstance(found, Sequence) and not isinstance(found, str) and key.isdecimal() and int(key) < len(found)
-            ):
+            elif isinstance(found, list) and INDEX.fullmatch(key) and int(key) < len(found):
                 found = found[int(key)]
             else:
                 raise SchemaProblem(path, "$ref", f"to {reference!r} points to nothing")
-        if not isinstance(found, Mapping | bool) or not f"{reference}/".startswith("#/"):
-            raise SchemaProblem(path, "$ref", f"to {reference!r} is not a place in the schema; use a JSON pointer")
-        return found
+        if not _holds_a_schema(place) or not f"{reference}/".startswith("#/"):
+            raise SchemaProblem(path, "$ref", f"to {reference!r} is no place of a schema; point into '$defs'")
+        return place, found
 
     def _check_that_one_excludes_another(self, branches: Sequence[Any], path: str) -> None:
         """oneOf may become anyOf where no value can satisfy two branches: by their types, or by a constant property."""
-        seen = [self._seen_through(branch, path) for branch in branches]
+        if len(branches) > MAX_BRANCHES:
+            raise SchemaProblem(path, "oneOf", f"has {len(branches)} branches; at most {MAX_BRANCHES}")
+        seen = [Marks.of(self._seen_through(branch, path)) for branch in branches]
         for n, one in enumerate(seen):
             for other in seen[:n]:
-                if not exclusive(one, other):
+                if not one.exclude(other):
                     raise SchemaProblem(
                         path,
                         "oneOf",
@@ -214,8 +223,18 @@ class _Narrowing:
         for _ in range(MAX_DEPTH):
             if not isinstance(schema, Mapping) or "$ref" not in schema:
                 return schema
-            schema = self._target(schema["$ref"], path)
+            _, schema = self._target(schema["$ref"], path)
         raise SchemaProblem(path, "$ref", "leads through too many others")
+
+
+def _holds_a_schema(place: Place) -> bool:
+    """Whether what is there was checked to be a schema. A default or an enum may hold anything."""
+    while place:
+        steps = 2 if place[0] in HOLDING else 1 if place[0] in ("items", "additionalProperties") else 0
+        if not 0 < steps <= len(place):
+            return False
+        place = place[steps:]
+    return True
 
 
 def _values(schema: Schema, path: str) -> dict[str, Any]:
@@ -256,8 +275,8 @@ def _number(schema: Schema, path: str) -> dict[str, Any]:
     """A number or an integer; an integer's bounds become whole and inclusive."""
     bounds = {keyword: schema[keyword] for keyword in KEYWORDS["number"] if keyword in schema}
     for keyword, bound in bounds.items():
-        if abs(bound) > MAX_NUMBER:
-            raise SchemaProblem(path, keyword, f"is {bound:g}; at most {MAX_NUMBER} either way")
+        if not abs(bound) <= MAX_NUMBER:  # NaN is not, either
+            raise SchemaProblem(path, keyword, f"is {bound!s:.20}; at most {MAX_NUMBER} either way")
     above, below = bounds.get("exclusiveMinimum", -math.inf), bounds.get("exclusiveMaximum", math.inf)
     lowest, highest = bounds.get("minimum", -math.inf), bounds.get("maximum", math.inf)
     if schema["type"] == "integer":
@@ -310,12 +329,16 @@ def _measure(schema: Any) -> None:
     """Refuse by size before anything walks the schema in earnest."""
     if not isinstance(schema, Mapping):
         raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
+    pattern_characters = 0
     for path, depth, value in _walk(schema):
         if depth > MAX_DEPTH:
             raise SchemaProblem(path, None, f"is nested more than {MAX_DEPTH} levels deep")
         if isinstance(value, dict | list) and len(value) > MAX_VALUES:
             raise SchemaProblem(path, None, f"has {len(value)} entries; at most {MAX_VALUES}")
-    size = len(json.dumps(schema, ensure_ascii=False).encode())
+        pattern_characters += len(value) if isinstance(value, str) and path.endswith(".pattern") else 0
+    if pattern_characters > MAX_PATTERNS:
+        raise SchemaProblem("$", "pattern", f"has {pattern_characters} characters in all; at most {MAX_PATTERNS}")
+    size = len(json.dumps(schema, ensure_ascii=False).encode(errors="replace"))
     if size > MAX_BYTES:
         raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
 

@@ -145,6 +145,12 @@ def test_a_result_is_written_as_json(content, written):
 pieces = st.lists(st.sampled_from([*TAGS, *TAGS, "\\", '"', "<", "</", ">", "tool_call>", "é", "\n"])).map("".join)
 
 
+def test_half_a_character_is_written_as_its_escape():
+    assert result_block("f", r'["\ud83d \ud83d\ude00"]') == (
+        '<tool_response>\n{"name": "f", "content": ["\\ud83d 😀"]}\n</tool_response>\n'
+    )
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(pieces, pieces, max_size=3))
 def test_no_text_within_json_can_open_or_close_a_tag_and_none_is_changed(value):

@@ -27,6 +27,10 @@ def allows(pattern, text):
         pytest.param(r"^\t$", r"^(?:\\[t])$", id="a tab is only its escape"),
         pytest.param("^[😀-😂]$", "^(?:[😀-😂])$", id="beyond the four digits of an escape"),
         pytest.param("", f"^(?:{ANY}*)$", id="nothing"),
+        pytest.param("^", f"^(?:{ANY}*)$", id="the start of anything"),
+        pytest.param("$", f"^(?:{ANY}*)$", id="the end of anything"),
+        pytest.param("^$", "^(?:)$", id="the empty string"),
+        pytest.param("^(|a)", f"^(?:(?:(?:{ANY}*|[a-a]{ANY}*)))$", id="an empty branch with an open end"),
     ],
 )
 def test_a_pattern_is_rewritten(pattern, written):
@@ -74,7 +78,8 @@ INSIDE = "has an anchor or a word boundary inside; only ^ at its start and $ at 
         ("a{2,1}", "is not a regular expression: min repeat greater than max repeat at position 2"),
         (r"\p{L}", r"is not a regular expression: bad escape \p at position 0"),
         ("a{99999999999}", "is not a regular expression: the repetition number is too large"),
-        ("(" * 1999, "is not a regular expression: maximum recursion depth exceeded"),
+        ("(" * 1999, "is nested too deeply"),
+        ("(?:" * 285 + "a" + "|b)*" * 285, "is nested too deeply"),
         ("(?i)a", FLAGS),
         ("(?i:a)", FLAGS),
         ("a(?=b)", LOOKS),
