@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hermes.conversation.functions import Function
-from hermes.conversation.schema import SchemaProblem, narrowed
+from hermes.conversation.schema import narrowed
+from hermes.conversation.schema_limits import SchemaProblem
 from hermes.errors import BadJsonSchema, BadTools, CallerError
 
 WHITE_SPACE = 1  # most in a row between two parts of JSON; a small model writes it without end

@@ -6,34 +6,28 @@ refused with its path. Source: JSON Schema 2020-12 (https://json-schema.org/draf
 xgrammar 0.2.8 (tests/integration/test_grammar.py).
 """
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from hermes.conversation.pattern import FORMATS, PatternProblem, any_string, raw_pattern
-from hermes.conversation.schema_types import Marks, is_of
+from hermes.conversation.schema_leaves import BOUNDS, bounds_of, number, string, values
+from hermes.conversation.schema_limits import MAX_DEPTH, SchemaProblem, check_metaschema, check_size
+from hermes.conversation.schema_types import Marks
 
 Schema = Mapping[str, Any]
 Place = tuple[str, ...]  # the keys from the root of the schema
 
-MAX_BYTES = 65_536  # as JSON: twice what a context of 8,192 tokens holds
-MAX_DEPTH = 32
 MAX_PROPERTIES = 300  # optional ones cost the grammar compiler their number squared
-MAX_VALUES = 2_000  # in one enum
-MAX_PATTERNS = 4_000  # characters in all patterns; each becomes up to ninety for the grammar
 MAX_BRANCHES = 256  # of a oneOf, each compared with each
-MAX_NUMBER = 2**53  # the grammar writes bounds digit by digit
 
 # What a type's own keywords are. All other keywords that assert something are in REFUSED or handled by name.
 KEYWORDS = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
     "string": ("pattern", "format", "minLength", "maxLength"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    "number": BOUNDS,
+    "integer": BOUNDS,
     "boolean": (),
     "null": (),
 }
@@ -48,21 +42,14 @@ COMBINING = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 ASSERTING = {*COMBINING, "type", *(keyword for keywords in KEYWORDS.values() for keyword in keywords)}
 
 
-class SchemaProblem(ValueError):
-    """What can't be kept to in a schema: the JSON path, the keyword and why."""
-
-    def __init__(self, path: str, keyword: str | None, why: str):
-        super().__init__(f"{path}: {keyword!r} {why}" if keyword else f"{path} {why}")
-
-
 def narrowed(schema: Any) -> dict[str, Any]:
     """The schema for the grammar.
 
     Raises:
         SchemaProblem: it is no JSON schema, too large, or asks for something that the grammar can't keep to.
     """
-    _measure(schema)
-    _check_against_its_metaschema(schema)
+    check_size(schema)
+    check_metaschema(schema)
     try:
         return _Narrowing(schema).whole()
     except RecursionError:
@@ -100,7 +87,7 @@ class _Narrowing:
         if beside:
             raise SchemaProblem(path, beside[0], f"beside {keyword!r} is not enforced by the grammar; put it inside")
         if keyword in ("enum", "const"):
-            return _values(schema, path)
+            return values(schema, path)
         if keyword == "$ref":
             if "type" in schema:
                 raise SchemaProblem(path, "type", "beside '$ref' is not enforced by the grammar; leave it out")
@@ -122,9 +109,9 @@ class _Narrowing:
         by_type = {
             "object": self._object,
             "array": self._array,
-            "string": _string,
-            "number": _number,
-            "integer": _number,
+            "string": string,
+            "number": number,
+            "integer": number,
             "boolean": lambda *_: {"type": "boolean"},
             "null": lambda *_: {"type": "null"},
         }
@@ -148,7 +135,7 @@ class _Narrowing:
             raise SchemaProblem(
                 path, "properties", f"has {len(properties)} properties; at most {MAX_PROPERTIES} optional ones"
             )
-        least, most = _bounds(schema, "minProperties", "maxProperties", path)
+        least, most = bounds_of(schema, "minProperties", "maxProperties", path)
         unsaid = "properties" in schema and "additionalProperties" not in schema
         if properties or others is False or unsaid:  # closed: a free name could repeat one that is declared
             narrow |= {"properties": properties, "additionalProperties": False}
@@ -164,7 +151,7 @@ class _Narrowing:
         return narrow
 
     def _array(self, schema: Schema, path: str) -> dict[str, Any]:
-        least, most = _bounds(schema, "minItems", "maxItems", path)
+        least, most = bounds_of(schema, "minItems", "maxItems", path)
         first = [
             self._node(each, f"{path}.prefixItems[{index}]", ())
             for index, each in enumerate(schema.get("prefixItems", [])[:most])
@@ -237,75 +224,6 @@ def _holds_a_schema(place: Place) -> bool:
     return True
 
 
-def _values(schema: Schema, path: str) -> dict[str, Any]:
-    """enum or const: the values that are of the type, too."""
-    keyword, values = ("const", [schema["const"]]) if "const" in schema else ("enum", schema["enum"])
-    if len(values) > MAX_VALUES:
-        raise SchemaProblem(path, keyword, f"has {len(values)} values; at most {MAX_VALUES}")
-    given = schema.get("type")
-    types = [given] if isinstance(given, str) else given
-    kept = [value for value in values if types is None or any(is_of(value, each) for each in types)]
-    if not kept:
-        raise SchemaProblem(path, keyword, "has no value of the type that it has to be")
-    return {"enum": kept}
-
-
-def _string(schema: Schema, path: str) -> dict[str, Any]:
-    least, most = _bounds(schema, "minLength", "maxLength", path)
-    bounded = least > 0 or most is not None
-    pattern = schema.get("pattern", FORMATS.get(schema.get("format", "")))
-    if pattern is None:
-        return {"type": "string"} | ({"pattern": any_string(least, most)} if bounded else {})
-    if "pattern" in schema and schema.get("format") in FORMATS:
-        raise SchemaProblem(path, "format", "beside 'pattern' is not enforced by the grammar; keep one of them")
-    if bounded:
-        raise SchemaProblem(
-            path,
-            "minLength" if least else "maxLength",
-            "beside 'pattern' or 'format' is not enforced by the grammar; write it into the pattern, as in {2,8}",
-        )
-    try:
-        written = raw_pattern(pattern if "pattern" in schema else f"^(?:{pattern})$")
-    except PatternProblem as problem:
-        raise SchemaProblem(path, "pattern", str(problem)) from problem
-    return {"type": "string", "pattern": written}
-
-
-def _number(schema: Schema, path: str) -> dict[str, Any]:
-    """A number or an integer; an integer's bounds become whole and inclusive."""
-    bounds = {keyword: schema[keyword] for keyword in KEYWORDS["number"] if keyword in schema}
-    for keyword, bound in bounds.items():
-        if not abs(bound) <= MAX_NUMBER:  # NaN is not, either
-            raise SchemaProblem(path, keyword, f"is {bound!s:.20}; at most {MAX_NUMBER} either way")
-    above, below = bounds.get("exclusiveMinimum", -math.inf), bounds.get("exclusiveMaximum", math.inf)
-    lowest, highest = bounds.get("minimum", -math.inf), bounds.get("maximum", math.inf)
-    if schema["type"] == "integer":
-        least = max(
-            lowest if lowest == -math.inf else math.ceil(lowest), above if above == -math.inf else math.floor(above) + 1
-        )
-        most = min(
-            highest if highest == math.inf else math.floor(highest),
-            below if below == math.inf else math.ceil(below) - 1,
-        )
-        bounds = {"minimum": least} if least > -math.inf else {}
-        bounds |= {"maximum": most} if most < math.inf else {}
-        empty = least > most
-    else:
-        empty = max(lowest, above) > min(highest, below) or (
-            max(lowest, above) == min(highest, below) and (above >= lowest or below <= highest)
-        )
-    if empty:
-        raise SchemaProblem(path, None, "is satisfied by no number: its bounds contradict each other")
-    return {"type": schema["type"], **bounds}
-
-
-def _bounds(schema: Schema, lower: str, upper: str, path: str) -> tuple[int, int | None]:
-    least, most = int(schema.get(lower, 0)), schema.get(upper)
-    if most is not None and least > most:
-        raise SchemaProblem(path, upper, f"is {most} and {lower!r} is {least}")
-    return least, None if most is None else int(most)
-
-
 def _types_by_keyword(schema: Schema, path: str) -> list[str]:
     """The type that the keywords of a schema without one speak of; the grammar would drop them otherwise."""
     types = [name for name in KEYWORDS if name != "integer" and any(each in schema for each in KEYWORDS[name])]
@@ -323,45 +241,6 @@ def _with_type(branch: Any, schema: Schema, path: str) -> Any:
     if branch.get("type") != schema["type"]:
         raise SchemaProblem(path, None, f"has to be of type {schema['type']!r}, which is said beside it; say it inside")
     return branch
-
-
-def _measure(schema: Any) -> None:
-    """Refuse by size before anything walks the schema in earnest."""
-    if not isinstance(schema, Mapping):
-        raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
-    pattern_characters = 0
-    for path, depth, value in _walk(schema):
-        if depth > MAX_DEPTH:
-            raise SchemaProblem(path, None, f"is nested more than {MAX_DEPTH} levels deep")
-        if isinstance(value, dict | list) and len(value) > MAX_VALUES:
-            raise SchemaProblem(path, None, f"has {len(value)} entries; at most {MAX_VALUES}")
-        pattern_characters += len(value) if isinstance(value, str) and path.endswith(".pattern") else 0
-    if pattern_characters > MAX_PATTERNS:
-        raise SchemaProblem("$", "pattern", f"has {pattern_characters} characters in all; at most {MAX_PATTERNS}")
-    size = len(json.dumps(schema, ensure_ascii=False).encode(errors="replace"))
-    if size > MAX_BYTES:
-        raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
-
-
-def _walk(schema: Any) -> Iterator[tuple[str, int, Any]]:
-    """Every value inside, with its path and depth, without recursion."""
-    waiting: list[tuple[str, int, Any]] = [("$", 0, schema)]
-    while waiting:
-        path, depth, value = waiting.pop()
-        yield path, depth, value
-        if isinstance(value, Mapping):
-            waiting += [(f"{path}.{key}", depth + 1, each) for key, each in value.items()]
-        elif isinstance(value, list):
-            waiting += [(f"{path}[{index}]", depth + 1, each) for index, each in enumerate(value)]
-
-
-def _check_against_its_metaschema(schema: Schema) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    problem = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
-    if problem is not None:
-        raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
 
 
 def _child(path: str, keyword: str, name: str) -> str:

@@ -10,6 +10,7 @@ TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
 def is_of(value: Any, name: str) -> bool:
+    """Whether a JSON value is of a type of JSON Schema. 1.0 is an integer, and true is no number."""
     if name in ("number", "integer"):
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         return not isinstance(value, bool) and (whole or (name == "number" and isinstance(value, float)))
@@ -27,6 +28,7 @@ class Marks:
 
     @classmethod
     def of(cls, schema: Any) -> "Marks":
+        """The marks of a schema; of one that has none, such as a boolean, they are empty."""
         if not isinstance(schema, Mapping):
             return cls(frozenset(), frozenset(), {})
         types, declared = _plain_types(schema), schema.get("properties", {})

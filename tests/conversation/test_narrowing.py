@@ -7,7 +7,8 @@ from contextlib import suppress
 import pytest
 
 from hermes.conversation.pattern import FORMATS, any_string, raw_pattern
-from hermes.conversation.schema import SchemaProblem, narrowed
+from hermes.conversation.schema import narrowed
+from hermes.conversation.schema_limits import SchemaProblem
 
 ANY_LIST = {"type": "array", "items": {}, "minItems": 0}
 FREE = {"type": "object", "additionalProperties": {}}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes.conversation.tools import BadToolCall, Reading, ToolCall, ToolCallReader, read_tool_calls
+from hermes.conversation.tool_call import BadToolCall, ToolCall
+from hermes.conversation.tools import Reading, ToolCallReader, read_tool_calls
 
 SCHEMAS = {
     "weather": {
