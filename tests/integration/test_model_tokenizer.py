@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from hermes.conversation import ChatML, Message
+from hermes.conversation.functions import Function, call_block, result_block, tools_prompt
 from hermes.engine.engine import eos_token_ids
 
 CONVERSATIONS = {
@@ -15,6 +16,12 @@ CONVERSATIONS = {
         Message("user", "  spaces kept  \n"),
         Message("assistant", "Bien sûr: été, 日本語, 😀👩‍👩‍👧"),
         Message("user", '{"json": [1, 2]}\n\n```python\nif a < b: pass\n```'),
+    ],
+    "tool calls": [
+        Message("system", tools_prompt([Function("get_stock", {"type": "object"}, "Gets a stock: 日本, été.")])),
+        Message("user", "What is TSLA at?"),
+        Message("assistant", "Let me see.\n" + call_block("get_stock", {"symbol": "TSLA", "days": [1, 2.5, None]})),
+        Message("tool", result_block("get_stock", '{"pe": 49.6}') + result_block("get_stock", "a < b & c")),
     ],
     "no text": [Message("system", ""), Message("user", "")],
 }
