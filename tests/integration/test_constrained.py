@@ -252,6 +252,7 @@ def test_a_conversation_is_remembered_and_its_oldest_turns_can_be_left_out(serve
 
 
 def test_seeded_prompts_longer_than_a_prefill_step_are_answered(server):
+    inputs = {"prompt": "word " * 1500, "min_tokens": 4, "max_tokens": 4, "temperature": 1, "seed": 1}
     with ThreadPoolExecutor(4) as callers:
-        long = [callers.submit(predict, server, prompt="word " * 1500, max_tokens=4, temperature=1) for _ in range(4)]
+        long = [callers.submit(predict, server, **inputs) for _ in range(4)]
         assert [answer.result()["metrics"]["output_token_count"] for answer in long] == [4] * 4
