@@ -109,6 +109,7 @@ def test_metrics_say_how_it_went(server):
         "seed",
         "input_token_count",
         "output_token_count",
+        "max_tokens",
         "time_to_first_token",
         "tokens_per_second",
         "finish_reason",
