@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from hermes.conversation.schema import narrowed
 from hermes.conversation.schema_limits import SchemaProblem
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ class Grammar:
         self.xgrammar = xgrammar
         tokenizer = AutoTokenizer.from_pretrained(folder)
         self.size, self.end, self.decode = len(tokenizer), tokenizer.eos_token_id, tokenizer.decode
-        self.starts = [tokenizer.decode([token])[:1] for token in range(self.size)]
+        starts = (tokenizer.decode([token])[:1] for token in range(self.size))
+        self.closing = np.array([start in ('"', "}", "]", ",", "0") for start in starts])  # so that texts end
         info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=self.size, stop_token_ids=[self.end])
         self.compiler = xgrammar.GrammarCompiler(info, max_threads=2)
 
@@ -45,14 +46,12 @@ class Grammar:
         while len(tokens) < most:
             matcher.fill_next_token_bitmask(mask)
             bits = np.unpackbits(mask.numpy().view(np.uint8), bitorder="little")[: self.size]
-            allowed = np.flatnonzero(bits).tolist()
-            assert allowed, f"the grammar leads nowhere after {self.decode(tokens)!r}"
-            if self.end in allowed and draw.random() < 0.5:
+            allowed = np.flatnonzero(bits)
+            assert allowed.size, f"the grammar leads nowhere after {self.decode(tokens)!r}"
+            if bits[self.end] and draw.random() < 0.5:
                 return self.decode(tokens)
-            closing = (
-                [token for token in allowed if self.starts[token] in tuple('"}],0')] if draw.random() < 0.6 else []
-            )
-            token = draw.choice(closing or allowed)
+            closing = np.flatnonzero(bits & self.closing) if draw.random() < 0.6 else allowed
+            token = int(draw.choice(closing if closing.size else allowed))
             if token == self.end:
                 return self.decode(tokens)
             assert matcher.accept_token(token)
@@ -113,7 +112,7 @@ def test_every_text_of_the_grammar_satisfies_the_schema(grammar, capsys):
     drawn = Counter()
 
     @given(schema=schemas(), shared=schemas(), seed=st.integers(0, 999))
-    @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=800, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def check(schema, shared, seed):
         schema = {"$defs": {"shared/part": shared}, **({} if schema is True else schema)}
         try:
@@ -129,5 +128,5 @@ def test_every_text_of_the_grammar_satisfies_the_schema(grammar, capsys):
 
     check()
     with capsys.disabled():
-        print(f"\ndrawn at random from the grammars of 300 schemas: {dict(drawn)}")
-    assert drawn["valid texts"] > 400
+        print(f"\ndrawn at random from the grammars of 800 schemas: {dict(drawn)}")
+    assert drawn["valid texts"] > 1000
