@@ -8,8 +8,9 @@ from typing import Any
 
 import aiohttp
 
+from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
+
 NEW_TOKENS = 96
-SYSTEM_PROMPT = "You are a helpful assistant."
 NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
 Timeline = list[float]  # seconds from sending a request to each piece of its reply
@@ -34,7 +35,7 @@ async def ask_cog(
     """`more` are inputs beside the prompt and the sampling values, or in their place."""
     inputs = {
         "prompt": prompt,
-        "system_prompt": SYSTEM_PROMPT,
+        "system_prompt": DEFAULT_SYSTEM_PROMPT,
         "temperature": 0,
         "min_tokens": NEW_TOKENS,
         "max_tokens": NEW_TOKENS,
@@ -51,7 +52,7 @@ async def ask_openai(session: aiohttp.ClientSession, url: str, prompt: str) -> A
     body: dict[str, Any] = {
         "model": "model",
         "messages": [
-            {"role": "system", "content": SYSTEM_PROMPT},
+            {"role": "system", "content": DEFAULT_SYSTEM_PROMPT},
             {"role": "user", "content": prompt},
         ],
         "temperature": 0,

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from bench.load import NEW_TOKENS, SYSTEM_PROMPT, Timeline
+from bench.load import NEW_TOKENS, Timeline
 from hermes.conversation import ChatML, Message, Sampling
+from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
 from hermes.engine.engine import Engine
 from hermes.settings import PROFILES
 
@@ -25,7 +26,7 @@ async def serve(folder: Path, answers: int) -> None:
     params = engine._sampling_params(sampling, None)
 
     async def one(name: str, prompt: str) -> Timeline:
-        ids = chatml.encode([Message("system", SYSTEM_PROMPT), Message("user", prompt)])
+        ids = chatml.encode([Message("system", DEFAULT_SYSTEM_PROMPT), Message("user", prompt)])
         started = time.perf_counter()
         outputs = llm.generate({"prompt_token_ids": ids}, params, name)
         return [time.perf_counter() - started async for output in outputs if output.outputs[0].text]

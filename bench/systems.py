@@ -14,7 +14,8 @@ from typing import IO, Any, Protocol, cast
 import httpx
 import psutil
 
-from bench.load import SYSTEM_PROMPT, Timeline, ask_cog, ask_openai, stream_all
+from bench.load import Timeline, ask_cog, ask_openai, stream_all
+from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
 from hermes.serving.server import PROJECT, LocalServer, free_port
 from hermes.settings import PROFILES
 
@@ -127,8 +128,8 @@ class Constrained:
 # grammar alone. min_tokens can't go with a schema.
 JSON_ANSWER = {
     "json_schema": {"type": "array", "items": {"type": "integer"}, "minItems": 1000},
-    "prompt_template": f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n{{prompt}}<|im_end|>\n"
-    "<|im_start|>assistant\n",
+    "prompt_template": f"<|im_start|>system\n{DEFAULT_SYSTEM_PROMPT}<|im_end|>\n"
+    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
     "min_tokens": 0,
 }
 # Free text in which a call may begin, after a prompt that is 240 tokens longer for the description of the tool.

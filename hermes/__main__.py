@@ -3,10 +3,8 @@ import sys
 
 from hermes.cli import main
 
-for each in (
-    signal.SIGINT,
-    signal.SIGTERM,
-):  # both end the server too; a shell's background jobs start with SIGINT ignored
+# Both end the server, too. A shell starts its background jobs with SIGINT ignored.
+for each in (signal.SIGINT, signal.SIGTERM):
     signal.signal(each, signal.default_int_handler)
 
 sys.exit(main())

@@ -44,13 +44,6 @@ INPUTS = {
     "prompt_template": None,
     "stop_sequences": None,
     "seed": 1,
-    "min_tokens": 0,
-    "max_tokens": 512,
-    "temperature": 0.6,
-    "top_p": 0.9,
-    "top_k": 50,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
 }
 
 

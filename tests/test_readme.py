@@ -2,9 +2,9 @@
 
 import re
 
+from fakes import request
 from test_errors import CODED
 
-from hermes.conversation import Request
 from hermes.serving.metrics import Meter
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT
@@ -44,11 +44,11 @@ def test_the_inputs_are_those_of_predict_py():
 
 
 def test_the_metrics_are_those_that_are_recorded():
-    plain = {"prompt": "Hi", "system_prompt": "", "prompt_template": None, "stop_sequences": None, "seed": 1}
     recorded = set()
     for inputs in ({"tools": [{"name": "f"}]}, {"json_schema": {}}, {"truncate": "oldest_turns"}):
-        request = Request.from_inputs(**plain, **inputs)
-        meter = Meter(request, input_token_count=1, max_tokens=1, time_to_first_token=1.0, finish_reason="stop")
+        meter = Meter(
+            request(**inputs), input_token_count=1, max_tokens=1, time_to_first_token=1.0, finish_reason="stop"
+        )
         recorded |= {f"`{name}`" for name, _ in meter.metrics()}
     assert {row[0] for row in rows("Metrics")} == recorded
 

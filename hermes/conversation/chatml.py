@@ -46,7 +46,8 @@ class ChatML:
         bos = tokenizer.bos_token
         self._control = _tokenizer(spec)
         self._text = _splitting(spec, {START, END, bos, *TAGS})
-        self._with_tags = _splitting(spec, {START, END, bos}, kept=TAGS)
+        tags = [token["content"] for token in spec["added_tokens"] if token["content"] in TAGS]
+        self._with_tags = _splitting(spec, {START, END, bos}, kept=tags) if tags else self._text
         self.start_id, self.end_id = self._id(START), self._id(END)
         # SmolLM2 calls <|im_start|> its BOS; only a token of its own goes before the conversation.
         self.bos_ids = [] if bos in (None, START) else [self._id(str(bos))]

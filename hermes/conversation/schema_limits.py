@@ -6,7 +6,7 @@ from typing import Any
 
 MAX_BYTES = 65_536  # as JSON: twice what a context of 8,192 tokens holds
 MAX_DEPTH = 32
-MAX_VALUES = 2_000  # in one enum
+MAX_VALUES = 2_000  # in one enum, or any other list or object
 MAX_PATTERNS = 4_000  # characters in all patterns; each becomes up to ninety for the grammar
 
 

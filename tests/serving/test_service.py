@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from fakes import FakeEngine, byte_tokenizer
+from fakes import FakeEngine, byte_tokenizer, request
 
 from hermes.conversation import ChatML, Message, Request, Sampling
 from hermes.engine import Chunk
@@ -15,11 +15,6 @@ from hermes.serving.service import check_default_template
 
 CHATML = ChatML(byte_tokenizer())
 REQUEST = Request("Hi", "", None, Sampling(seed=7, max_tokens=50))
-
-
-def tools_request(tools):
-    inputs = {"prompt": "Hi", "system_prompt": "", "prompt_template": None, "stop_sequences": None, "seed": 7}
-    return Request.from_inputs(**inputs, tools=tools)
 
 
 def service(engine, template=None):
@@ -116,9 +111,9 @@ def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(monkeypatc
     )
     call = '<tool_call>\n{"arguments": {"x": 1}, "name": "f"}\n</tool_call>'
     engine = FakeEngine([Chunk(call[:20], 9), Chunk(call[20:], 9, "stop")], context_tokens=2000)
-    request = tools_request([{"name": "f"}])
-    assert reply(service(engine), request) == ([call[:20], call[20:]], None)
-    assert engine.seen[0][2] == request.constraint is not None
+    asked = request(tools=[{"name": "f"}])
+    assert reply(service(engine), asked) == ([call[:20], call[20:]], None)
+    assert engine.seen[0][2] == asked.constraint is not None
     assert (recorded["finish_reason"], recorded["tool_call_errors"]) == ("tool_calls", [])
     assert recorded["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]
 
