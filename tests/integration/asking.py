@@ -3,6 +3,7 @@
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import pairwise
 
 import httpx
@@ -29,6 +30,21 @@ class Streamed:
     @property
     def largest_gap(self):
         return max(b - a for a, b in pairwise(self.times))
+
+
+def three_chances(test):
+    """For a test that times something: a shared machine pauses for seconds at times, a defect is there each time."""
+
+    @wraps(test)
+    def tried(*args, **kwargs):
+        for _ in range(2):
+            try:
+                return test(*args, **kwargs)
+            except AssertionError as slow:
+                print(f"tried again, in case the machine had paused: {slow}")
+        return test(*args, **kwargs)
+
+    return tried
 
 
 def stream(server, when_streaming=None, **inputs):

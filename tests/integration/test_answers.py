@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from asking import LONG, QUESTION, failure, post, predict, stream, streaming, until
+from asking import LONG, QUESTION, failure, post, predict, stream, streaming, three_chances, until
 
 from hermes.caller.errors import PredictionRefused
 from hermes.serving.schema import PredictorSource
@@ -29,6 +29,7 @@ def copy(what):
     return {"prompt": (what * 8).rstrip(" "), "prompt_template": "{prompt}", "temperature": 0}
 
 
+@three_chances
 def test_tokens_stream_as_they_are_generated(server):
     inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 96, "min_tokens": 96}
     streamed = stream(server, **inputs)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from asking import LONG, post, predict, stream, streaming, until
+from asking import LONG, post, predict, stream, streaming, three_chances, until
 
 
 def engine_seconds(server):
@@ -35,6 +35,7 @@ def drop_plain_client(server, caller):
 
 
 @pytest.mark.parametrize("leave", [cancel, drop_stream, drop_plain_client])
+@three_chances
 def test_within_a_second_the_engine_has_nothing_left_to_do(server, leave):
     before = len(endings(server))
     with ThreadPoolExecutor(1) as caller:

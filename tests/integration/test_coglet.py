@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asking import failure, post, predict, stream, until
+from asking import failure, post, predict, stream, three_chances, until
 from conftest import LOCAL
 
 from hermes.caller.cog_client import stream_prediction
@@ -43,6 +43,7 @@ def test_cog_still_does_not_stream_async_generators(generator):
     )
 
 
+@three_chances
 def test_the_relay_streams(relayed):
     streamed = stream(relayed, count=10, pause=0.1)
     assert streamed.text == "".join(f"piece {n};" for n in range(10))
@@ -54,6 +55,7 @@ def test_defaults_reach_predict_as_values(relayed):
     assert "".join(predict(relayed)["output"]) == "".join(f"piece {n};" for n in range(5))
 
 
+@three_chances
 def test_every_slot_streams_at_once_and_one_more_is_refused(relayed):
     with ThreadPoolExecutor(4) as callers:
         everyone_streams = threading.Barrier(5, timeout=10)

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asking import QUESTION, failure, post, predict, stream
+from asking import QUESTION, failure, post, predict, stream, three_chances
 from jsonschema import Draft202012Validator
 
 from hermes import CogServer, run_tools, tool
@@ -184,6 +184,7 @@ def deep(levels):
         pytest.param({"type": "string", "pattern": "^[a-z]{1,5000}$"}, "", "too long to parse", id="a huge repeat"),
     ],
 )
+@three_chances
 def test_a_schema_that_would_hold_up_the_engine_is_refused_and_others_stream_on(server, schema, path, keyword):
     with ThreadPoolExecutor(1) as caller:
         other = caller.submit(stream, server, prompt=QUESTION, min_tokens=120, max_tokens=120, temperature=0)

@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from asking import until
+from asking import three_chances, until
 
 from hermes.conversation.constraint import json_constraint
 from hermes.engine.engine import eos_token_ids
@@ -47,6 +47,7 @@ def test_a_grammar_that_takes_too_long_is_given_up_on_and_others_pass_meanwhile(
     asyncio.run(both())
 
 
+@three_chances
 def test_a_verdict_is_remembered(trial):
     async def check_again():
         with pytest.raises(BadJsonSchema):
