@@ -9,18 +9,14 @@ from typing import Optional
 from cog import AsyncConcatenateIterator, BasePredictor, Input, concurrent, streaming
 
 from hermes.conversation import Request
-from hermes.engine import require_devices
 from hermes.serving import ChatService, prepare_worker, relayed
 from hermes.settings import Settings
-from hermes.weights import resolve
 
 
 class Predictor(BasePredictor):
     async def setup(self, weights: Optional[str] = None) -> None:
         prepare_worker()
-        settings = Settings.load()
-        require_devices(settings.defaults)
-        self.chat = await ChatService.start(resolve(settings, weights), settings)
+        self.chat = await ChatService.start(Settings.load(), weights)
 
     @streaming
     @concurrent(max=32)

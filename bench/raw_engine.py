@@ -14,13 +14,14 @@ from pathlib import Path
 from bench.load import NEW_TOKENS, Timeline
 from hermes.conversation import ChatML, Message, Sampling
 from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
-from hermes.engine.engine import Engine
+from hermes.engine.engine import Engine, import_vllm
 from hermes.settings import PROFILES
 
 
 async def serve(folder: Path, answers: int) -> None:
     profile = PROFILES["local"]
-    engine = Engine.start(folder, profile.engine_args, profile.environment)
+    import_vllm(profile.environment)
+    engine = Engine.start(folder, profile.engine_args)
     llm, chatml = engine._llm, ChatML(engine.tokenizer)
     sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
     params = engine._sampling_params(sampling, None)

@@ -1,4 +1,4 @@
-"""python -m hermes predict | serve: the Cog server of this folder, with no Docker. Answers go to standard output."""
+"""python -m hermes: run the Cog server of this folder with no Docker, see to weights, plan memory."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from hermes.caller.cog_client import stream_prediction
 from hermes.caller.errors import PredictionFailed
+from hermes.cli_weights import plan, weights
 from hermes.errors import HermesError, find_error
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT, LocalServer, ServerFailed
@@ -52,6 +53,10 @@ def serve(
         notes.print(f"serving at {server.url}; Ctrl-C to stop")
         wait_for_interrupt(server)
         notes.print("stopping")
+
+
+app.add_typer(weights, name="weights")
+app.command()(plan)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -49,8 +49,8 @@ class WeightsError(CallerError):
 
     code = "E1000"
 
-    def __init__(self, source: str, problem: str, next_step: str):
-        super().__init__(f"weights {source!r}: {problem}; {next_step}")
+    def __init__(self, source: object, problem: str, next_step: str):
+        super().__init__(f"weights {str(source)!r}: {problem}; {next_step}")
 
 
 class EmptyRequest(CallerError):

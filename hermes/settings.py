@@ -16,7 +16,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hermes.errors import InvalidConfiguration
 
-BUILT_IN_MODEL = "SmolLM2-135M-Instruct"
 PREFIX = "HERMES_"
 
 
@@ -25,7 +24,7 @@ class Profile:
     """What one kind of machine serves, and how."""
 
     name: str
-    model: str  # a hub repository, or BUILT_IN_MODEL
+    model: str  # a source of weights, as hermes/weights/source.py has them
     cuda_devices: int  # that many must be there before anything else is tried
     engine_args: Mapping[str, Any]  # vLLM's AsyncEngineArgs
     environment: Mapping[str, str] = field(default_factory=dict)  # for vLLM, where the process has not set it
@@ -35,7 +34,7 @@ PROFILES = MappingProxyType(
     {
         "production": Profile(
             name="production",
-            model="NousResearch/Hermes-2-Theta-Llama-3-70B",
+            model="hf://NousResearch/Hermes-2-Theta-Llama-3-70B",
             cuda_devices=2,
             engine_args={
                 "tensor_parallel_size": 2,
@@ -47,7 +46,7 @@ PROFILES = MappingProxyType(
         ),
         "local": Profile(
             name="local",
-            model=BUILT_IN_MODEL,
+            model="demo",
             cuda_devices=0,
             engine_args={
                 "tensor_parallel_size": 1,
@@ -78,10 +77,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     profile: Literal["production", "local"] = "production"
-    model: str | None = None  # hub repository; None is the profile's own model
-    revision: str | None = None  # branch, tag or commit of the repository; None is its main branch
+    model: str | None = None  # a source of weights; None is the profile's own model
     hub_token: SecretStr | None = None  # None leaves it to huggingface_hub: HF_TOKEN, or a log-in
     weights_dir: Path = Path("weights")  # where fetched weights are kept
+    weights_lock: Path = Path("weights/weights.lock")  # what they have to be
     prompt_template: str | None = None  # for requests that bring none; None or "" is ChatML
     engine_args: dict[str, Any] = {}  # any of vLLM's AsyncEngineArgs, as JSON
 
@@ -110,7 +109,8 @@ class Settings(BaseSettings):
         return PROFILES[self.profile]
 
     @property
-    def model_name(self) -> str:
+    def source(self) -> str:
+        """Where the weights come from."""
         return self.model or self.defaults.model
 
     def with_predictor_config(self, folder: Path) -> "Settings":

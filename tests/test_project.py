@@ -98,10 +98,12 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "conversation": {"conversation", "errors"},
     "weights": {"weights", "errors", "settings"},
-    "engine": {"engine", "conversation", "errors", "settings"},
-    "serving": {"serving", "engine", "conversation", "errors", "settings"},
+    "sizing": {"sizing"},
+    "engine": {"engine", "sizing", "conversation", "errors", "settings"},
+    "serving": {"serving", "engine", "weights", "conversation", "errors", "settings"},
     "caller": {"caller", "errors"},
-    "cli": {"serving", "caller", "errors"},
+    "cli": {"cli_weights", "serving", "caller", "errors"},
+    "cli_weights": {"serving", "weights", "sizing", "errors", "settings"},
 }
 
 

@@ -9,7 +9,7 @@ from hermes.settings import PROFILES, Settings
 
 def test_the_image_serves_hermes_on_two_gpus_by_default():
     settings = Settings.load()
-    assert (settings.profile, settings.model_name) == ("production", "NousResearch/Hermes-2-Theta-Llama-3-70B")
+    assert (settings.profile, settings.source) == ("production", "hf://NousResearch/Hermes-2-Theta-Llama-3-70B")
     assert settings.defaults.cuda_devices == 2
     assert settings.defaults.engine_args["tensor_parallel_size"] == 2
 
@@ -17,7 +17,7 @@ def test_the_image_serves_hermes_on_two_gpus_by_default():
 def test_the_small_model_is_served_only_when_asked_for(monkeypatch):
     monkeypatch.setenv("HERMES_PROFILE", "local")
     settings = Settings.load()
-    assert (settings.model_name, settings.defaults.cuda_devices) == ("SmolLM2-135M-Instruct", 0)
+    assert (settings.source, settings.defaults.cuda_devices) == ("demo", 0)
 
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_profile(monkeypatch, tmp_path):
@@ -42,12 +42,13 @@ def test_without_a_file_the_profile_decides(tmp_path):
 
 
 def test_every_field_is_a_variable(monkeypatch):
-    monkeypatch.setenv("HERMES_MODEL", "me/mine")
-    monkeypatch.setenv("HERMES_REVISION", "abc")
+    monkeypatch.setenv("HERMES_MODEL", "hf://me/mine@abc")
     monkeypatch.setenv("HERMES_WEIGHTS_DIR", "elsewhere")
+    monkeypatch.setenv("HERMES_WEIGHTS_LOCK", "locked.json")
     monkeypatch.setenv("HERMES_HUB_TOKEN", "hf_secret")
     settings = Settings.load()
-    assert (settings.model_name, settings.revision, settings.weights_dir) == ("me/mine", "abc", Path("elsewhere"))
+    assert (settings.source, settings.weights_dir) == ("hf://me/mine@abc", Path("elsewhere"))
+    assert settings.weights_lock == Path("locked.json")
     assert "hf_secret" not in repr(settings)
 
 

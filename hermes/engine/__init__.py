@@ -1,6 +1,6 @@
 """The engine: token ids in, text and token counts out. vLLM is imported in engine.py only, and late."""
 
 from hermes.engine.chunk import Chunk, TextEngine
-from hermes.engine.devices import require_devices
+from hermes.engine.devices import require_devices, require_fit
 
-__all__ = ["Chunk", "TextEngine", "require_devices"]
+__all__ = ["Chunk", "TextEngine", "require_devices", "require_fit"]

@@ -1,30 +1,71 @@
-"""Whether the machine has the GPUs that a profile needs, asked before vLLM is imported or anything is downloaded."""
+"""The GPUs of this machine: whether they are there, and whether a model fits on them, asked before anything is loaded.
+
+NVIDIA's driver answers through libcuda, with no CUDA context opened and without the seconds that importing torch takes.
+"""
 
 import ctypes
+import json
 import logging
+from pathlib import Path
 
-from hermes.errors import NoAccelerator
-from hermes.settings import Profile
+from hermes.errors import NoAccelerator, WeightsError
+from hermes.settings import Profile, Settings
+from hermes.sizing import Gpu, ModelShape, plan_memory
 
 logger = logging.getLogger(__name__)
+
+# Arguments that the arithmetic knows nothing of: with one of these, vLLM finds out.
+UNPLANNED = {"pipeline_parallel_size", "data_parallel_size", "quantization", "kv_cache_dtype", "cpu_offload_gb"}
 
 
 def require_devices(profile: Profile) -> None:
     """Raises NoAccelerator if fewer CUDA devices are there than the profile needs."""
     if not profile.cuda_devices:
         return
-    found = cuda_device_count()
-    if found < profile.cuda_devices:
-        raise NoAccelerator(profile.name, profile.cuda_devices, found)
-    logger.info("engine: %d CUDA devices", found)
+    memory = cuda_memory()
+    if len(memory) < profile.cuda_devices:
+        raise NoAccelerator(profile.name, profile.cuda_devices, len(memory))
+    logger.info("engine: %d CUDA devices, %.1f GiB at least each", len(memory), min(memory) / 2**30)
 
 
-def cuda_device_count() -> int:
-    """CUDA devices that this process may use, counted without opening one."""
+def require_fit(settings: Settings, config: Path) -> None:
+    """Raises WeightsError if the model with this config.json can't fit on the GPUs that are to serve it.
+
+    What can't be judged (another kind of model, arguments that change the sum) passes: vLLM has the last word.
+    """
+    arguments = {**settings.defaults.engine_args, **settings.engine_args}
+    if settings.defaults.cuda_devices and not arguments.keys() & UNPLANNED:
+        require_memory(config, cuda_memory(), arguments)
+
+
+def require_memory(config: Path, memory: list[int], arguments: dict[str, object]) -> None:
+    """As `require_fit`, for GPUs with so many bytes each and these engine arguments."""
+    gpu = Gpu("GPU of this machine", min(memory), bandwidth_bytes_per_s=0, has_fp8=False)
+    names = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
+    known = {name: arguments[name] for name in names if name in arguments}
     try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0  # no driver: known at once, without the seconds that importing torch takes
-    from torch.cuda import device_count
+        shape = ModelShape.from_config(json.loads(config.read_text(encoding="utf-8")))
+        plan = plan_memory(shape, gpu, int(str(arguments.get("tensor_parallel_size", 1))), **known)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        logger.info("engine: whether the model fits is left to vLLM to find out (%s)", error)
+        return
+    if plan.problem:
+        advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
+        raise WeightsError(config.parent, f"the model does not fit: each of {plan.count} GPUs {plan.problem}", advice)
 
-    return int(device_count())
+
+def cuda_memory() -> list[int]:
+    """Bytes of memory of each CUDA device that this process may use; none without a driver."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    memory = []
+    for number in range(count.value):
+        if not cuda.cuDeviceGet(ctypes.byref(device), number):
+            cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+            memory.append(size.value)
+    return memory

@@ -48,20 +48,17 @@ class Engine:
         self._control_token_ids = control_token_ids(self.tokenizer)
 
     @classmethod
-    def start(cls, folder: Path, engine_args: Mapping[str, Any], environment: Mapping[str, str]) -> "Engine":
+    def start(cls, folder: Path, engine_args: Mapping[str, Any]) -> "Engine":
         """Load the model in `folder`. Blocks for as long as that takes: half a minute for a small one.
 
         Args:
             folder: a model in the Hugging Face layout.
             engine_args: vLLM's AsyncEngineArgs, all but `model`.
-            environment: variables for vLLM, where the process has not set them.
 
         Raises:
             UnknownEngineArgument, InvalidConfiguration: `engine_args` can't be used.
             EngineStartFailed: vLLM said no.
         """
-        for name, value in {**ENVIRONMENT, **environment}.items():
-            os.environ.setdefault(name, value)
         started = time.monotonic()
         eos = eos_token_ids(folder)
         logger.info("engine: starting vLLM, which takes half a minute for a small model and minutes for a large one")
@@ -151,6 +148,23 @@ class Engine:
             return SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
         except (VLLMClientError, ValueError) as error:
             raise BadSampling(_one_line(error)) from error
+
+
+def import_vllm(environment: Mapping[str, str]) -> None:
+    """Import vLLM, which takes seconds and needs no weights. To be called before an engine is started.
+
+    Args:
+        environment: variables for vLLM, where the process has not set them.
+
+    Raises:
+        EngineStartFailed: it can't be imported.
+    """
+    for name, value in {**ENVIRONMENT, **environment}.items():
+        os.environ.setdefault(name, value)
+    try:
+        pass
+    except Exception as error:  # a driver or library that is missing, mostly
+        raise EngineStartFailed(_one_line(error)) from error
 
 
 def eos_token_ids(folder: Path) -> list[int]:

@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 from hermes.conversation import ChatML, Message, Request, Sampling
 from hermes.conversation.constraint import json_constraint
 from hermes.conversation.template import check
-from hermes.engine import TextEngine
+from hermes.engine import TextEngine, require_devices, require_fit
 from hermes.errors import CallerError, InvalidConfiguration
+from hermes.serving.boot import Beside, BootReport
 from hermes.serving.metrics import Meter
 from hermes.settings import Settings
+from hermes.weights import resolve
 
 logger = logging.getLogger(__name__)
 
@@ -27,23 +30,38 @@ class ChatService:
         self.prompt_template = prompt_template  # for requests that bring none
 
     @classmethod
-    async def start(cls, folder: Path, settings: Settings) -> "ChatService":
-        """Start the engine on the weights in `folder` and generate once, so that the first caller waits for nothing.
+    async def start(cls, settings: Settings, source: str | None = None) -> "ChatService":
+        """Get the weights, start the engine on them, and generate once, so that the first caller waits for nothing.
+
+        Args:
+            settings: as the environment has them.
+            source: of the weights, where it is not that of the settings.
 
         Raises:
-            ServerError: see hermes.errors, E1200 to E1203.
+            WeightsError: the weights could not be had.
+            ServerError: see hermes.errors, E1200 to E1204.
         """
-        from hermes.engine.engine import Engine
+        from hermes.engine.engine import Engine, import_vllm
 
-        settings = settings.with_predictor_config(folder)
+        began = time.monotonic()
+        require_devices(settings.defaults)
+        importing = Beside(partial(import_vllm, settings.defaults.environment))
+        weights = resolve(settings, source, partial(require_fit, settings))
+        saved = importing.join()
+
+        settings = settings.with_predictor_config(weights.folder)
         check_default_template(settings.prompt_template)
-        engine = Engine.start(folder, settings.engine_args, settings.defaults.environment)
+        loading = time.monotonic()
+        engine = Engine.start(weights.folder, settings.engine_args)
         try:
             service = cls(engine, ChatML(engine.tokenizer), settings.prompt_template or None)
+            warming = time.monotonic()
             await service.warm_up()
         except BaseException:
             engine.stop()
             raise
+        now = time.monotonic()
+        BootReport.of(weights, load=warming - loading, warm_up=now - warming, total=now - began, saved=saved).log()
         return service
 
     async def warm_up(self) -> None:

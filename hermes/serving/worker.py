@@ -17,12 +17,12 @@ def prepare_worker() -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), name="end-with-server", daemon=True).start()
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(line: str = "hermes: %(message)s") -> None:
     """Show this package's log, of level INFO and up. coglet brings it to the server's log or the prediction's."""
     logger = logging.getLogger("hermes")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("hermes: %(message)s"))
+        handler.setFormatter(logging.Formatter(line))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False

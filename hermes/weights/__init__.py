@@ -1,5 +1,6 @@
-"""A source (a local folder, a hub repository, the built-in small model) becomes a folder of weights on disk."""
+"""A source (the hub, an archive, a folder, the built-in small model) becomes a folder of verified weights on disk."""
 
-from hermes.weights.resolve import resolve
+from hermes.weights.resolve import open_store, resolve
+from hermes.weights.store import Store, Weights
 
-__all__ = ["resolve"]
+__all__ = ["Store", "Weights", "open_store", "resolve"]

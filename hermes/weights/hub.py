@@ -1,53 +1,219 @@
-"""A model repository on the Hugging Face hub becomes a local folder, through huggingface_hub.
+"""A repository on the Hugging Face hub: what of it vLLM reads, and the bytes of its files.
 
-Only what vLLM reads is fetched: safetensors and the small JSON and tokenizer files; never a pickle.
+The listing, the token, the endpoint and Xet (the hub's chunked storage) are huggingface_hub's; the transfer is ours,
+because hf_hub_download 2.4 throws away what it has of a file when it is killed.
 """
 
-import logging
-from pathlib import Path
+import fnmatch
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from pydantic import SecretStr
 
 from hermes.errors import WeightsError
+from hermes.weights.http import HttpFile, new_session
+from hermes.weights.lock import safe_name
+from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
+from hermes.weights.source import HubSource
 
-logger = logging.getLogger(__name__)
+CONNECTIONS = 16
+SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
+SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-WANTED = ["*.safetensors", "*.json", "*.model", "tokenizer*", "*.jinja"]
 
+def list_hub(source: HubSource, token: SecretStr | None, names: Sequence[str] = ()) -> Listing:
+    """The files of a repository that are to be fetched. Nothing but listings is asked for, and one file's headers.
 
-def fetch(repo: str, revision: str | None, token: SecretStr | None, weights_dir: Path) -> Path:
-    """Download what is missing of `repo` at `revision` and return its folder.
+    Args:
+        source: the repository.
+        token: opens it; None leaves that to huggingface_hub.
+        names: the files, if that is known; chosen otherwise.
 
     Raises:
-        WeightsError: the repository, the network or the disk said no.
+        WeightsError: there is no such repository or revision, it can't be opened, or has nothing to serve.
+        Interrupted: for a cause that may pass.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    return _asking_hub(source, partial(_list, source, token.get_secret_value() if token else None, names))
 
-    source = f"{repo}@{revision or 'main'}"
-    logger.info("weights: fetching %s", source)
-    try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            token=token.get_secret_value() if token else None,
-            cache_dir=weights_dir / "hub",
-            allow_patterns=WANTED,
+
+def choose(names: Sequence[str], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[str]:
+    """The files that vLLM needs: the small ones and one set of safetensors. `include` replaces this choice.
+
+    Raises:
+        ValueError: there are no safetensors, or not all of them.
+    """
+    if include:
+        chosen = [name for name in names if _matches(name, include)]
+    else:
+        top = [name for name in names if "/" not in name]
+        chosen = [name for name in top if _matches(name, SMALL)] + _safetensors(top)
+    chosen = [name for name in chosen if not _matches(name, exclude)]
+    if pickles := [name for name in chosen if name.endswith(PICKLES)]:
+        raise ValueError(f"{pickles[0]} may hold code; only safetensors are loaded")
+    if "config.json" not in chosen:
+        raise ValueError("there is no config.json among its files")
+    return sorted(chosen)
+
+
+def _safetensors(names: Sequence[str]) -> list[str]:
+    """One of the sets of safetensors that a repository may have side by side."""
+    found = [name for name in names if name.endswith(".safetensors")]
+    shards = [name for name in found if SHARD.fullmatch(name)]
+    plain = [name for name in found if not name.startswith(("consolidated", "adapter"))]
+    chosen = shards or [name for name in found if name == "model.safetensors"] or plain or found
+    if not chosen:
+        raise ValueError("there are no safetensors among its files, and nothing else is loaded")
+    if shards and len(shards) != int(shards[0][-17:-12]):
+        raise ValueError(f"there are {len(shards)} of {int(shards[0][-17:-12])} shards of its safetensors")
+    return chosen
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _list(source: HubSource, token: str | None, names: Sequence[str]) -> Listing:
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import build_hf_headers
+
+    endpoint = os.environ.get("HF_ENDPOINT")
+    api = HfApi(endpoint=endpoint, token=token)
+    commit = api.model_info(source.repo, revision=source.revision).sha
+    tree = api.list_repo_tree(source.repo, recursive=True, revision=commit)
+    files = {safe_name(entry.path): entry for entry in tree if isinstance(entry, RepoFile)}
+    chosen = names or choose(list(files), source.include, source.exclude)
+    if missing := set(chosen) - files.keys():
+        raise ValueError(f"it has no {min(missing)}, which weights.lock has")
+
+    headers = build_hf_headers(token=token)
+    get_hf_file_metadata(hf_hub_url(source.repo, chosen[0], revision=commit, endpoint=endpoint), token=token)
+    session, xet = new_session(CONNECTIONS), XetStorage(source.repo, commit, headers, endpoint)
+
+    def remote(name: str) -> RemoteFile:
+        entry = files[name]
+        url = hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint)
+        what = f"{source}: {name}"
+        http = HttpFile(session, url, what, headers=_only_strings(headers), size=entry.size, signs=True)
+        read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
+        sha256 = entry.lfs.sha256 if entry.lfs else None
+        return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read)
+
+    return Listing(str(source), commit, tuple(remote(name) for name in chosen))
+
+
+def _only_strings(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+class XetStorage:
+    """The hub's chunked storage of one commit, through hf_xet: many connections, and only chunks that are new."""
+
+    def __init__(self, repo: str, commit: str, headers: Mapping[str, str], endpoint: str | None):
+        from huggingface_hub import constants
+
+        self.enabled = not constants.HF_HUB_DISABLE_XET
+        self._repo, self._commit, self._headers, self._endpoint = repo, commit, dict(headers), endpoint
+        self._opening = threading.Lock()
+        self._group: Any = None
+
+    def read(self, xet_hash: str, size: int, offset: int) -> Iterator[bytes]:
+        """The bytes of a file from `offset` on.
+
+        Raises:
+            Interrupted: they ended early.
+        """
+        from hf_xet import XetFileInfo
+
+        try:
+            stream = self._connected().download_stream(XetFileInfo(xet_hash, size), start=offset)
+            try:
+                yield from stream
+            finally:
+                stream.cancel()
+        except Exception as error:  # whatever hf_xet raises: another connection may do better
+            self._group = None
+            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 goes without it") from error
+
+    def _connected(self) -> Any:
+        with self._opening:
+            if self._group is None:
+                self._group = self._connect()
+            return self._group
+
+    def _connect(self) -> Any:
+        from hf_xet import XetSession
+        from huggingface_hub.utils._xet import (
+            XetFileData,
+            XetTokenType,
+            refresh_xet_connection_info,
+            xet_connection_info_refresh_url,
+            xet_headers_without_auth,
         )
+
+        route = xet_connection_info_refresh_url(
+            token_type=XetTokenType.READ,
+            repo_id=self._repo,
+            repo_type="model",
+            revision=self._commit,
+            endpoint=self._endpoint,
+        )
+        info = refresh_xet_connection_info(file_data=XetFileData("", route), headers=self._headers)
+        return XetSession().new_download_stream_group(
+            endpoint=info.endpoint,
+            token=info.access_token,
+            token_expiry_unix_secs=info.expiration_unix_epoch,
+            token_refresh_url=route,
+            token_refresh_headers=self._headers,
+            custom_headers=xet_headers_without_auth(self._headers),
+        )
+
+
+def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
+    """Ask the hub, and turn its client's errors into ours."""
+    from httpx2 import TransportError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return ask()
     except GatedRepoError as error:
+        said = "the repository is gated"
         raise WeightsError(
-            source, "the repository is gated", "accept its licence on the hub and set HF_TOKEN"
+            source, said, "accept its licence on the hub, and set HF_TOKEN to a token of yours"
         ) from error
     except RevisionNotFoundError as error:
-        raise WeightsError(source, "there is no such revision", "check HERMES_REVISION") from error
+        raise WeightsError(source, f"it has no revision {source.revision!r}", "name another after the @") from error
     except RepositoryNotFoundError as error:
+        said = "there is no such repository, or it is private"
+        raise WeightsError(source, said, "check its name, and that HF_TOKEN is a token that may read it") from error
+    except OfflineModeIsEnabled as error:
+        raise WeightsError(source, "HF_HUB_OFFLINE is set, and it is not here yet", "unset it for once") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status >= 500 or status in (408, 429):
+            raise Interrupted(f"HTTP {status}: {error}", _retry_after(error.response.headers)) from error
         raise WeightsError(
-            source, "there is no such repository, or it is private", "check HERMES_MODEL and HF_TOKEN"
+            source, f"the hub said no (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"
         ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (TransportError, ConnectionError) as error:
+        raise Interrupted(f"{type(error).__name__}: {error}") from error
+    except ValueError as error:
         raise WeightsError(
-            source,
-            f"the download failed ({type(error).__name__}: {' '.join(str(error).split())})",
-            "start again; what is whole is kept",
+            source, redacted(str(error)), "name another source, or choose with ?include=PATTERN"
         ) from error
-    return Path(folder)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None

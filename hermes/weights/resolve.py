@@ -1,38 +1,52 @@
-"""Which weights to serve, and where they are."""
+"""A source of weights becomes a folder on this disk."""
 
 import logging
 from pathlib import Path
 
 from hermes.errors import WeightsError
-from hermes.settings import BUILT_IN_MODEL, Settings
-from hermes.weights import hub, smollm2
+from hermes.settings import Settings
+from hermes.weights import smollm2
+from hermes.weights.folder import in_place
+from hermes.weights.gguf import dequantised, folder_name, for_plugin
+from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
+from hermes.weights.store import Admit, Store, Weights
 
 logger = logging.getLogger(__name__)
 
 
-def resolve(settings: Settings, weights: str | None = None) -> Path:
-    """A folder that holds the model.
+def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambda _: None) -> Weights:
+    """The folder of the model that is to be served, fetched or prepared if it is not there.
 
     Args:
-        settings: say which model, its revision, the hub token, and where fetched weights are kept.
-        weights: what Cog passes to setup(), from COG_WEIGHTS: a local folder, which is used in place.
+        settings: name the source, unless `weights` does, and say where fetched weights are kept.
+        weights: what Cog passes to setup(), from COG_WEIGHTS: a source.
+        admit: gets the path of config.json before the bulk is fetched, and may refuse the model by raising.
 
     Raises:
-        WeightsError: they are not there, or could not be fetched.
+        WeightsError: it is not there, or could not be fetched.
     """
-    if weights:
-        folder = _local(weights)
-    elif settings.model_name == BUILT_IN_MODEL:
-        folder = smollm2.prepare(settings.weights_dir / smollm2.FOLDER)
+    source = parse_source(weights or settings.source)
+    if isinstance(source, DemoSource):
+        found = Weights(smollm2.prepare(settings.weights_dir / smollm2.FOLDER))
+    elif isinstance(source, FolderSource):
+        found = Weights(in_place(source.path))
+        admit(found.folder / "config.json")
+    elif isinstance(source, GgufSource):
+        found = Weights(_gguf(source.path, settings))
     else:
-        folder = hub.fetch(settings.model_name, settings.revision, settings.hub_token, settings.weights_dir)
-    logger.info("weights: profile %s serves %s", settings.profile, folder)
-    return folder
+        found = open_store(settings, admit).fetch(source)
+    logger.info("weights: profile %s serves %s from %s", settings.profile, source, found.folder)
+    return found
 
 
-def _local(path: str) -> Path:
-    folder = Path(path)
-    if not (folder / "config.json").is_file():
-        problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
-        raise WeightsError(path, problem, "give COG_WEIGHTS the folder of a model in the Hugging Face layout")
-    return folder
+def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
+    """The store of fetched weights that the settings name."""
+    return Store(settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit)
+
+
+def _gguf(file: Path, settings: Settings) -> Path:
+    if not file.is_file():
+        raise WeightsError(file, "there is no such file", "check the path")
+    if settings.defaults.cuda_devices:
+        return for_plugin(file, settings.weights_dir / folder_name(file, "plugin"))
+    return dequantised(file, settings.weights_dir / folder_name(file, "bfloat16"))

@@ -4,11 +4,11 @@ import sys
 import pytest
 
 from hermes.engine import require_devices
-from hermes.engine.devices import cuda_device_count
+from hermes.engine.devices import cuda_memory
 from hermes.errors import NoAccelerator
 from hermes.settings import PROFILES
 
-CUDA_DEVICES = cuda_device_count()
+CUDA_DEVICES = len(cuda_memory())
 
 
 def test_the_local_profile_needs_no_device_and_no_torch():

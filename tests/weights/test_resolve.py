@@ -4,7 +4,7 @@ import pytest
 
 from hermes.errors import WeightsError
 from hermes.settings import Settings
-from hermes.weights import hub, resolve, smollm2
+from hermes.weights import Store, Weights, resolve, smollm2
 
 
 @pytest.fixture
@@ -16,13 +16,22 @@ def model(tmp_path):
 
 
 def test_a_local_folder_is_used_in_place(model):
-    assert resolve(Settings(), str(model)) == model
+    assert resolve(Settings(), str(model)) == Weights(model)
+    assert resolve(Settings(model=model.as_uri())) == Weights(model)
 
 
 def test_the_log_says_which_profile_serves_what(model, caplog):
     caplog.set_level(logging.INFO, "hermes")
     resolve(Settings(profile="local"), str(model))
-    assert caplog.messages == [f"weights: profile local serves {model}"]
+    assert caplog.messages == [f"weights: profile local serves {model} from {model}"]
+
+
+def test_a_model_that_is_not_admitted_is_not_served(model):
+    def refuse(config):
+        raise WeightsError(config.parent, "it is too large", "take a smaller one")
+
+    with pytest.raises(WeightsError, match="it is too large"):
+        resolve(Settings(), str(model), refuse)
 
 
 @pytest.mark.parametrize(
@@ -30,20 +39,31 @@ def test_the_log_says_which_profile_serves_what(model, caplog):
 )
 def test_a_folder_without_a_model_is_refused(tmp_path, name, problem):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(WeightsError, match=rf"E1000 WeightsError: weights '.*{name}': {problem}; give COG_WEIGHTS"):
+    with pytest.raises(WeightsError, match=rf"E1000 WeightsError: weights '.*{name}': {problem}; name the folder"):
         resolve(Settings(), str(tmp_path / name))
+
+
+def test_who_writes_a_repository_as_a_path_is_told_how():
+    with pytest.raises(WeightsError, match="there is no such folder; hf://owner/repo is the repository on the hub"):
+        resolve(Settings(model="owner/repo"))
+
+
+def test_a_gguf_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"missing.gguf': there is no such file"):
+        resolve(Settings(), str(tmp_path / "missing.gguf"))
 
 
 def test_the_local_profile_prepares_the_built_in_model(monkeypatch, model, tmp_path):
     asked = []
     monkeypatch.setattr(smollm2, "prepare", lambda folder: asked.append(folder) or model)
-    assert resolve(Settings(profile="local", weights_dir=tmp_path)) == model
+    assert resolve(Settings(profile="local", weights_dir=tmp_path)) == Weights(model)
     assert asked == [tmp_path / "smollm2-135m-instruct"]
 
 
-def test_the_production_profile_fetches_the_repository_of_the_settings(monkeypatch, model, tmp_path):
+def test_the_production_profile_fetches_the_70b(monkeypatch, model):
     asked = []
-    monkeypatch.setattr(hub, "fetch", lambda *arguments: asked.append(arguments) or model)
-    settings = Settings(revision="abc", hub_token="hf_secret", weights_dir=tmp_path)
-    assert resolve(settings) == model
-    assert asked == [("NousResearch/Hermes-2-Theta-Llama-3-70B", "abc", settings.hub_token, tmp_path)]
+    monkeypatch.setattr(
+        Store, "fetch", lambda _, source: asked.append(str(source)) or Weights(model, 141, 1.0, 2.0, 3.0)
+    )
+    assert resolve(Settings()).fetched_bytes == 141
+    assert asked == ["hf://NousResearch/Hermes-2-Theta-Llama-3-70B@main"]

@@ -1,7 +1,7 @@
 import pytest
 
 from hermes.errors import WeightsError
-from hermes.weights import smollm2
+from hermes.weights import gguf, smollm2
 
 
 def test_a_prepared_folder_is_used_again(tmp_path, monkeypatch):
@@ -15,23 +15,10 @@ def test_without_its_package_the_message_says_what_to_do(tmp_path, monkeypatch):
         smollm2.prepare(tmp_path / "model")
 
 
-def test_a_conversion_that_breaks_leaves_nothing_behind(tmp_path, monkeypatch):
-    def breaks(gguf, folder):
-        (folder / "half").write_text("a model")
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(smollm2, "_convert", breaks)
-    with pytest.raises(OSError, match="full"):
-        smollm2.prepare(tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_two_processes_may_prepare_at_once(tmp_path, monkeypatch):
-    def slower_than_another(gguf, folder):
-        (tmp_path / "model").mkdir()
-        (tmp_path / "model" / "config.json").write_text("theirs")
-        (folder / "config.json").write_text("ours")
-
-    monkeypatch.setattr(smollm2, "_convert", slower_than_another)
-    assert (smollm2.prepare(tmp_path / "model") / "config.json").read_text() == "theirs"
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+def test_the_file_in_the_package_is_dequantised(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        gguf, "dequantised", lambda file, folder: asked.append((file.name, file.stat().st_size)) or folder
+    )
+    assert smollm2.prepare(tmp_path / "model") == tmp_path / "model"
+    assert asked == [("SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432)]

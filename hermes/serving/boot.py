@@ -1,0 +1,81 @@
+"""What setup() spent its time on: a line to read, and one for machines."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from hermes.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+
+class Beside:
+    """Work that goes on in a thread while something else is waited for."""
+
+    def __init__(self, work: Callable[[], None]):
+        self._work = work
+        self._error: BaseException | None = None
+        self.seconds = 0.0
+        self._thread = threading.Thread(target=self._run, name="beside", daemon=True)
+        self._thread.start()
+
+    def join(self) -> float:
+        """Wait for its end. Returns how many of its seconds nobody had to wait for. Raises what it raised."""
+        began = time.monotonic()
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return max(0.0, self.seconds - (time.monotonic() - began))
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+        self.seconds = time.monotonic() - began
+
+
+@dataclass(frozen=True)
+class BootReport:
+    """Seconds of each step of setup(), in their order, and bytes fetched."""
+
+    plan: float  # asking the host what there is
+    download: float
+    verify: float  # after the last byte had come
+    load: float  # vLLM, with the weights
+    warm_up: float
+    total: float
+    saved: float  # by importing vLLM beside the download
+    fetched_bytes: int
+
+    @classmethod
+    def of(cls, weights: Weights, *, load: float, warm_up: float, total: float, saved: float) -> "BootReport":
+        return cls(
+            plan=weights.plan_seconds,
+            download=weights.download_seconds,
+            verify=weights.verify_seconds,
+            load=load,
+            warm_up=warm_up,
+            total=total,
+            saved=saved,
+            fetched_bytes=weights.fetched_bytes,
+        )
+
+    def log(self) -> None:
+        logger.info("boot: %s", self)
+        logger.info("boot report: %s", json.dumps({name: round(value, 2) for name, value in asdict(self).items()}))
+
+    def __str__(self) -> str:
+        fetched = ""
+        if self.fetched_bytes:
+            rate = self.fetched_bytes / max(self.download, 1e-3)
+            fetched = f" of {self.fetched_bytes / 1e9:.1f} GB at {rate / 1e6:.0f} MB/s"
+        return (
+            f"{self.total:.0f} s: plan {self.plan:.1f}, download{fetched} {self.download:.1f}, "
+            f"verify {self.verify:.1f}, load {self.load:.1f}, warm-up {self.warm_up:.1f}; "
+            f"importing vLLM beside the download saved {self.saved:.1f}"
+        )

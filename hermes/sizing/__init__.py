@@ -1,0 +1,8 @@
+"""Does a model fit on some GPUs, and what can it do there: arithmetic alone."""
+
+from hermes.sizing.gpus import Gpu, parse_gpus
+from hermes.sizing.plan import MemoryPlan, plan_memory
+from hermes.sizing.report import describe
+from hermes.sizing.shape import KNOWN_SHAPES, ModelShape
+
+__all__ = ["KNOWN_SHAPES", "Gpu", "MemoryPlan", "ModelShape", "describe", "parse_gpus", "plan_memory"]

@@ -1,0 +1,63 @@
+"""Kinds of GPUs: how much memory they have, and how fast it is."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One kind of GPU."""
+
+    name: str
+    memory_bytes: int  # all that CUDA reports, which is less than is printed on the box
+    bandwidth_bytes_per_s: int
+    has_fp8: bool  # multiplies in 8 bits; the others read fp8 weights (vLLM's Marlin kernels) and multiply in 16
+
+
+def _gpu(name: str, gib: float, gb_per_s: int, has_fp8: bool = False) -> Gpu:
+    return Gpu(name, int(gib * GIB), gb_per_s * 10**9, has_fp8)
+
+
+# Memory: "total capacity" in PyTorch's out-of-memory messages, which differs by some 0.1 GiB between drivers.
+# Bandwidth: NVIDIA's data sheets, of the SXM boards where there are two.
+GPUS: Mapping[str, Gpu] = MappingProxyType(
+    {
+        gpu.name: gpu
+        for gpu in (
+            _gpu("T4", 14.56, 320),
+            _gpu("A10G", 22.03, 600),
+            _gpu("L40S", 44.40, 864, has_fp8=True),
+            _gpu("A100-40GB", 39.39, 1555),
+            _gpu("A100-80GB", 79.15, 2039),
+            _gpu("H100", 79.19, 3350, has_fp8=True),
+            _gpu("H200", 139.80, 4800, has_fp8=True),
+        )
+    }
+)
+
+
+def parse_gpus(text: str) -> tuple[int, Gpu]:
+    """How many of which: "2xA100-80GB", "2x A100 80GB", "h100".
+
+    Raises:
+        ValueError: no such GPU, or none of them.
+    """
+    match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(.*)", text.strip(), re.IGNORECASE)
+    count, name = match.groups() if match else (None, text)
+    for gpu in GPUS.values():
+        if _letters(gpu.name) == _letters(name) and count != "0":
+            return int(count or 1), gpu
+    raise ValueError(f"{text!r} is no number of known GPUs, such as 2xA100-80GB; known are {', '.join(GPUS)}")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def gib(number: int) -> str:
+    """Bytes in GiB, to a tenth."""
+    return f"{number / GIB:.1f}"

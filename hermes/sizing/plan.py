@@ -1,0 +1,224 @@
+"""Does a model fit on these GPUs, and what can it do there? Arithmetic alone: no GPU, no network, no vLLM.
+
+What vLLM takes beside weights and KV cache is estimated. The constants are from logs of vLLM 0.19 on H100s, among them
+a Llama 70B on two and on four; tests/sizing/test_plan.py holds the plan against them. The logs are in
+https://github.com/llm-d-incubation/llm-d-planner/pull/205 (Llama 70B: accuracy/results/v0.19.0/logs/fp8dyn-llama-*).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from hermes.sizing.gpus import GIB, Gpu, gib
+from hermes.sizing.shape import ModelShape, Quantisation
+
+QUANTISATIONS = {"fp8": Quantisation("fp8", 8), "awq": Quantisation("awq", 4, group=128)}
+BLOCK_TOKENS = 16  # the KV cache is given out in blocks of so many
+BATCHED_TOKENS = 2048  # vLLM 0.32's max_num_batched_tokens where it is run as in hermes.engine, whatever the GPU
+HIDDEN_COPIES = 4  # of the hidden state while one layer runs
+LOGIT_BYTES = 16  # for each logit when drawing: float32, a sorted copy, and the 64-bit order
+GRAPH_BYTES = 2**19  # of CUDA graphs, for each batch size that is captured and each layer
+ONE_GPU_BYTES, SEVERAL_GPUS_BYTES = GIB // 4, 21 * GIB // 10  # CUDA libraries; those and NCCL's buffers, on each
+OUTSIDE_BYTES = 3 * GIB // 2  # on each of several: the CUDA context and NCCL's start, before vLLM begins to count
+SHORT_TOKENS = 1_400  # a conversation of everyday length
+MOST_GPUS = 8  # in one machine
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """A model on some GPUs, tensor parallel over all of them. Made by `plan_memory`; bytes are those of each GPU."""
+
+    shape: ModelShape  # quantised as it is to be served
+    gpu: Gpu
+    count: int
+    max_model_len: int
+    gpu_memory_utilization: float
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    cache_bytes: int  # of a number in the KV cache
+    stored_bytes: int | None  # of all safetensors, where they are known and served as they are stored
+
+    @property
+    def budget_bytes(self) -> int:
+        return math.ceil(self.gpu.memory_bytes * self.gpu_memory_utilization)
+
+    @property
+    def weights_bytes(self) -> int:
+        here = self.shape.weights_bytes(self.count)
+        return here if self.stored_bytes is None else round(self.stored_bytes * here / self.shape.weights_bytes())
+
+    @property
+    def activation_bytes(self) -> int:
+        """The peak of a step: a full batch in one layer's MLP (gate, up, product), or the logits of every sequence."""
+        columns = 3 * self.shape.intermediate // self.count + HIDDEN_COPIES * self.shape.hidden
+        layer = self.max_num_batched_tokens * columns * self.shape.dtype_bytes
+        return max(layer, self.max_num_seqs * self.shape.vocab * LOGIT_BYTES)
+
+    @property
+    def graph_sizes(self) -> int:
+        """How many batch sizes vLLM captures: 1, 2, 4, every 8th below 256, then every 16th, up to 512."""
+        largest = min(2 * self.max_num_seqs, 512, self.max_num_batched_tokens)
+        return len([size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= largest])
+
+    @property
+    def graph_bytes(self) -> int:
+        return self.graph_sizes * self.shape.layers * GRAPH_BYTES
+
+    @property
+    def runtime_bytes(self) -> int:
+        return ONE_GPU_BYTES if self.count == 1 else SEVERAL_GPUS_BYTES
+
+    @property
+    def kv_bytes(self) -> int:
+        """What is left; below zero, what is missing."""
+        return self.budget_bytes - self.weights_bytes - self.activation_bytes - self.graph_bytes - self.runtime_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return self.shape.kv_bytes_per_token(self.count, self.cache_bytes)
+
+    @property
+    def kv_tokens(self) -> int:
+        """In all: each GPU keeps its own heads of every token."""
+        if self.kv_bytes < 0 or self.shape.split_problem(self.count):
+            return 0
+        return self.kv_bytes // self.kv_bytes_per_token // BLOCK_TOKENS * BLOCK_TOKENS
+
+    @property
+    def full_conversations(self) -> float:
+        return self.kv_tokens / self.max_model_len
+
+    @property
+    def needed_bytes(self) -> int:
+        """With room for one full conversation, without which vLLM does not start."""
+        return self.budget_bytes - self.kv_bytes + self.max_model_len * self.kv_bytes_per_token
+
+    @property
+    def problem(self) -> str | None:
+        """Why it does not fit, if it does not."""
+        if split := self.shape.split_problem(self.count):
+            return split
+        if self.kv_tokens < self.max_model_len:
+            return f"needs {gib(self.needed_bytes)} GiB, has {gib(self.budget_bytes)} GiB"
+        return None
+
+    @property
+    def fits(self) -> bool:
+        return self.problem is None
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """A ceiling for one stream: every token reads the weights. The embeddings, of which it is a row, count too."""
+        return self.gpu.bandwidth_bytes_per_s / self.weights_bytes
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        return tuple(_suggestions(self))
+
+    def callers(self, tokens: int) -> int:
+        """How many conversations of so many tokens there is room for at once."""
+        return min(self.max_num_seqs, self.kv_tokens // tokens)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        given = ("count", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
+        parts = ("budget", "weights", "activation", "graph", "runtime", "kv", "needed")
+        return {
+            "gpu": self.gpu.name,
+            **{name: getattr(self, name) for name in given},
+            "parameters": self.shape.parameters,
+            "quantization": self.shape.quantisation.method if self.shape.quantisation else None,
+            "bytes_per_gpu": {name: getattr(self, f"{name}_bytes") for name in parts},
+            "kv_bytes_per_token_per_gpu": self.kv_bytes_per_token,
+            "kv_tokens": self.kv_tokens,
+            "full_conversations": round(self.full_conversations, 2),
+            "decode_tokens_per_second": round(self.decode_tokens_per_second, 1),
+            "fits": self.fits,
+            "problem": self.problem,
+            "suggestions": list(self.suggestions),
+        }
+
+
+def plan_memory(
+    shape: ModelShape,
+    gpu: Gpu,
+    count: int,
+    *,
+    max_model_len: int | None = None,
+    gpu_memory_utilization: float = 0.95,
+    max_num_seqs: int = 32,
+    max_num_batched_tokens: int = BATCHED_TOKENS,
+    quantization: Literal["fp8", "awq"] | None = None,
+    cache_bytes: int = 2,
+    weights_bytes: int | None = None,
+) -> MemoryPlan:
+    """What `shape` takes on `count` GPUs, and what is left for conversations.
+
+    Args:
+        max_model_len: None is the whole context of the model.
+        quantization: of the linear layers; None serves the checkpoint as it is stored.
+        cache_bytes: of a number in the KV cache; 1 for kv_cache_dtype fp8.
+        weights_bytes: exact size of the checkpoint's safetensors. Left aside where `quantization` changes it.
+
+    Raises:
+        ValueError: a value can't be used.
+    """
+    length = shape.context_tokens if max_model_len is None else max_model_len
+    if not 1 <= length <= shape.context_tokens:
+        raise ValueError(f"max_model_len is {length:,}; the context of the model is {shape.context_tokens:,} tokens")
+    if min(count, max_num_seqs, max_num_batched_tokens, cache_bytes) < 1:
+        raise ValueError("count, max_num_seqs, max_num_batched_tokens and cache_bytes are at least 1")
+    if not 0 < gpu_memory_utilization <= 1:
+        raise ValueError(f"gpu_memory_utilization is {gpu_memory_utilization}; it is above 0 and at most 1")
+    plan = MemoryPlan(
+        shape=shape,
+        gpu=gpu,
+        count=count,
+        max_model_len=length,
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        cache_bytes=cache_bytes,
+        stored_bytes=weights_bytes,
+    )
+    return _quantised(plan, quantization) if quantization else plan
+
+
+def _quantised(plan: MemoryPlan, method: str) -> MemoryPlan:
+    stored = plan.shape.quantisation
+    if stored and stored.method == method:
+        return plan
+    if stored or method not in QUANTISATIONS:
+        kept = f"the checkpoint is {stored.method}" if stored else f"known are {', '.join(QUANTISATIONS)}"
+        raise ValueError(f"quantization is {method!r}; {kept}")
+    return replace(plan, shape=replace(plan.shape, quantisation=QUANTISATIONS[method]), stored_bytes=None)
+
+
+def _suggestions(plan: MemoryPlan) -> Iterator[str]:
+    shorter = plan.kv_tokens // 256 * 256
+    if shorter and not plan.fits:
+        yield f"max_model_len {shorter:,} fits, for one conversation at a time"
+    if plan.shape.quantisation is None:
+        yield from _fewer_bits(plan)
+    counts = () if plan.fits else (replace(plan, count=count) for count in range(1, MOST_GPUS + 1))
+    if enough := next((each for each in counts if each.fits), None):
+        yield f"{enough.count}x {plan.gpu.name} would give {_gains(enough)}"
+    if plan.count > 1 and plan.gpu.memory_bytes - plan.budget_bytes < OUTSIDE_BYTES:
+        most = math.floor(100 * (1 - OUTSIDE_BYTES / plan.gpu.memory_bytes)) / 100
+        yield f"gpu_memory_utilization {most}, should vLLM not find that much free: CUDA and NCCL come first, 1.5 GiB"
+
+
+def _fewer_bits(plan: MemoryPlan) -> Iterator[str]:
+    fp8, awq = _quantised(plan, "fp8"), _quantised(plan, "awq")
+    if fp8.fits:
+        kind = "fp8" if plan.gpu.has_fp8 else "fp8 weight-only (Marlin)"
+        yield f"{kind} would give {_gains(fp8)}: quantization fp8_per_tensor in engine_args, done while loading"
+    if awq.fits:
+        yield f"awq would give {_gains(awq)}: needs a checkpoint quantised that way"
+
+
+def _gains(plan: MemoryPlan) -> str:
+    full = f"{plan.full_conversations:.1f} x {plan.max_model_len:,}"
+    speed = f" and at most {plan.decode_tokens_per_second:.0f} tokens/s" if plan.gpu.bandwidth_bytes_per_s else ""
+    return f"{plan.kv_tokens:,} tokens of KV cache ({full}){speed}"

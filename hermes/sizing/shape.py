@@ -1,0 +1,219 @@
+"""The shape of a model, which gives its parameters and bytes.
+
+A shape is read from a Hugging Face config.json of a Llama-like model. It is split over several GPUs as vLLM's
+tensor parallelism does it: https://docs.vllm.ai/en/stable/serving/parallelism_scaling/
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+LLAMA_LIKE = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+SERVED_BYTES = {"bfloat16": 2, "float16": 2, "float32": 2}  # vLLM's dtype "auto" takes float32 down to 16 bits
+CONTEXT_IS_SCALED = ("default", "su", "longrope", "llama3", "yarn")  # RoPE types that vLLM does not multiply by
+VOCAB_PADDING = 64  # vLLM rounds the vocabulary up to a multiple of it
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How the linear layers are kept; embeddings, lm_head and norms stay in 16 bits."""
+
+    method: str
+    bits: int
+    group: int = 0  # weights that share a scale and a zero; 0 is a row or more, whose scales weigh nothing
+
+    @property
+    def bits_per_weight(self) -> float:
+        """With a group's 16-bit scale and its zero, as wide as a weight."""
+        return self.bits + ((16 + self.bits) / self.group if self.group else 0)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A decoder of Llama's kind, in numbers."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    intermediate: int
+    tied_embeddings: bool  # lm_head is the embedding table
+    context_tokens: int
+    dtype_bytes: int = 2  # as served
+    architecture: str = "LlamaForCausalLM"
+    layer_extras: int = 0  # parameters of a layer in biases, and in norms of queries and keys
+    quantisation: Quantisation | None = None  # as the checkpoint is stored
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "ModelShape":
+        """The shape that a config.json declares.
+
+        Raises:
+            ValueError: a key is missing or can't be used, or the model is of another kind.
+        """
+        hidden, heads = _number(config, "hidden_size"), _number(config, "num_attention_heads")
+        shape = cls(
+            layers=_number(config, "num_hidden_layers"),
+            hidden=hidden,
+            heads=heads,
+            kv_heads=_number(config, "num_key_value_heads", heads),
+            head_dim=_number(config, "head_dim", hidden // heads),
+            vocab=_number(config, "vocab_size"),
+            intermediate=_number(config, "intermediate_size"),
+            tied_embeddings=bool(config.get("tie_word_embeddings")),
+            context_tokens=_context_tokens(config),
+            dtype_bytes=_dtype_bytes(config),
+            architecture=_architecture(config),
+            quantisation=_quantisation(config),
+        )
+        return replace(shape, layer_extras=_layer_extras(shape, config))
+
+    @property
+    def parameters(self) -> int:
+        return self.linear_parameters + self.embedding_parameters + self.norm_parameters
+
+    @property
+    def linear_parameters(self) -> int:
+        """The matrices of the layers, which is what quantisation makes smaller."""
+        return self.layers * (self._split_matrices + self._kv_matrices)
+
+    @property
+    def embedding_parameters(self) -> int:
+        return self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
+
+    @property
+    def norm_parameters(self) -> int:
+        """Two norms and the extras of each layer, and the last norm."""
+        return self.layers * (2 * self.hidden + self.layer_extras) + self.hidden
+
+    @property
+    def _split_matrices(self) -> int:
+        """Of one layer: queries and output; gate, up and down."""
+        return self.hidden * (2 * self.heads * self.head_dim + 3 * self.intermediate)
+
+    @property
+    def _kv_matrices(self) -> int:
+        return self.hidden * 2 * self.kv_heads * self.head_dim
+
+    def weights_bytes(self, gpus: int = 1) -> int:
+        """On each of so many GPUs: matrices and embeddings are split, norms are not, KV heads as far as they go."""
+        kv_share = self.kv_heads_per_gpu(gpus) / self.kv_heads
+        linear = self.layers * (self._split_matrices / gpus + self._kv_matrices * kv_share)
+        bits = self.quantisation.bits_per_weight if self.quantisation else 8 * self.dtype_bytes
+        return round(linear * bits / 8 + (self.embedding_parameters / gpus + self.norm_parameters) * self.dtype_bytes)
+
+    def kv_heads_per_gpu(self, gpus: int) -> int:
+        """With more GPUs than KV heads each head is kept more than once."""
+        return max(1, self.kv_heads // gpus)
+
+    def kv_bytes_per_token(self, gpus: int = 1, cache_bytes: int = 2) -> int:
+        """A key and a value for every layer and KV head, on each of so many GPUs."""
+        return self.layers * self.kv_heads_per_gpu(gpus) * self.head_dim * 2 * cache_bytes
+
+    def split_problem(self, gpus: int) -> str | None:
+        """Why vLLM can't split it over so many GPUs, if it can't."""
+        padded_vocab = -(-self.vocab // VOCAB_PADDING) * VOCAB_PADDING
+        wanted = {"attention heads": self.heads, "MLP columns": self.intermediate, "rows of vocabulary": padded_vocab}
+        for name, number in wanted.items():
+            if number % gpus:
+                return f"{number:,} {name} can't be split over {gpus} GPUs"
+        if max(self.kv_heads, gpus) % min(self.kv_heads, gpus):
+            return f"{self.kv_heads} KV heads can't be split over {gpus} GPUs"
+        return None
+
+
+def _number(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = default if config.get(key) is None else config[key]
+    if value is None:
+        raise ValueError(f"config.json has no {key}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"config.json: {key} is {value!r}, not a positive whole number")
+    return value
+
+
+def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = config.get(key) or {}
+    if isinstance(value, Mapping):
+        return value
+    raise ValueError(f"config.json: {key} is {value!r}, not an object")
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    if not names or not isinstance(names, list):
+        raise ValueError("config.json has no architectures")
+    if names[0] not in LLAMA_LIKE:
+        raise ValueError(f"config.json: {names[0]} is not counted here, only {', '.join(LLAMA_LIKE)}")
+    return str(names[0])
+
+
+def _dtype_bytes(config: Mapping[str, Any]) -> int:
+    name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"  # old files have neither
+    if name not in SERVED_BYTES:
+        raise ValueError(f"config.json: dtype is {name!r}, not one of {', '.join(SERVED_BYTES)}")
+    return SERVED_BYTES[name]
+
+
+def _context_tokens(config: Mapping[str, Any]) -> int:
+    tokens = _number(config, "max_position_embeddings")
+    rope = _section(config, "rope_parameters") or _section(config, "rope_scaling")
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    factor = 1 if kind in CONTEXT_IS_SCALED else rope.get("factor") or 1
+    if isinstance(factor, int | float):
+        return int(tokens * factor)
+    raise ValueError(f"config.json: the RoPE factor is {factor!r}, not a number")
+
+
+def _layer_extras(shape: ModelShape, config: Mapping[str, Any]) -> int:
+    qkv = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
+    always = {"Qwen2ForCausalLM": qkv, "Qwen3ForCausalLM": 2 * shape.head_dim}
+    attention = qkv + shape.hidden if config.get("attention_bias") else 0
+    mlp = 2 * shape.intermediate + shape.hidden if config.get("mlp_bias") else 0
+    return always.get(shape.architecture, 0) + attention + mlp
+
+
+def _quantisation(config: Mapping[str, Any]) -> Quantisation | None:
+    declared = _section(config, "quantization_config")
+    method = declared.get("quant_method")
+    if not declared:
+        return None
+    if method == "fp8":
+        return Quantisation("fp8", 8)
+    if method in ("awq", "gptq"):
+        return _grouped(method, declared, "bits")
+    if method == "compressed-tensors":
+        groups = _section(declared, "config_groups")
+        weights = [_section(_section(groups, name), "weights") for name in groups] or [{}]
+        return max((_grouped(method, each, "num_bits") for each in weights), key=lambda each: each.bits_per_weight)
+    raise ValueError(f"config.json: quant_method is {method!r}, not one of awq, gptq, fp8, compressed-tensors")
+
+
+def _grouped(method: str, declared: Mapping[str, Any], bits_key: str) -> Quantisation:
+    group = declared.get("group_size")
+    return Quantisation(method, _number(declared, bits_key), group if isinstance(group, int) and group > 0 else 0)
+
+
+_THETA_70B = ModelShape(
+    layers=80,
+    hidden=8192,
+    heads=64,
+    kv_heads=8,
+    head_dim=128,
+    vocab=128256,
+    intermediate=28672,
+    tied_embeddings=False,
+    context_tokens=8192,
+)
+
+# So that a plan for them needs no network. The 70B's adds up to the 70,553,706,496 parameters of its safetensors.
+KNOWN_SHAPES: Mapping[str, ModelShape] = MappingProxyType(
+    {
+        "NousResearch/Hermes-2-Theta-Llama-3-70B": _THETA_70B,
+        "NousResearch/Hermes-2-Theta-Llama-3-8B": replace(
+            _THETA_70B, layers=32, hidden=4096, heads=32, intermediate=14336
+        ),
+    }
+)

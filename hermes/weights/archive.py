@@ -1,0 +1,211 @@
+"""A tar archive behind a URL becomes files while it downloads: no second copy on the disk, nothing outside its folder.
+
+A plain tar that was interrupted goes on in the middle of the file that it had come to, for the offsets in it are those
+on the wire. A compressed one starts again. A journal beside the files has a line of JSON for each that is whole.
+"""
+
+import gzip
+import logging
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import takewhile
+from pathlib import Path
+from typing import IO, Any, cast
+
+import zstandard
+from pydantic import BaseModel, ConfigDict
+
+from hermes.errors import WeightsError
+from hermes.weights.http import PIECE
+from hermes.weights.lock import Lock, LockedFile, safe_name
+from hermes.weights.reader import Reader
+from hermes.weights.remote import Piece
+from hermes.weights.source import ArchiveSource
+from hermes.weights.staging import Digests, Staging, write_all
+
+logger = logging.getLogger(__name__)
+
+REPACK = "pack it again, with `python -m hermes weights pack` or `tar -C FOLDER -cf model.tar .`"
+
+
+class Damaged(Exception):
+    """The archive's bytes make no sense, or are not the locked ones."""
+
+
+DAMAGE = (Damaged, tarfile.TarError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, EOFError)
+
+
+class Unpacked(BaseModel):
+    """A line of the journal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: LockedFile
+    end: int  # offset in the archive of what comes after it
+
+
+class Unpacking:
+    """One archive on its way into a staging folder."""
+
+    def __init__(
+        self,
+        source: ArchiveSource,
+        bytes_from: Callable[[int], Iterator[Piece]],
+        staging: Staging,
+        lock: Lock | None,
+        admit: Callable[[Path], None],
+    ):
+        """Args:
+        source: names the archive.
+        bytes_from: gives its bytes from an offset on.
+        staging: where to.
+        lock: what it has to hold; None takes what it holds.
+        admit: gets config.json as soon as it is there, and may refuse the model by raising.
+        """
+        self._source = source
+        self._bytes_from = bytes_from
+        self._staging = staging
+        self._lock = lock
+        self._admit = admit
+        self._journal = staging.folder / "unpacked.jsonl"
+
+    def run(self) -> list[LockedFile]:
+        """Unpack what is missing.
+
+        Raises:
+            WeightsError: the archive can't be fetched, holds what it should not, or is damaged twice.
+        """
+        try:
+            return self._unpack()
+        except DAMAGE as error:
+            logger.warning("weights: %s is damaged (%s); it is fetched once more", self._source, error)
+        try:
+            return self._unpack()
+        except DAMAGE as error:
+            problem = f"the archive is damaged, also when fetched once more ({error})"
+            raise WeightsError(self._source, problem, REPACK) from error
+
+    def _unpack(self) -> list[LockedFile]:
+        compressed = decompressor(str(self._source))
+        pieces_from = decompressed(self._bytes_from, compressed) if compressed else self._bytes_from
+        if compressed:
+            self._staging.clear()
+        self._staging.progress.reset()
+        done = self._resume()
+        with closing(Reader(pieces_from)) as reader:
+            reader.seek(done[-1].end if done else 0)
+            self._staging.progress.was_there(reader.tell())
+            with tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:") as tar:
+                for member in tar:
+                    if unpacked := self._member(member, reader):
+                        done.append(Unpacked(file=unpacked, end=_end(member)))
+                        self._note(done[-1])
+                _require_end_mark(reader)
+        return [each.file for each in done]
+
+    def _resume(self) -> list[Unpacked]:
+        """What an earlier run has unpacked, as far as it is still there."""
+        lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.is_file() else []
+        done = list(takewhile(lambda each: self._staging.has(each.file.name, each.file.size), _parsed(lines)))
+        self._journal.write_text("".join(f"{each.model_dump_json()}\n" for each in done), encoding="utf-8")
+        self._staging.progress.files_done = len(done)
+        return done
+
+    def _note(self, unpacked: Unpacked) -> None:
+        with self._journal.open("a", encoding="utf-8") as journal:
+            journal.write(f"{unpacked.model_dump_json()}\n")
+
+    def _member(self, member: tarfile.TarInfo, reader: Reader) -> LockedFile | None:
+        name = self._checked_name(member)
+        if name is None:
+            return None
+        self._staging.require_room(member.size)
+        found = self._extract(name, member, reader)
+        if problem := self._lock and self._lock.problem(found):
+            self._staging.drop_part(name)
+            raise Damaged(problem)
+        whole = self._staging.finish(name)
+        if name == "config.json":
+            self._admit(whole)
+        return found
+
+    def _extract(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
+        with self._staging.part(name, member.size) as out:
+            digests = Digests(name, member.size).take_in(self._staging.read_part(name))
+            self._staging.progress.was_there(out.tell())
+            reader.seek(member.offset_data + out.tell())
+            for piece in reader.pieces(member.size - out.tell()):
+                write_all(out, piece)
+                digests.update(piece)
+            if out.tell() < member.size:
+                raise Damaged(f"it ends in the middle of {name}")
+        return digests.locked
+
+    def _checked_name(self, member: tarfile.TarInfo) -> str | None:
+        """The name of a file to unpack; None for a folder.
+
+        Raises:
+            WeightsError: the member is none that a model has.
+        """
+        if not (member.isdir() or member.isreg()) or member.issparse():
+            raise self._unwanted(f"{member.name!r} in it is a link, a device or otherwise no plain file")
+        try:
+            name = safe_name(member.name)
+        except ValueError as error:
+            raise self._unwanted(str(error)) from error
+        if name.endswith(".safetensors") and "/" in name:
+            raise self._unwanted(f"the model is not at its top, for it holds {name!r}")
+        if self._lock and member.isreg() and not self._lock.file(name):
+            raise self._unwanted(f"it holds {name!r}, which weights.lock does not have")
+        return None if member.isdir() else name
+
+    def _unwanted(self, problem: str) -> WeightsError:
+        return WeightsError(self._source, problem, REPACK)
+
+
+def decompressor(name: str) -> Callable[[Any], Any] | None:
+    """What opens an archive of this name as a stream of tar; None for a plain one."""
+    path = name.partition("?")[0]
+    if path.endswith((".gz", ".tgz")):
+        return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
+    if path.endswith(".zst"):
+        return lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_size=PIECE, read_across_frames=True)
+    return None
+
+
+def decompressed(
+    bytes_from: Callable[[int], Iterator[Piece]], opened: Callable[[Any], Any]
+) -> Callable[[int], Iterator[Piece]]:
+    """The bytes of a compressed stream from an offset on, by reading over those before it."""
+
+    def pieces_from(offset: int) -> Iterator[Piece]:
+        with closing(Reader(bytes_from)) as packed, opened(packed) as unpacked:
+            while offset and (skipped := len(unpacked.read(min(offset, PIECE)))):
+                offset -= skipped
+            while piece := unpacked.read(PIECE):
+                yield piece
+
+    return pieces_from
+
+
+def _require_end_mark(reader: Reader) -> None:
+    """tarfile takes a header that makes no sense, or the end of the file, for the end of the archive: look closer."""
+    if reader.last != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise Damaged("it has no end mark; it may be cut short")
+    while reader.read(PIECE):  # a compressed stream has its checksum at the end
+        pass
+
+
+def _parsed(lines: list[str]) -> Iterator[Unpacked]:
+    for line in lines:
+        try:
+            yield Unpacked.model_validate_json(line)
+        except ValueError:  # the last line of a process that was killed
+            return
+
+
+def _end(member: tarfile.TarInfo) -> int:
+    """The offset of the next header."""
+    return member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

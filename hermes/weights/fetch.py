@@ -1,0 +1,99 @@
+"""Listed files come into a staging folder: several at once, hashed as they pass, resumed where they stopped."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+from hermes.errors import WeightsError
+from hermes.weights.lock import LockedFile
+from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+from hermes.weights.staging import Digests, Staging, pieces_of, write_all
+
+logger = logging.getLogger(__name__)
+
+FILES_AT_ONCE = 8
+
+
+class Fetching:
+    """Fetches files of one source into one staging folder."""
+
+    def __init__(self, source: object, staging: Staging, patience: Patience):
+        self._source = source
+        self._staging = staging
+        self._patience = patience
+        self._stop = threading.Event()
+
+    def all(self, files: Sequence[RemoteFile]) -> list[LockedFile]:
+        """Fetch files, several at once, the largest first.
+
+        Raises:
+            WeightsError: one could not be fetched. The others stop, and what is there stays.
+        """
+        ordered = sorted(files, key=lambda file: file.size, reverse=True)
+        with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
+            futures = [threads.submit(self.one, file) for file in ordered]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                failed = [future for future in done if future.exception()]
+            finally:  # after Ctrl-C, too
+                self._stop.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+        return [future.result() for future in failed or futures]
+
+    def one(self, file: RemoteFile) -> LockedFile:
+        """Fetch one file, or what is missing of it.
+
+        Raises:
+            WeightsError: it could not be fetched, or has the wrong checksum twice.
+            Stopped: nobody wants it any more.
+        """
+        with self._staging.disk_errors():
+            if found := self._finished_before(file):
+                return found
+            found = self._right_at_last(file)
+            self._staging.finish(file.name)
+        return found
+
+    def _finished_before(self, file: RemoteFile) -> LockedFile | None:
+        if not self._staging.has(file.name, file.size):
+            return None
+        if file.sha256:
+            found = LockedFile(name=file.name, size=file.size, sha256=file.sha256)
+        else:
+            digests = _digests(file).take_in(pieces_of(self._staging.files / file.name))
+            if digests.problem(file):
+                return None
+            found = digests.locked
+        self._staging.progress.was_there(file.size)
+        self._staging.progress.finished_file()
+        return found
+
+    def _right_at_last(self, file: RemoteFile) -> LockedFile:
+        for chance in (1, 2):
+            digests = self._download(file)
+            if not (problem := digests.problem(file)):
+                return digests.locked
+            self._staging.drop_part(file.name)
+            if chance == 1:
+                logger.warning("weights: %s has the wrong checksum; it is fetched once more", file.name)
+        raise WeightsError(
+            self._source,
+            f"{file.name} has the wrong checksum, also when fetched once more: {problem}",
+            "start again later; if it stays so, its host or something on the way changes it",
+        )
+
+    def _download(self, file: RemoteFile) -> Digests:
+        with self._staging.part(file.name, file.size) as out:
+            digests = _digests(file).take_in(self._staging.read_part(file.name))
+            self._staging.progress.was_there(out.tell())
+            attempts = Attempts(f"{self._source}: {file.name}", self._patience, self._stop)
+            for piece in steadily(file.read, out.tell(), file.size, attempts):
+                write_all(out, piece)
+                digests.update(piece)
+                self._staging.progress.arrived(len(piece))
+        return digests
+
+
+def _digests(file: RemoteFile) -> Digests:
+    return Digests(file.name, file.size, git=file.git_sha1 is not None)

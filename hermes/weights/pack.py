@@ -1,0 +1,92 @@
+"""A model becomes one tar as this package and replicate/cog-vllm read it: its files, and predictor_config.json, on top.
+
+The same model and settings give the same bytes: files in order, with no owner and no time of change.
+"""
+
+import json
+import os
+import tarfile
+import threading
+from collections.abc import Mapping, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from hermes.errors import WeightsError
+from hermes.weights.lock import LockedFile
+from hermes.weights.progress import Progress, shown
+from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+from hermes.weights.staging import Digests, write_all
+
+CONFIG = "predictor_config.json"
+
+
+def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]) -> RemoteFile:
+    """predictor_config.json, with what is given."""
+    given = {"engine_args": dict(engine_args), "prompt_template": prompt_template}
+    content = json.dumps({key: value for key, value in given.items() if value}, indent=2, sort_keys=True) + "\n"
+    return _in_memory(CONFIG, content.encode())
+
+
+def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: Patience) -> list[LockedFile]:
+    """Write files into the archive `out`, which appears whole or not at all. Nothing but pieces is held in memory.
+
+    Args:
+        files: of the model; a predictor_config.json among them gives way to `config`.
+        config: see `predictor_config`.
+        out: the tar.
+        patience: with faults of the files' host.
+
+    Raises:
+        WeightsError: a file could not be fetched, or the disk said no.
+    """
+    ordered = [config, *sorted((file for file in files if file.name != CONFIG), key=_config_first)]
+    progress = Progress(total=sum(file.size for file in ordered), files=len(ordered))
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        with shown(progress, out.name), FileIO(unfinished, "w") as tar:
+            packed = [_member(file, tar, progress, patience) for file in ordered]
+            blocks = tar.tell() + 2 * tarfile.BLOCKSIZE
+            tar.truncate(-(-blocks // tarfile.RECORDSIZE) * tarfile.RECORDSIZE)  # the end mark is zeros
+        os.replace(unfinished, out)
+    except OSError as error:
+        raise WeightsError(
+            out, f"it can't be written ({error.strerror or error})", "make room, or choose another place"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return packed
+
+
+def _config_first(file: RemoteFile) -> tuple[bool, str]:
+    return file.name != "config.json", file.name
+
+
+def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patience) -> LockedFile:
+    start = tar.tell()
+    for _ in range(2):  # a wrong checksum is fetched once more
+        digests = Digests(file.name, file.size, git=file.git_sha1 is not None)
+        write_all(tar, _header(file))
+        for piece in steadily(file.read, 0, file.size, Attempts(file.name, patience, threading.Event())):
+            write_all(tar, piece)
+            digests.update(piece)
+            progress.arrived(len(piece))
+        if not (problem := digests.problem(file)):
+            break
+        tar.seek(start)
+        progress.was_there(-file.size)
+    else:
+        raise WeightsError(file.name, f"it has the wrong checksum twice: {problem}", "start again later")
+    write_all(tar, bytes(-file.size % tarfile.BLOCKSIZE))
+    progress.finished_file()
+    return digests.locked
+
+
+def _header(file: RemoteFile) -> bytes:
+    info = tarfile.TarInfo(file.name)
+    info.size = file.size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _in_memory(name: str, content: bytes) -> RemoteFile:
+    return RemoteFile(name, len(content), None, None, lambda offset: iter([content[offset:]]))

@@ -1,0 +1,115 @@
+"""The bytes of an archive as one file that is read once from front to back, from many connections where that works."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+from hermes.weights.http import HttpFile
+from hermes.weights.progress import Progress
+from hermes.weights.remote import Attempts, Patience, Piece, steadily
+
+BLOCK = 8 << 20  # bytes that one connection fetches at a time
+CONNECTIONS = 8  # so at most twice 64 MiB wait to be read
+SKIPPED = 1 << 20  # bytes: a shorter way is read over, a longer one is jumped
+
+
+class Download:
+    """Gives the bytes of a URL from any offset on, through faults."""
+
+    def __init__(self, file: HttpFile, ranges: bool, what: object, progress: Progress, patience: Patience):
+        self._file = file
+        self._ranges = ranges
+        self._what = what
+        self._progress = progress
+        self._patience = patience
+
+    def pieces(self, offset: int) -> Iterator[Piece]:
+        """Raises WeightsError when patience is at its end."""
+        size = self._file.size
+        if self._ranges and size and size - offset > 2 * BLOCK:
+            return self._in_blocks(offset, size)
+        return self._in_one(offset, size, threading.Event())
+
+    def _in_one(self, start: int, end: int | None, stop: threading.Event) -> Iterator[Piece]:
+        attempts = Attempts(self._what, self._patience, stop)
+        read = partial(self._file.read, end=end if self._ranges else None)
+        for piece in steadily(read, start, end, attempts):
+            self._progress.arrived(len(piece))
+            yield piece
+
+    def _in_blocks(self, offset: int, end: int) -> Iterator[Piece]:
+        starts, stop = iter(range(offset, end, BLOCK)), threading.Event()
+        waiting: deque[Future[bytearray]] = deque()
+        with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="weights") as threads:
+
+            def ask() -> None:
+                if (start := next(starts, None)) is not None:
+                    waiting.append(threads.submit(self._block, start, min(end, start + BLOCK), stop))
+
+            try:
+                for _ in range(CONNECTIONS):
+                    ask()
+                while waiting:
+                    block = waiting.popleft().result()
+                    ask()
+                    yield block
+            finally:
+                stop.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    def _block(self, start: int, end: int, stop: threading.Event) -> bytearray:
+        block, filled = bytearray(end - start), 0
+        for piece in self._in_one(start, end, stop):
+            block[filled : filled + len(piece)] = piece
+            filled += len(piece)
+        return block
+
+
+class Reader:
+    """A file to be read forward, from a function that gives its bytes from an offset on. tarfile can read it."""
+
+    def __init__(self, pieces_from: Callable[[int], Iterator[Piece]]):
+        self._pieces_from = pieces_from
+        self._stream: Iterator[Piece] | None = None
+        self._piece = memoryview(b"")
+        self._at = 0
+        self.last = b""  # what `read` gave last
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> int:
+        """Go to an offset. Backward it is read anew from there, or from its beginning."""
+        if 0 <= offset - self._at <= SKIPPED:
+            for _ in self.pieces(offset - self._at):
+                pass
+        if offset != self._at:
+            self.close()
+            self._at = offset
+        return self._at
+
+    def pieces(self, count: int) -> Iterator[memoryview]:
+        """The next `count` bytes, or as many as there are. A piece is good until the next one is asked for."""
+        while count and (self._piece or self._more()):
+            piece, self._piece = self._piece[:count], self._piece[count:]
+            self._at += len(piece)
+            count -= len(piece)
+            yield piece
+
+    def read(self, count: int) -> bytes:
+        self.last = b"".join(map(bytes, self.pieces(count)))
+        return self.last
+
+    def close(self) -> None:
+        """Give up the connections."""
+        if self._stream is not None:
+            self._stream.close()  # type: ignore[attr-defined] # they are generators
+        self._stream, self._piece = None, memoryview(b"")
+
+    def _more(self) -> bool:
+        if self._stream is None:
+            self._stream = self._pieces_from(self._at)
+        self._piece = memoryview(next(self._stream, b""))
+        return bool(self._piece)
