@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -162,7 +163,7 @@ def import_vllm(environment: Mapping[str, str]) -> None:
     for name, value in {**ENVIRONMENT, **environment}.items():
         os.environ.setdefault(name, value)
     try:
-        pass
+        import_module("vllm.v1.engine.async_llm")
     except Exception as error:  # a driver or library that is missing, mostly
         raise EngineStartFailed(_one_line(error)) from error
 

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hermes.errors import WeightsError
+from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Piece, RemoteFile
-from hermes.weights.staging import pieces_of
 
 
 def in_place(folder: Path) -> Path:
@@ -16,10 +17,11 @@ def in_place(folder: Path) -> Path:
     Raises:
         WeightsError: there is none.
     """
-    if (folder / "config.json").is_file():
-        return folder
-    problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
-    meant = re.fullmatch(r"[\w.-]+/[\w.-]+", str(folder))
+    with _disk_errors(folder):
+        if (folder / "config.json").is_file():
+            return folder
+        problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
+    meant = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
     step = f"hf://{folder} is the repository on the hub" if meant else "name the folder of a model"
     raise WeightsError(folder, problem, step)
 
@@ -30,15 +32,29 @@ def files_of(folder: Path) -> list[RemoteFile]:
     Raises:
         WeightsError: there is no model, or not all of one.
     """
-    names = [path.name for path in in_place(folder).iterdir() if path.is_file()]
-    try:
-        return [_on_disk(folder / name) for name in choose(names)]
-    except ValueError as error:
-        raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
+    with _disk_errors(folder):
+        # Hidden ones are no part of a model: the store's mark of a whole folder, the cache of `hf download`.
+        names = [path.name for path in in_place(folder).iterdir() if path.is_file() and path.name[0] != "."]
+        try:
+            return [_on_disk(folder / name) for name in choose(names)]
+        except ValueError as error:
+            raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
 
 
 def _on_disk(path: Path) -> RemoteFile:
-    def read(_: int) -> Iterator[Piece]:  # only ever from the beginning: a disk has no faults to go on after
-        return pieces_of(path)
+    def read(offset: int) -> Iterator[Piece]:
+        with _disk_errors(path), path.open("rb") as file:
+            file.seek(offset)
+            while piece := file.read(PIECE):
+                yield piece
 
     return RemoteFile(path.name, path.stat().st_size, None, None, read)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = f"it can't be read ({error.strerror or error})"
+        raise WeightsError(path, problem, "check the path and its permissions") from error

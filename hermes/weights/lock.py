@@ -9,13 +9,17 @@ Sizes are in bytes; files and models are in the order of their names.
 import hashlib
 import json
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from filelock import FileLock
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from hermes.errors import WeightsError
+
+T = TypeVar("T")
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
@@ -32,12 +36,27 @@ def safe_name(name: str) -> str:
     return str(path)
 
 
+def _file_name(name: str) -> str:
+    if name == "." or safe_name(name) != name:
+        raise ValueError(f"{name!r} is not the plain name of a file")
+    return name
+
+
+def _each_once(name_of: Callable[[T], str]) -> AfterValidator:
+    def check(things: tuple[T, ...]) -> tuple[T, ...]:
+        if twice := [name for name, count in Counter(map(name_of, things)).items() if count > 1]:
+            raise ValueError(f"{twice[0]} is there more than once")
+        return things
+
+    return AfterValidator(check)
+
+
 class LockedFile(BaseModel):
     """One file of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, AfterValidator(safe_name)]
+    name: Annotated[str, AfterValidator(_file_name)]
     size: Annotated[int, Field(ge=0)]  # bytes
     sha256: Sha256
 
@@ -49,7 +68,7 @@ class Lock(BaseModel):
 
     source: str
     commit: str | None  # None for an archive
-    files: tuple[LockedFile, ...]
+    files: Annotated[tuple[LockedFile, ...], _each_once(lambda file: file.name)]
 
     @property
     def size(self) -> int:
@@ -77,15 +96,16 @@ class LockFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    models: tuple[Lock, ...] = ()
+    models: Annotated[tuple[Lock, ...], _each_once(lambda lock: lock.source)] = ()
 
     def model_for(self, source: str) -> Lock | None:
         return next((lock for lock in self.models if lock.source == source), None)
 
 
 def locked(commit: str | None, source: str, files: list[LockedFile]) -> Lock:
-    """A lock, its files in order."""
-    return Lock(source=source, commit=commit, files=tuple(sorted(files, key=lambda file: file.name)))
+    """A lock, its files in order. Of two with the same name, as a tar may have them, the later is what is there."""
+    by_name = {file.name: file for file in files}
+    return Lock(source=source, commit=commit, files=tuple(by_name[name] for name in sorted(by_name)))
 
 
 def read_lock_file(path: Path) -> LockFile:
@@ -102,8 +122,8 @@ def read_lock_file(path: Path) -> LockFile:
         raise WeightsError(path, f"it can't be read ({error.strerror})", "check the file's permissions") from error
     except ValidationError as error:
         problem = error.errors()[0]
-        at = ".".join(str(part) for part in problem["loc"])
-        raise WeightsError(path, f"{at}: {problem['msg']}", "mend it, or delete it to have it made again") from error
+        said = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+        raise WeightsError(path, said, "mend it, or delete it to have it made again") from error
 
 
 def write_lock(path: Path, lock: Lock) -> None:
@@ -122,8 +142,11 @@ def write_lock(path: Path, lock: Lock) -> None:
 def write_whole(path: Path, document: object) -> None:
     """Write a JSON document so that a reader sees the old one or the new one, and never half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    try:
+        unfinished.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _shown(file: LockedFile | None) -> str:

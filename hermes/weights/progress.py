@@ -78,15 +78,15 @@ def line(progress: Progress, rate: float) -> str:
     """
     parts = [_amount(progress), f"{rate / 1e6:.0f} MB/s"]
     if progress.total is not None and rate > 0:
-        parts.append(f"{duration((progress.total - progress.done) / rate)} left")
+        parts.append(f"{duration(max(0, progress.total - progress.done) / rate)} left")
     files = f"{progress.files_done} of {progress.files}" if progress.files else f"{progress.files_done}"
     return ", ".join([*parts, f"{files} files"])
 
 
 def _amount(progress: Progress) -> str:
+    unit, name = (1e9, "GB") if (progress.total or progress.done) >= 1e9 else (1e6, "MB")
     if not progress.total:
-        return f"{progress.done / 1e9:.1f} GB"
-    unit, name = (1e9, "GB") if progress.total >= 1e9 else (1e6, "MB")
+        return f"{progress.done / unit:.1f} {name}"
     share = 100 * progress.done // progress.total
     return f"{progress.done / unit:.1f} of {progress.total / unit:.1f} {name} ({share} %)"
 

@@ -54,10 +54,9 @@ class Patience:
     longest_retry_after: float = 300.0
 
     def wait(self, failures: int, retry_after: float | None) -> float:
-        """Seconds until the next attempt: what the host asks for, or up to half as much again as our own."""
-        if retry_after is not None:
-            return min(retry_after, self.longest_retry_after)
-        return float(min(self.longest_wait, self.first_wait * 2 ** (failures - 1)) * random.uniform(1, 1.5))
+        """Seconds until the next attempt: up to half as much again as our own, or what the host asks for if it is more."""
+        ours = min(self.longest_wait, self.first_wait * 2 ** (failures - 1)) * random.uniform(1, 1.5)
+        return max(ours, min(retry_after or 0.0, self.longest_retry_after))
 
 
 class Attempts:
@@ -107,10 +106,12 @@ def steadily(read: Read, start: int, end: int | None, attempts: Attempts) -> Ite
     while end is None or start < end:
         try:
             for piece in read(start):
-                wanted = memoryview(piece)[: None if end is None else end - start]
-                start += len(wanted)
-                attempts.progressed()
-                yield wanted
+                if wanted := memoryview(piece)[: None if end is None else end - start]:
+                    start += len(wanted)
+                    attempts.progressed()
+                    yield wanted
+                if start == end:
+                    return
         except Interrupted as fault:
             attempts.failed(fault)
         else:
@@ -121,7 +122,15 @@ def steadily(read: Read, start: int, end: int | None, attempts: Attempts) -> Ite
 
 
 def redacted(text: str) -> str:
-    """A text with no password, signature or token in its URLs, in one line."""
-    text = re.sub(r"(\w+://)[^/\s@'\"]*@", r"\1", text)
-    text = re.sub(r"\?[\w.%~-]+=[^\s'\")]*", "", text)
-    return " ".join(re.sub(r"\bhf_\w{8,}|Bearer \S+", "...", text).split())
+    """A text with no password, signature or token in it, and its URLs without their queries; in one line."""
+    text = re.sub(r"://[^/\s]*@", "://...@", text)
+    text = re.sub(r"\b(bearer|basic)\s+\S+", r"\1 ...", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(hf|api_org|r8)_[\w.-]{8,}", "...", text)  # tokens of the hub and of Replicate
+    return " ".join(map(_without_query, text.split()))
+
+
+def _without_query(word: str) -> str:
+    before, _, query = word.partition("?")
+    if "=" not in query:
+        return word
+    return before + query[len(query.rstrip(")]}>'\",;:.")) :]  # what closes a quotation stays

@@ -11,18 +11,21 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from hermes.errors import WeightsError
+from hermes.weights.remote import redacted
 
 DEMO = "demo"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 SYNTAX = "write hf://owner/repo[@revision], https://host/model.tar[.gz|.zst], a path, or demo"
 
-# What signs a URL, and is another each time: no part of a model's name, and never shown.
+# What signs a URL or opens it, and is another each time: no part of a model's name, and never shown. The short ones are
+# Azure's, x-amz- and its like those of S3, Google and Alibaba, q- Tencent's.
 SIGNATURE = re.compile(
-    r"x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|(access_?)?token"
-    r"|s(ig|e|p|v|r|t|pr|koid|ktid|kt|ke|ks|kv)",
+    r"(x-[a-z]+|q)-.*|.*(token|signature|credential|secret|passw(or)?d|api[-_]?key|access(key)?[-_]?id)"
+    r"|auth|expires|policy|key-pair-id|hash-algorithm"
+    r"|s(ig|e|p|v|r|s|t|ip|pr|rt|koid|ktid|kt|ke|ks|kv)",
     re.IGNORECASE,
 )
 
@@ -54,13 +57,17 @@ class ArchiveSource:
     def __str__(self) -> str:
         """The URL with no password and no signature."""
         parts = urlsplit(self.url)
-        query = [(name, value) for name, value in parse_qsl(parts.query) if not SIGNATURE.fullmatch(name)]
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(query), ""))
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query = urlencode([(name, value) for name, value in pairs if not SIGNATURE.fullmatch(name)])
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+    def __repr__(self) -> str:
+        return f"ArchiveSource({str(self)!r})"
 
     @property
     def key(self) -> str:
         name = Path(urlsplit(self.url).path).name
-        return _key(name[: name.index(".tar")] if ".tar" in name else Path(name).stem, str(self))
+        return _key(name.partition(".tar")[0].removesuffix(".tgz"), str(self))
 
 
 @dataclass(frozen=True)
@@ -103,35 +110,59 @@ def parse_source(text: str) -> Source:
     """
     if text == DEMO:
         return DemoSource()
-    scheme = urlsplit(text).scheme if "://" in text else ""
-    if scheme == "hf":
-        return _hub(text)
-    if scheme in ("http", "https"):
-        return _archive(text)
-    if scheme == "file":
-        return _local(Path(unquote(urlsplit(text).path)))
-    if scheme or not text:
-        raise WeightsError(ArchiveSource(text), "this is no source of weights", SYNTAX)
-    return _local(Path(text))
+    scheme, marked, rest = text.partition("://")
+    if text and not marked:
+        return _local(Path(text))
+    match scheme.lower():
+        case "hf":
+            return _hub(rest)
+        case "http" | "https":
+            return _archive(text)
+        case "file":
+            return _file(text)
+    raise WeightsError(redacted(text), "this is no source of weights", SYNTAX)
 
 
-def _hub(text: str) -> HubSource:
-    place, _, query = text.removeprefix("hf://").partition("?")
+def _hub(place_and_patterns: str) -> HubSource:
+    place, _, query = place_and_patterns.partition("?")
     repo, _, revision = place.partition("@")
     patterns = parse_qs(query, keep_blank_values=True)
-    unknown = patterns.keys() - {"include", "exclude"}
+    shown = redacted(f"hf://{place}")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place, re.ASCII):
-        raise WeightsError(text, "this is no repository on the hub", "write hf://owner/repo[@revision]")
-    if unknown:
-        raise WeightsError(text, f"it says {min(unknown)!r}", "there are only include=PATTERN and exclude=PATTERN")
+        raise WeightsError(shown, "this is no repository on the hub", "write hf://owner/repo[@revision]")
+    if unknown := patterns.keys() - {"include", "exclude"}:
+        said = f"it says {redacted(min(unknown))!r}"
+        raise WeightsError(shown, said, "there are only include=PATTERN and exclude=PATTERN")
     return HubSource(repo, revision or "main", tuple(patterns.get("include", ())), tuple(patterns.get("exclude", ())))
 
 
 def _archive(text: str) -> ArchiveSource:
-    source = ArchiveSource(text)
-    if not urlsplit(text).path.endswith(ARCHIVES):
-        raise WeightsError(source, "this is no archive that can be unpacked", f"it has to end in {', '.join(ARCHIVES)}")
-    return source
+    parts = _split(text)
+    if not parts.hostname:
+        raise WeightsError(ArchiveSource(text), "it names no host", SYNTAX)
+    if not parts.path.endswith(ARCHIVES):
+        problem, step = "this is no archive that can be unpacked", f"it has to end in {', '.join(ARCHIVES)}"
+        raise WeightsError(ArchiveSource(text), problem, step)
+    return ArchiveSource(text)
+
+
+def _file(text: str) -> FolderSource | GgufSource:
+    parts = _split(text)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise WeightsError(text, "it does not begin at the root of this disk", "write file:///FOLDER, or just the path")
+    return _local(Path(unquote(parts.path)))
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises, too
+        return parts
+    except ValueError:  # which may tell a part of a password, as this text may
+        scheme = text.partition("://")[0]
+        raise WeightsError(
+            f"{scheme}://...", "this is no URL that can be read", "write special characters as %XX"
+        ) from None
 
 
 def _local(path: Path) -> FolderSource | GgufSource:
@@ -140,4 +171,5 @@ def _local(path: Path) -> FolderSource | GgufSource:
 
 def _key(name: str, source: str) -> str:
     """A folder's name that no two sources share: readable, then a digest of the whole source."""
-    return f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    readable = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:100]
+    return f"{readable}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
