@@ -1,6 +1,7 @@
 """python -m hermes weights lock | fetch | verify | list | pack, and python -m hermes plan."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from hermes.weights.folder import files_of
 from hermes.weights.lock import Lock
 from hermes.weights.pack import pack as pack_files
 from hermes.weights.pack import predictor_config
-from hermes.weights.remote import Patience, RemoteFile
+from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
 from hermes.weights.source import ArchiveSource, FetchedSource, FolderSource, HubSource, parse_source
 
 weights = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
@@ -84,9 +85,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
 ) -> None:
     """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not fit."""
-    shape, stored = shape_of(source or Settings.load().source)
     try:
         count, gpu = parse_gpus(gpus)
+        shape, stored = shape_of(source or Settings.load().source)
         planned = plan_memory(
             shape,
             gpu,
@@ -138,10 +139,13 @@ def shape_of(text: str) -> tuple[ModelShape, int | None]:
     files = contents(text)
     config = next(file for file in files if file.name == "config.json")
     stored = sum(file.size for file in files if file.name.endswith(".safetensors"))
+    attempts = Attempts(source, Patience(), threading.Event())
+    content = b"".join(map(bytes, steadily(config.read, 0, config.size, attempts)))
     try:
-        return ModelShape.from_config(json.loads(b"".join(map(bytes, config.read(0))))), stored
-    except ValueError as error:
-        raise WeightsError(source, f"config.json: {error}", "there is no plan for it") from error
+        return ModelShape.from_config(dict(json.loads(content))), stored
+    except (ValueError, TypeError) as error:
+        problem = str(error) if "config.json" in str(error) else f"config.json: {error}"
+        raise WeightsError(source, problem, "there is no plan for it") from error
 
 
 def summary(held: Lock) -> str:

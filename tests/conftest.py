@@ -12,11 +12,15 @@ FAST_SECONDS = 10  # of CPU time, what the tests without an engine may take toge
 fast_test_seconds = []
 
 
-@pytest.fixture(scope="session", autouse=True)
-def clean_environment():
-    """Tests, and the servers that they start, see only the settings that the tests give them."""
-    for name in [name for name in os.environ if name.startswith(("HERMES_", "COG_", "VLLM_"))]:
+def pytest_configure():
+    """Tests, and the servers that they start, see only the settings that the tests give them.
+
+    It is done before any test is imported, for huggingface_hub reads most of its variables when it is imported.
+    """
+    for name in [name for name in os.environ if name.startswith(("HERMES_", "COG_", "VLLM_", "HF_"))]:
         del os.environ[name]
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # it would ask the hub which programs are AI agents
+    os.environ["HF_TOKEN_PATH"] = os.devnull  # whoever runs the tests may be logged in
 
 
 @pytest.hookimpl(wrapper=True)

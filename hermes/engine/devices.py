@@ -40,18 +40,20 @@ def require_fit(settings: Settings, config: Path) -> None:
 
 def require_memory(config: Path, memory: list[int], arguments: dict[str, object]) -> None:
     """As `require_fit`, for GPUs with so many bytes each and these engine arguments."""
-    gpu = Gpu("GPU of this machine", min(memory), bandwidth_bytes_per_s=0, has_fp8=False)
     names = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
     known = {name: arguments[name] for name in names if name in arguments}
     try:
-        shape = ModelShape.from_config(json.loads(config.read_text(encoding="utf-8")))
-        plan = plan_memory(shape, gpu, int(str(arguments.get("tensor_parallel_size", 1))), **known)  # type: ignore[arg-type]
+        shape = ModelShape.from_config(dict(json.loads(config.read_text(encoding="utf-8"))))
+        count = int(str(arguments.get("tensor_parallel_size", 1)))
+        gpu = Gpu("GPU of this machine", min(memory[:count]), bandwidth_bytes_per_s=0, has_fp8=False)
+        plan = plan_memory(shape, gpu, count, **known)  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         logger.info("engine: whether the model fits is left to vLLM to find out (%s)", error)
         return
     if plan.problem:
         advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
-        raise WeightsError(config.parent, f"the model does not fit: each of {plan.count} GPUs {plan.problem}", advice)
+        problem = shape.split_problem(count) or f"each of {count} GPUs {plan.problem}"
+        raise WeightsError(config.parent, f"the model does not fit: {problem}", advice)
 
 
 def cuda_memory() -> list[int]:

@@ -54,8 +54,8 @@ class Patience:
     longest_retry_after: float = 300.0
 
     def wait(self, failures: int, retry_after: float | None) -> float:
-        """Seconds until the next attempt: up to half as much again as our own, or what the host asks for if it is more."""
-        ours = min(self.longest_wait, self.first_wait * 2 ** (failures - 1)) * random.uniform(1, 1.5)
+        """Seconds until the next attempt: ours and up to half as much again, or more where the host asks for it."""
+        ours = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1)) * random.uniform(1, 1.5)
         return max(ours, min(retry_after or 0.0, self.longest_retry_after))
 
 

@@ -1,5 +1,6 @@
 """What integration tests do with a Cog server, as its callers do it."""
 
+import re
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -90,6 +91,12 @@ def failure(server, **inputs):
     prediction = response.json()
     assert (response.status_code, prediction["status"]) == (200, "failed"), prediction
     return prediction["error"]
+
+
+def kv_cache_tokens(server):
+    """How many tokens vLLM says that its KV cache takes."""
+    said = re.search(r"KV cache size: ([\d,]+) tokens", server.health()["setup"]["logs"])
+    return int(said[1].replace(",", ""))
 
 
 def until(condition, seconds, what):

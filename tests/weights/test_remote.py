@@ -1,0 +1,164 @@
+"""Patience with a host, bytes that arrive whatever happens, and texts that give no secret away."""
+
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hermes.errors import WeightsError
+from hermes.weights.remote import Attempts, Interrupted, Patience, Stopped, redacted, steadily
+
+AT_ONCE = Patience(attempts=3, first_wait=0)
+CONTENT = bytes(range(256))
+
+
+def attempts(patience=AT_ONCE, stop=None):
+    return Attempts("hf://o/r@main: a.bin", patience, stop or threading.Event())
+
+
+class FlakyFile:
+    """Gives its bytes as each run of a script says: sizes of pieces, then "fault" or "end". After that all goes well.
+
+    With surplus, more bytes come than the file has.
+    """
+
+    def __init__(self, *runs, surplus=b""):
+        self.runs = list(runs)
+        self.content = CONTENT + surplus
+        self.offsets = []
+
+    def read(self, offset):
+        self.offsets.append(offset)
+        sizes, ending = self.runs.pop(0) if self.runs else ([100] * 4, "end")
+        for size in sizes:
+            yield self.content[offset : offset + size]
+            offset += size
+        if ending == "fault":
+            raise Interrupted("reset by peer")
+
+
+def arrived(file, start, end, patience=AT_ONCE):
+    return b"".join(map(bytes, steadily(file.read, start, end, attempts(patience))))
+
+
+def test_a_transfer_goes_on_where_it_was_interrupted():
+    file = FlakyFile(([10, 20], "fault"), ([], "fault"), ([5], "end"))
+    assert arrived(file, 3, 200) == CONTENT[3:200]
+    assert file.offsets == [3, 33, 33, 38]
+
+
+def test_nothing_is_asked_for_when_nothing_is_missing():
+    file = FlakyFile()
+    assert (arrived(file, 7, 7), file.offsets) == (b"", [])
+
+
+def test_an_unknown_end_is_where_the_host_ends():
+    assert arrived(FlakyFile(([10], "fault")), 0, None) == CONTENT
+
+
+def test_a_host_that_never_ends_is_not_read_past_the_end():
+    file = FlakyFile(([100] * 10_000, "end"), surplus=bytes(1_000_000))
+    pieces = steadily(file.read, 0, 256, attempts())
+    assert [len(piece) for piece in pieces] == [100, 100, 56]
+
+
+def test_an_answer_that_ends_early_is_a_fault_and_says_so():
+    with pytest.raises(WeightsError) as raised:
+        arrived(FlakyFile(([10], "end"), ([], "end"), ([], "end"), ([], "end")), 0, 256)
+    assert str(raised.value) == (
+        "E1000 WeightsError: weights 'hf://o/r@main: a.bin': the download failed 3 times in a row "
+        "(it ended after 10 of 256 bytes); start again when the cause is gone; what has arrived is kept"
+    )
+
+
+def test_empty_pieces_are_no_progress():
+    with pytest.raises(WeightsError, match="failed 3 times in a row"):
+        arrived(FlakyFile(*[([0, 0], "fault")] * 3), 0, 256)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    runs=st.lists(st.tuples(st.lists(st.integers(0, 90), max_size=4), st.sampled_from(["end", "fault"])), max_size=8),
+    bounds=st.tuples(st.integers(0, 256), st.integers(0, 256)).map(sorted),
+    surplus=st.binary(max_size=50),
+)
+def test_exactly_the_bytes_from_start_to_end_arrive_whatever_happens(runs, bounds, surplus):
+    start, end = bounds
+    file = FlakyFile(*runs, surplus=surplus)
+    assert arrived(file, start, end, Patience(attempts=9, first_wait=0)) == CONTENT[start:end]
+    assert all(before <= after for before, after in pairwise(file.offsets))
+
+
+def test_only_failures_in_a_row_count():
+    tried = attempts()
+    for _ in range(5):
+        tried.failed(Interrupted("reset"))
+        tried.failed(Interrupted("reset"))
+        tried.progressed()
+    tried.failed(Interrupted("reset"))
+    tried.failed(Interrupted("reset"))
+    with pytest.raises(WeightsError, match=r"failed 3 times in a row \(timeout\); start again"):
+        tried.failed(Interrupted("timeout"))
+
+
+def test_a_transfer_that_nobody_wants_stops_at_its_next_byte_and_does_not_wait():
+    stop = threading.Event()
+    tried = attempts(Patience(first_wait=3600), stop)
+    tried.progressed()
+    stop.set()
+    with pytest.raises(Stopped):
+        tried.progressed()
+    with pytest.raises(Stopped):
+        tried.failed(Interrupted("reset"))
+
+
+def test_the_wait_is_doubled_until_it_is_long_enough():
+    waits = [Patience().wait(failures, None) for failures in range(1, 12)]
+    expected = [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
+    assert [least <= wait <= 1.5 * least for least, wait in zip(expected, waits, strict=True)] == [True] * 11
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [(None, 2, 3), (0.0, 2, 3), (1.0, 2, 3), (60.0, 60, 60), (86_400.0, 300, 300), (float("inf"), 300, 300)],
+)
+def test_a_host_may_ask_for_a_longer_wait_within_bounds(retry_after, least, most):
+    assert least <= Patience().wait(3, retry_after) <= most
+
+
+TEXTS = {
+    "GET https://me:secret@host/a failed": "GET https://...@host/a failed",
+    "https://me:p@ss'\"word@host/a": "https://...@host/a",
+    "https://token@host": "https://...@host",
+    "https://host/a?X-Amz-Signature=1&b=2 failed": "https://host/a failed",
+    "https://host/a?download&Signature=x%20y": "https://host/a",
+    "with url: /m.tar?a='b'&sig=9 (Caused by X)": "with url: /m.tar (Caused by X)",
+    "(url='https://host/a?sig=x')": "(url='https://host/a')",
+    "<https://host/a?sig=x>; rel=next": "<https://host/a>; rel=next",
+    "the token hf_aBcDeFgH123 is wrong": "the token ... is wrong",
+    "hf_oauth_eyJ.aaa-bbb.ccc": "...",
+    "the token r8_aBcDeFgH123": "the token ...",
+    "Authorization: Bearer abc.def-ghi": "Authorization: Bearer ...",
+    "authorization: bearer\n abc": "authorization: bearer ...",
+    "Proxy-Authorization: Basic bWU6c2VjcmV0": "Proxy-Authorization: Basic ...",
+    "one\n  two\r\nthree": "one two three",
+    "hf://owner/repo@main: config.json": "hf://owner/repo@main: config.json",
+    "Is it 1 = 1? Yes, me@host": "Is it 1 = 1? Yes, me@host",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), TEXTS.items(), ids=map(repr, TEXTS))
+def test_a_text_is_one_line_without_secrets(text, shown):
+    assert redacted(text) == shown
+    assert str(Interrupted(text)) == shown
+    assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize("part", ["?", "a", "://", "hf_", "Bearer ", "?a=", "@"])
+def test_a_text_that_was_meant_to_hang_us_is_read_at_once(part):
+    began = time.process_time()
+    redacted(part * 10_000)
+    assert time.process_time() - began < 0.1
