@@ -8,10 +8,10 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast check format bench lock clean
+.PHONY: help install predict serve test test-fast check format bench bench-weights lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 install: $(INSTALLED) ## Make .venv with the locked local environment
 
@@ -38,6 +38,9 @@ format: $(INSTALLED) ## Format, and mend what lint can mend
 
 bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 	$(BIN)/python -m bench.serving
+
+bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, side by side
+	$(BIN)/python -m bench.weights
 
 lock: ## Resolve requirements/local.in again (needs uv)
 	uv pip compile requirements/local.in --override requirements/leave-out.txt --python-version 3.11 \

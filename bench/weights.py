@@ -1,8 +1,8 @@
 """make bench-weights: how fast a model of 2 GB arrives over the loopback, beside `hf download` and `curl | tar x`.
 
-A process of its own serves the model, as the hub does and as an archive. The ways to fetch it take turns, each as a
-whole process into an empty folder, with the disk's cache written back in between; ours verifies every checksum, the
-others none. Its peak of memory is read from the kernel, and so is that of a process that only imports what ours does.
+A process of its own hosts the model, as the hub does and as an archive. The ways to fetch it take turns, each as a
+whole process into an empty folder, with the disk written back before. Ours verifies every checksum, the others none.
+The kernel tells the peak of memory, also that of a process that does nothing but import what ours imports.
 """
 
 import os
@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -24,62 +24,58 @@ from rich.console import Console
 from hermes.serving.server import PROJECT
 
 SHARDS, SHARD_BYTES = 4, 500_000_000
+MODEL_BYTES = SHARDS * SHARD_BYTES
 REPO, ARCHIVE = "bench/model", "/model.tar"
-OURS_HUB, OURS_TAR, HF, CURL = "ours, hub", "ours, tar", "hf download", "curl | tar x"
-IMPORTS = "import hermes.cli, hermes.weights, huggingface_hub, hf_xet"
+HF, CURL = "`hf download`", "`curl \\| tar x`"
+IMPORTS = "import hermes.cli, hermes.weights, huggingface_hub"
 
-app = typer.Typer(add_completion=False)
 notes = Console(stderr=True, highlight=False)
 
 
-def model(folder: Path) -> dict[str, Path]:
-    """A model of random bytes: nothing compresses, and no two shards are alike."""
-    files = {"config.json": b"{}", "tokenizer.json": b"{}"}
-    names = {f"model-{n:05}-of-{SHARDS:05}.safetensors": n for n in range(1, SHARDS + 1)}
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    for name in names:
-        with (folder / name).open("wb") as shard:
+@dataclass(frozen=True)
+class Run:
+    """One process from its start to its end."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def write_model(folder: Path) -> None:
+    """A model of random bytes, and its archive: nothing compresses, and no two shards are alike."""
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    for number in range(1, SHARDS + 1):
+        with (folder / "model" / f"model-{number:05}-of-{SHARDS:05}.safetensors").open("wb") as shard:
             for _ in range(SHARD_BYTES // 1_000_000):
                 shard.write(os.urandom(1_000_000))
-    return {name: folder / name for name in (*files, *names)}
-
-
-def serve(folder: Path) -> None:
-    """Serve the model in `folder` until standard input ends; its URL goes to standard output first."""
-    sys.path.insert(0, str(PROJECT / "tests"))
-    from hub_server import HubServer
-
-    with HubServer() as server:
-        server.add_repo(REPO, {path.name: path for path in (folder / "model").iterdir()}, lfs=("*.safetensors",))
-        server.add_file(ARCHIVE, folder / "model.tar")
-        print(server.url, flush=True)
-        sys.stdin.read()
+    subprocess.run(["tar", "-C", folder / "model", "-cf", folder / "model.tar", "."], check=True)
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "bench.weights", "--serve", str(folder)]
-    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin and server.stdout
-        yield server.stdout.readline().strip()
-        server.stdin.close()
+def hosted(folder: Path) -> Iterator[str]:
+    """The URL of a host of the model."""
+    command = [sys.executable, "-m", "bench.host", str(folder)]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as host:
+        try:
+            yield cast(str, host.stdout and host.stdout.readline()).strip()
+        finally:
+            host.terminate()
 
 
-def commands(url: str, target: Path) -> dict[str, str]:
-    """A shell command for each way to fetch the model into `target`."""
-    hermes = f"{sys.executable} -m hermes weights fetch"
+def ways(url: str, target: Path) -> dict[str, str]:
+    """Shell commands that fetch the model into a folder."""
+    bin_folder = Path(sys.executable).parent
+    ours = f"exec {sys.executable} -m hermes weights fetch"
     return {
-        OURS_HUB: f"{hermes} hf://{REPO}",
-        OURS_TAR: f"{hermes} {url}{ARCHIVE}",
-        HF: f"{Path(sys.executable).parent / 'hf'} download {REPO} --local-dir {target}",
+        "this package, from the hub": f"{ours} hf://{REPO}",
+        "this package, from the tar": f"{ours} {url}{ARCHIVE}",
+        HF: f"exec {bin_folder / 'hf'} download {REPO} --local-dir {target}",
         CURL: f"mkdir {target} && curl -sf {url}{ARCHIVE} | tar x -C {target}",
     }
 
 
-def run(command: str, url: str, target: Path) -> tuple[float, int]:
-    """Seconds that a command takes, and the most memory that a process of it had, in bytes."""
+def run(command: str, url: str, target: Path) -> Run:
+    """Run a shell command to its end."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": url,
@@ -90,63 +86,51 @@ def run(command: str, url: str, target: Path) -> tuple[float, int]:
     }
     os.sync()
     began = time.monotonic()
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", f"exec {command}" if "|" not in command else command],
-        cwd=PROJECT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    process = subprocess.Popen(["/bin/sh", "-c", command], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - began
-    if status:
-        raise SystemExit(f"{command}: {process.stderr.read().decode() if process.stderr else status}")
-    return seconds, used.ru_maxrss * 1024
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}: {command}")
+    return Run(time.monotonic() - began, used.ru_maxrss * 1024)
 
 
-@app.command()
-def main(
-    rounds: Annotated[int, typer.Option(help="how often each way gets its turn")] = 5,
-    serve_from: Annotated[Path | None, typer.Option("--serve", hidden=True)] = None,
-) -> None:
-    """Measure, and print the table that the README has."""
-    if serve_from:
-        serve(serve_from)
-        return
-    with tempfile.TemporaryDirectory(prefix="bench-weights-") as temporary:
-        folder = Path(temporary)
-        notes.print(f"making a model of {SHARDS * SHARD_BYTES / 1e9:.0f} GB")
-        model(folder / "model")
-        subprocess.run(["tar", "-C", folder / "model", "-cf", folder / "model.tar", "."], check=True)
-        baseline = run(f"{sys.executable} -c '{IMPORTS}'", "", folder / "none")[1]
-        with serving(folder) as url:
-            measured = measure(url, folder / "target", rounds)
-    print_table(measured, baseline)
-
-
-def measure(url: str, target: Path, rounds: int) -> dict[str, list[tuple[float, int]]]:
-    measured = defaultdict(list)
+def measure(url: str, target: Path, rounds: int) -> dict[str, list[Run]]:
+    """Let the ways take turns, and each begin a round in turn."""
+    commands = list(ways(url, target).items())
+    measured: dict[str, list[Run]] = {name: [] for name, _ in commands}
     for number in range(rounds):
-        ways = list(commands(url, target).items())
-        for name, command in ways[number % len(ways) :] + ways[: number % len(ways)]:
+        first = number % len(commands)
+        for name, command in commands[first:] + commands[:first]:
             measured[name].append(run(command, url, target))
-            notes.print(f"round {number + 1}: {name} {measured[name][-1][0]:.2f} s")
             shutil.rmtree(target)
+            notes.print(f"round {number + 1}: {name} {measured[name][-1].seconds:.2f} s", markup=False)
     return measured
 
 
-def print_table(measured: dict[str, list[tuple[float, int]]], baseline: int) -> None:
-    better = [min(hf[0], curl[0]) for hf, curl in zip(measured[HF], measured[CURL], strict=True)]
-    print("| way | MB/s | of the better of the two others | peak memory above imports |")
-    print("|---|--:|--:|--:|")
+def rows(measured: dict[str, list[Run]], imports: Run) -> Iterator[str]:
+    """The table, as the README has it; ratios are taken within a round."""
+    best = [min(each.seconds for each in others) for others in zip(measured[HF], measured[CURL], strict=True)]
+    yield "| way | MB/s | of the better of the two others | peak of memory above imports |"
+    yield "|---|--:|--:|--:|"
     for name, runs in measured.items():
-        rate = statistics.median(SHARDS * SHARD_BYTES / seconds for seconds, _ in runs)
-        ratio = statistics.median(best / seconds for best, (seconds, _) in zip(better, runs, strict=True))
-        memory = max(peak for _, peak in runs) - baseline
-        print(
-            f"| {name} | {rate / 1e6:.0f} | {ratio:.2f} | {f'{memory / 1e6:.0f} MB' if name.startswith('ours') else ''} |"
-        )
+        rate = MODEL_BYTES / statistics.median(each.seconds for each in runs) / 1e6
+        ratio = statistics.median(other / each.seconds for other, each in zip(best, runs, strict=True))
+        above = max(each.peak_bytes for each in runs) - imports.peak_bytes
+        memory = f"{above / 1e6:.0f} MB" if name not in (HF, CURL) else ""
+        yield f"| {name} | {rate:.0f} | {ratio:.2f} | {memory} |"
+
+
+def main(rounds: Annotated[int, typer.Option(help="how often each way gets its turn")] = 6) -> None:
+    """Measure, and print the table."""
+    with tempfile.TemporaryDirectory(prefix="bench-weights-") as temporary:
+        folder = Path(temporary)
+        notes.print(f"writing a model of {MODEL_BYTES / 1e9:.0f} GB, twice")
+        write_model(folder)
+        imports = run(f"exec {sys.executable} -c '{IMPORTS}'", "", folder / "target")
+        with hosted(folder) as url:
+            measured = measure(url, folder / "target", rounds)
+    print("\n".join(rows(measured, imports)))
 
 
 if __name__ == "__main__":
-    app()
+    typer.run(main)
