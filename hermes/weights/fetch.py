@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from hermes.errors import WeightsError
@@ -18,10 +18,17 @@ FILES_AT_ONCE = 8
 class Fetching:
     """Fetches files of one source into one staging folder."""
 
-    def __init__(self, source: object, staging: Staging, patience: Patience):
+    def __init__(self, source: object, staging: Staging, patience: Patience, hang_up: Callable[[], None]):
+        """Args:
+        source: names it in errors.
+        staging: where to.
+        patience: with faults.
+        hang_up: breaks off the reads that wait for their host.
+        """
         self._source = source
         self._staging = staging
         self._patience = patience
+        self._hang_up = hang_up
         self._stop = threading.Event()
 
     def all(self, files: Sequence[RemoteFile]) -> list[LockedFile]:
@@ -32,12 +39,13 @@ class Fetching:
         """
         ordered = sorted(files, key=lambda file: file.size, reverse=True)
         with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
-            futures = [threads.submit(self.one, file) for file in ordered]
             try:
+                futures = [threads.submit(self.one, file) for file in ordered]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 failed = [future for future in done if future.exception()]
             finally:  # after Ctrl-C, too
                 self._stop.set()
+                self._hang_up()
                 threads.shutdown(wait=False, cancel_futures=True)
         return [future.result() for future in failed or futures]
 
@@ -58,7 +66,7 @@ class Fetching:
     def _finished_before(self, file: RemoteFile) -> LockedFile | None:
         if not self._staging.has(file.name, file.size):
             return None
-        if file.sha256:
+        if file.sha256 and not file.git_sha1:  # then that is what it was verified with
             found = LockedFile(name=file.name, size=file.size, sha256=file.sha256)
         else:
             digests = _digests(file).take_in(pieces_of(self._staging.files / file.name))

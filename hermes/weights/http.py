@@ -1,19 +1,26 @@
 """The bytes behind a URL, from any offset on, over HTTP with Range requests (RFC 9110, section 14)."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any
+from weakref import WeakSet
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
 
 from hermes.errors import WeightsError
-from hermes.weights.remote import Interrupted
+from hermes.weights.remote import Interrupted, redacted
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
+CONNECTIONS = 16  # kept open to one host
 PIECE = 1 << 20  # bytes
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that another attempt may not meet
 REFUSED = {
@@ -24,27 +31,60 @@ REFUSED = {
 }
 
 
-def new_session(connections: int) -> requests.Session:
-    """A session that threads may share. Proxies and certificates are those of the environment."""
-    session = requests.Session()
-    adapter = HTTPAdapter(pool_maxsize=connections)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+class Session(requests.Session):
+    """Connections that threads share. Proxies and certificates are those of the environment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: list[Callable[[], None]] = []  # what else hangs up, and is not HTTP
+        self._adapter = _Adapter(pool_maxsize=CONNECTIONS)
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
+
+    def hang_up(self) -> None:
+        """Break off what threads are waiting for, which may be a host that has fallen silent."""
+        for hang_up in (self._adapter.hang_up, *self.others):
+            hang_up()
+
+
+class _Adapter(HTTPAdapter):
+    """Knows its connections, also those that are in use."""
+
+    def __init__(self, **named: Any):
+        self._made: WeakSet[HTTPConnection] = WeakSet()
+        self._making = threading.Lock()
+        super().__init__(**named)
+
+    def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*args, **named)
+        pool.ConnectionCls = partial(self._make, type(pool).ConnectionCls)  # type: ignore[assignment]
+        return pool
+
+    def _make(self, kind: type[HTTPConnection], *args: Any, **named: Any) -> HTTPConnection:
+        connection = kind(*args, **named)
+        with self._making:
+            self._made.add(connection)
+        return connection
+
+    def hang_up(self) -> None:
+        with self._making:
+            made = list(self._made)
+        for connection in made:
+            with suppress(OSError, AttributeError):  # it is not connected
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class HttpFile:
-    """One URL. `size` in bytes and `etag` are what it had when it was first asked for, where that is known."""
+    """One URL. `size` in bytes and `version` are what it had when it was first asked for, where that is known."""
 
     def __init__(
         self,
-        session: requests.Session,
+        session: Session,
         url: str,
         what: object,
         *,
         headers: Mapping[str, str] | None = None,
         size: int | None = None,
-        etag: str | None = None,
         signs: bool = False,
     ):
         """Args:
@@ -53,7 +93,8 @@ class HttpFile:
         signs: it redirects to signed URLs, so a 403 may be a signature that has run out meanwhile.
         """
         self.size = size
-        self.etag = etag
+        self.version: tuple[str, str] | None = None  # a header that changes with the content, and its value
+        self.hang_up = session.hang_up
         self._session = session
         self._url = url
         self._what = what
@@ -61,13 +102,14 @@ class HttpFile:
         self._signs = signs
 
     def probe(self) -> bool:
-        """Find out `size` and `etag`, with a request for the first byte. Returns whether ranges are served.
+        """Find out `size` and `version`, with a request for the first byte. Returns whether ranges are served.
 
         Raises:
             Interrupted, WeightsError: as for `read`.
         """
         with closing(self._get({"Range": "bytes=0-0"})) as response:
-            self.etag = response.headers.get("ETag")
+            found = ((name, response.headers.get(name)) for name in ("ETag", "Last-Modified"))
+            self.version = next(((name, value) for name, value in found if value), None)
             self.size = _total(response)
             return bool(response.status_code == requests.codes.partial)
 
@@ -94,33 +136,43 @@ class HttpFile:
         if response.status_code in (requests.codes.ok, requests.codes.partial):
             return response
         response.close()
-        said = response.headers.get("X-Error-Message") or response.reason
+        said = redacted(response.headers.get("X-Error-Message") or response.reason or "")
         if response.status_code in PASSING or (self._signs and response.status_code == requests.codes.forbidden):
-            raise Interrupted(f"HTTP {response.status_code} {said}", _retry_after(response.headers.get("Retry-After")))
+            raise Interrupted(f"HTTP {response.status_code} {said}", retry_after(response.headers))
         problem = REFUSED.get(response.status_code, "the host does not give it out")
         raise WeightsError(
             self._what, f"{problem} (HTTP {response.status_code} {said})", "check its address and access"
         )
 
     def _check(self, response: requests.Response, offset: int) -> None:
-        total, etag = _total(response), response.headers.get("ETag")
+        total, version = _total(response), self.version
+        if version and response.headers.get(version[0], version[1]) != version[1]:
+            raise WeightsError(self._what, "it has changed while it was downloaded", "start again")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise Interrupted("the host compresses what it should send as it is")
         if response.status_code == requests.codes.partial and _first(response) != offset:
             raise Interrupted(f"the host sent another range than the one from {offset} on")
         if None not in (total, self.size) and total != self.size:
             raise Interrupted(f"the host has {total} bytes where {self.size} are expected")
-        if self.etag and etag and etag != self.etag:
-            raise WeightsError(self._what, "it has changed while it was downloaded", "start again")
 
 
 def _pieces(response: requests.Response) -> Iterator[memoryview]:
-    piece = memoryview(bytearray(PIECE))
+    """A body in pieces that are full, but for the last. What has come before a fault is given out, too."""
+    piece, filled = memoryview(bytearray(PIECE)), 0
+    fault = None
     try:
-        while count := response.raw.readinto(piece):
-            yield piece[:count]
+        while some := response.raw.read1(PIECE - filled):
+            piece[filled : filled + len(some)] = some
+            filled += len(some)
+            if filled == PIECE:
+                yield piece
+                filled = 0
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Interrupted(_cause(error)) from error
+        fault = error
+    if filled:
+        yield piece[:filled]
+    if fault:
+        raise Interrupted(_cause(fault)) from fault
 
 
 def _window(pieces: Iterator[memoryview], start: int, end: int | None) -> Iterator[memoryview]:
@@ -140,8 +192,8 @@ def _total(response: requests.Response) -> int | None:
     if response.status_code == requests.codes.partial:
         total = re.search(r"/(\d+)$", response.headers.get("Content-Range", ""))
         return int(total[1]) if total else None
-    length = response.headers.get("Content-Length")
-    return int(length) if length else None
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
 
 
 def _first(response: requests.Response) -> int | None:
@@ -149,11 +201,10 @@ def _first(response: requests.Response) -> int | None:
     return int(first[1]) if first else None
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from a Retry-After header, which holds seconds or a date."""
-    if not value:
-        return None
-    if value.isdigit():
+    value = headers.get("Retry-After", "")
+    if value.isdecimal():
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())

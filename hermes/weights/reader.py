@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from hermes.weights.http import HttpFile
+from hermes.weights.http import PIECE, HttpFile
 from hermes.weights.progress import Progress
 from hermes.weights.remote import Attempts, Patience, Piece, steadily
 
 BLOCK = 8 << 20  # bytes that one connection fetches at a time
-CONNECTIONS = 8  # so at most twice 64 MiB wait to be read
+CONNECTIONS = 8  # each with a block of its own, which is used again
 SKIPPED = 1 << 20  # bytes: a shorter way is read over, a longer one is jumped
 
 
@@ -27,6 +27,7 @@ class Download:
 
     def pieces(self, offset: int) -> Iterator[Piece]:
         """Raises WeightsError when patience is at its end."""
+        self._progress.was_there(offset - self._progress.done)  # all before it, and nothing of what was read ahead
         size = self._file.size
         if self._ranges and size and size - offset > 2 * BLOCK:
             return self._in_blocks(offset, size)
@@ -41,30 +42,31 @@ class Download:
 
     def _in_blocks(self, offset: int, end: int) -> Iterator[Piece]:
         starts, stop = iter(range(offset, end, BLOCK)), threading.Event()
-        waiting: deque[Future[bytearray]] = deque()
+        waiting: deque[tuple[memoryview, Future[int]]] = deque()
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="weights") as threads:
 
-            def ask() -> None:
+            def fill(buffer: memoryview) -> None:
                 if (start := next(starts, None)) is not None:
-                    waiting.append(threads.submit(self._block, start, min(end, start + BLOCK), stop))
+                    filled = threads.submit(self._fill, buffer, start, min(end, start + BLOCK), stop)
+                    waiting.append((buffer, filled))
 
             try:
                 for _ in range(CONNECTIONS):
-                    ask()
+                    fill(memoryview(bytearray(BLOCK)))
                 while waiting:
-                    block = waiting.popleft().result()
-                    ask()
-                    yield block
+                    buffer, filled = waiting.popleft()
+                    yield buffer[: filled.result()]
+                    fill(buffer)
             finally:
                 stop.set()
                 threads.shutdown(wait=False, cancel_futures=True)
 
-    def _block(self, start: int, end: int, stop: threading.Event) -> bytearray:
-        block, filled = bytearray(end - start), 0
+    def _fill(self, buffer: memoryview, start: int, end: int, stop: threading.Event) -> int:
+        filled = 0
         for piece in self._in_one(start, end, stop):
-            block[filled : filled + len(piece)] = piece
+            buffer[filled : filled + len(piece)] = piece
             filled += len(piece)
-        return block
+        return filled
 
 
 class Reader:
@@ -99,6 +101,9 @@ class Reader:
             yield piece
 
     def read(self, count: int) -> bytes:
+        """The next bytes in one piece, for headers. A file that calls for a large one is damaged, or meant to harm."""
+        if not 0 <= count <= PIECE:
+            raise ValueError(f"it has a header of {count} bytes")
         self.last = b"".join(map(bytes, self.pieces(count)))
         return self.last
 

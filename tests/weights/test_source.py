@@ -50,7 +50,7 @@ NO_SOURCES = {
     "hf://me:hf_aSecretOfMine@owner/repo": "weights 'hf://...@owner/repo': this is no repository",
     "hf://owner/repo?token=hf_aSecretOfMine": "weights 'hf://owner/repo': it says 'token'; there are only include=",
     "hf://owner/repo?hf_aSecretOfMine": "weights 'hf://owner/repo': it says '...'; there are only include=",
-    "https://host/model.zip": "weights 'https://host/model.zip': this is no archive that can be unpacked; it has to end",
+    "https://host/model.zip": "weights 'https://host/model.zip': this is no archive that can be unpacked; it has to",
     "https://me:secret@host/m.zip?sig=x": "weights 'https://host/m.zip': this is no archive",
     "https:///model.tar": "weights 'https:///model.tar': it names no host",
     "https://[host/model.tar": "weights 'https://...': this is no URL that can be read; write special",
@@ -129,4 +129,4 @@ def test_a_key_is_one_plain_name_of_a_folder(text):
 
 def test_a_key_tells_a_reader_which_model_it_is():
     keys = [parse_source(text).key for text in ("hf://owner/repo@v1", "https://h/m-1.5.tar.gz", "https://h/m.tgz")]
-    assert keys == ["owner--repo-54f3ab62a5f8", "m-1.5-0e3b97ed77c5", "m-e1a5e3a8ab0d"]
+    assert keys == ["owner--repo-f9972f0d52fd", "m-1.5-c408715e09f4", "m-9f17790aa692"]
