@@ -81,7 +81,7 @@ def local_server(host: str = "127.0.0.1", port: int | None = None) -> LocalServe
 
 def show_progress(message: str) -> None:
     """Show what this package logs; the rest of the server's log is vLLM's and Cog's own."""
-    if message.startswith("hermes: ") and "prediction: " not in message:
+    if message.startswith("hermes: ") and not message.startswith(("hermes: prediction: ", "hermes: boot report: ")):
         notes.print(message.removeprefix("hermes: "), markup=False, style="dim")
 
 

@@ -71,7 +71,8 @@ def pack(
     engine_args: Annotated[str, typer.Option(help="arguments for vLLM, a JSON object")] = "{}",
 ) -> None:
     """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
-    packed = pack_files(contents(source), predictor_config(prompt_template, json_object(engine_args)), out, Patience())
+    config = predictor_config(prompt_template, json_object(engine_args))
+    packed = pack_files(contents(source), config, out, Patience())
     print(f"{out}: {len(packed)} files, {out.stat().st_size / 1e9:.1f} GB")
 
 

@@ -33,7 +33,7 @@ def require_fit(settings: Settings, config: Path) -> None:
 
     What can't be judged (another kind of model, arguments that change the sum) passes: vLLM has the last word.
     """
-    arguments = {**settings.defaults.engine_args, **settings.engine_args}
+    arguments = settings.with_predictor_config(config.parent).engine_args
     if settings.defaults.cuda_devices and not arguments.keys() & UNPLANNED:
         require_memory(config, cuda_memory(), arguments)
 
@@ -52,8 +52,10 @@ def require_memory(config: Path, memory: list[int], arguments: dict[str, object]
         return
     if plan.problem:
         advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
-        problem = shape.split_problem(count) or f"each of {count} GPUs {plan.problem}"
-        raise WeightsError(config.parent, f"the model does not fit: {problem}", advice)
+        each = f"each of {count} GPUs" if count > 1 else "the GPU"
+        problem = shape.split_problem(count) or f"{each} {plan.problem}"
+        model = f"{shape.architecture} of {shape.parameters / 1e9:.1f} billion parameters"
+        raise WeightsError(model, f"it does not fit: {problem}", advice)
 
 
 def cuda_memory() -> list[int]:

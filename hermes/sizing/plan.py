@@ -204,7 +204,7 @@ def _suggestions(plan: MemoryPlan) -> Iterator[str]:
     counts = () if plan.fits else (replace(plan, count=count) for count in range(1, MOST_GPUS + 1))
     if enough := next((each for each in counts if each.fits), None):
         yield f"{enough.count}x {plan.gpu.name} would give {_gains(enough)}"
-    if plan.count > 1 and plan.gpu.memory_bytes - plan.budget_bytes < OUTSIDE_BYTES:
+    if plan.fits and plan.count > 1 and plan.gpu.memory_bytes - plan.budget_bytes < OUTSIDE_BYTES:
         most = math.floor(100 * (1 - OUTSIDE_BYTES / plan.gpu.memory_bytes)) / 100
         yield f"gpu_memory_utilization {most}, should vLLM not find that much free: CUDA and NCCL come first, 1.5 GiB"
 

@@ -33,8 +33,7 @@ def files_of(folder: Path) -> list[RemoteFile]:
         WeightsError: there is no model, or not all of one.
     """
     with _disk_errors(folder):
-        # Hidden ones are no part of a model: the store's mark of a whole folder, the cache of `hf download`.
-        names = [path.name for path in in_place(folder).iterdir() if path.is_file() and path.name[0] != "."]
+        names = [path.name for path in in_place(folder).iterdir() if path.is_file()]
         try:
             return [_on_disk(folder / name) for name in choose(names)]
         except ValueError as error:

@@ -1,14 +1,28 @@
+import json
+import logging
 import subprocess
 import sys
 
 import pytest
 
-from hermes.engine import require_devices
-from hermes.engine.devices import cuda_memory
-from hermes.errors import NoAccelerator
-from hermes.settings import PROFILES
+from hermes.engine import devices, require_devices, require_fit
+from hermes.engine.devices import UNPLANNED, cuda_memory, require_memory
+from hermes.errors import NoAccelerator, WeightsError
+from hermes.settings import PROFILES, Settings
 
 CUDA_DEVICES = len(cuda_memory())
+GIB = 2**30
+ARGUMENTS = dict(PROFILES["production"].engine_args)
+LLAMA_70B = {
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 80,
+    "hidden_size": 8192,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "intermediate_size": 28672,
+    "max_position_embeddings": 8192,
+}
 
 
 def test_the_local_profile_needs_no_device_and_no_torch():
@@ -29,3 +43,113 @@ def test_without_gpus_the_production_profile_is_refused():
 @pytest.mark.skipif(CUDA_DEVICES < 2, reason=f"needs 2 CUDA devices; this machine has {CUDA_DEVICES}")
 def test_with_two_gpus_the_production_profile_is_accepted():
     require_devices(PROFILES["production"])
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA_70B))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("gib", "changes"),
+    [
+        pytest.param([79, 79], {}, id="two A100 with 80 GB"),
+        pytest.param([79, 79, 4], {}, id="and a small one that is not used"),
+        pytest.param([40] * 4, {"tensor_parallel_size": 4}, id="four A100 with 40 GB"),
+        pytest.param([72, 72], {"max_model_len": 512, "max_num_seqs": 1}, id="less room, and less asked for"),
+    ],
+)
+def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
+    caplog.set_level(logging.INFO, "hermes")
+    require_memory(config, [size * GIB for size in gib], {**ARGUMENTS, **changes})
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("gib", "changes", "problem"),
+    [
+        pytest.param(
+            [40, 40],
+            {},
+            "each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; fp8 weight-only (Marlin) would give ",
+            id="two with 40 GB",
+        ),
+        pytest.param([79, 40], {}, "each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; fp8", id="one of them smaller"),
+        pytest.param(
+            [79],
+            {"tensor_parallel_size": 1},
+            "the GPU needs 135.0 GiB, has 75.1 GiB; fp8",
+            id="one alone",
+        ),
+        pytest.param(
+            [10],
+            {"tensor_parallel_size": 1},
+            "the GPU needs 135.0 GiB, has 9.5 GiB; serve a smaller model, or on more GPUs",
+            id="nothing helps",
+        ),
+        pytest.param(
+            [79] * 3,
+            {"tensor_parallel_size": 3},
+            "64 attention heads can't be split over 3 GPUs; 2x GPU of this machine would give ",
+            id="no third of it",
+        ),
+    ],
+)
+def test_a_model_that_cannot_fit_is_refused_with_the_numbers_and_a_next_step(config, gib, changes, problem):
+    with pytest.raises(WeightsError) as raised:
+        require_memory(config, [size * GIB for size in gib], {**ARGUMENTS, **changes})
+    model = "LlamaForCausalLM of 70.6 billion parameters"
+    assert str(raised.value).startswith(f"E1000 WeightsError: weights '{model}': it does not fit: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        pytest.param(json.dumps(LLAMA_70B | {"architectures": ["MixtralForCausalLM"]}), {}, id="another architecture"),
+        pytest.param("{}", {}, id="nothing in it"),
+        pytest.param("[]", {}, id="no object"),
+        pytest.param("{", {}, id="no JSON"),
+        pytest.param(json.dumps(LLAMA_70B), {"max_model_len": 9000}, id="a longer context than it has"),
+        pytest.param(json.dumps(LLAMA_70B), {"max_model_len": "auto"}, id="a word for a number"),
+        pytest.param(json.dumps(LLAMA_70B), {"tensor_parallel_size": None}, id="no number of GPUs"),
+    ],
+)
+def test_what_cannot_be_judged_is_left_to_vllm(config, caplog, text, changes):
+    caplog.set_level(logging.INFO, "hermes")
+    config.write_text(text)
+    require_memory(config, [GIB, GIB], {**ARGUMENTS, **changes})
+    [message] = caplog.messages
+    assert message.startswith("engine: whether the model fits is left to vLLM to find out (")
+
+
+def test_without_gpus_nothing_is_judged(config):
+    require_memory(config, [], ARGUMENTS)
+
+
+@pytest.fixture
+def two_of_40_gib(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_memory", lambda: [40 * GIB, 40 * GIB])
+
+
+def test_the_model_of_the_settings_is_judged_on_the_gpus_of_this_machine(config, two_of_40_gib):
+    with pytest.raises(WeightsError, match=r"each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; fp8 weight-only"):
+        require_fit(Settings(), config)
+
+
+def test_the_arguments_that_come_with_a_model_count(config, two_of_40_gib):
+    arguments = {"engine_args": {"quantization": "fp8_per_tensor"}}
+    (config.parent / "predictor_config.json").write_text(json.dumps(arguments))
+    require_fit(Settings(), config)
+
+
+@pytest.mark.parametrize("name", sorted(UNPLANNED))
+def test_arguments_that_change_the_sum_leave_it_to_vllm(config, name):
+    config.unlink()  # nobody looks at it
+    require_fit(Settings(engine_args={name: 1}), config)
+
+
+def test_on_the_cpu_nothing_is_judged(config):
+    config.unlink()
+    require_fit(Settings(profile="local"), config)

@@ -192,7 +192,12 @@ def test_gpus_that_multiply_in_8_bits_are_offered_plain_fp8():
 
 
 def test_small_gpus_are_warned_of_what_is_taken_before_vllm_counts():
-    assert plan("4xA10G").suggestions[-1].startswith("gpu_memory_utilization 0.93, should vLLM not find that much free")
+    small = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-8B"]
+    assert (
+        plan("4xA10G", small)
+        .suggestions[-1]
+        .startswith("gpu_memory_utilization 0.93, should vLLM not find that much free")
+    )
 
 
 @pytest.mark.parametrize("shape", [THETA_70B, THETA_8B])

@@ -1,0 +1,103 @@
+"""A model in a folder on this disk."""
+
+import hashlib
+
+import pytest
+
+from hermes.errors import WeightsError
+from hermes.weights.folder import files_of, in_place
+from hermes.weights.http import PIECE
+
+SHARD = bytes(range(256)) * (PIECE // 256) + b"end"
+FILES = {"config.json": b"{}", "model.safetensors": SHARD, "tokenizer.json": b"{ }"}
+
+
+@pytest.fixture
+def model(tmp_path):
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+def test_a_model_is_used_where_it_is(model):
+    assert in_place(model) == model
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("missing", "there is no such folder; name the folder of a model"),
+        ("config.json", "there is no such folder; name the folder of a model"),
+        ("empty", "there is no config.json in it; name the folder of a model"),
+        ("x" * 300, "it can't be read (File name too long); check the path and its permissions"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_what_is_wrong(model, name, problem):
+    (model / "empty").mkdir()
+    for use in (in_place, files_of):
+        with pytest.raises(WeightsError) as raised:
+            use(model / name)
+        assert str(raised.value) == f"E1000 WeightsError: weights '{model / name}': {problem}"
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("owner/repo", "hf://owner/repo is the repository on the hub"),
+        ("owner/repo@v1.5", "hf://owner/repo@v1.5 is the repository on the hub"),
+        ("../repo", "name the folder of a model"),
+        ("owner/repo/sub", "name the folder of a model"),
+        ("repo", "name the folder of a model"),
+    ],
+)
+def test_a_path_that_looks_like_a_repository_is_told_how_to_name_it(model, monkeypatch, path, step):
+    (model / "cwd").mkdir()
+    monkeypatch.chdir(model / "cwd")
+    with pytest.raises(WeightsError) as raised:
+        in_place(model.__class__(path))
+    assert str(raised.value).endswith(f"weights '{path}': there is no such folder; {step}")
+
+
+def test_the_files_of_a_model_are_listed_with_their_bytes(model):
+    found = files_of(model)
+    assert {file.name: b"".join(file.read(0)) for file in found} == FILES
+    assert [(file.size, file.sha256, file.git_sha1) for file in found] == [
+        (len(content), None, None) for content in FILES.values()
+    ]
+
+
+@pytest.mark.parametrize("offset", [0, 1, PIECE - 1, PIECE, PIECE + 1, len(SHARD), len(SHARD) + 1])
+def test_a_file_is_read_from_any_offset(model, offset):
+    shard = files_of(model)[1]
+    assert hashlib.sha256(b"".join(shard.read(offset))).digest() == hashlib.sha256(SHARD[offset:]).digest()
+
+
+def test_only_what_is_part_of_a_model_is_listed(model):
+    for name in (".complete.json", "pytorch_model.bin", "README.md", "consolidated.safetensors"):
+        (model / name).write_bytes(b"x")
+    (model / "folder.json").mkdir()
+    assert [file.name for file in files_of(model)] == list(FILES)
+
+
+def test_links_are_followed_as_in_the_hubs_own_cache(model, tmp_path_factory):
+    snapshot = tmp_path_factory.mktemp("snapshot")
+    for name in FILES:
+        (snapshot / name).symlink_to(model / name)
+    assert [(file.name, file.size) for file in files_of(snapshot)] == [
+        (file.name, file.size) for file in files_of(model)
+    ]
+
+
+def test_a_model_without_safetensors_is_refused(model):
+    (model / "model.safetensors").unlink()
+    with pytest.raises(
+        WeightsError, match=r"there are no safetensors among its files.*; name the folder of a model with"
+    ):
+        files_of(model)
+
+
+def test_a_file_that_is_gone_meanwhile_is_named(model):
+    shard = files_of(model)[1]
+    (model / shard.name).unlink()
+    with pytest.raises(WeightsError, match=r"model.safetensors': it can't be read \(No such file or directory\)"):
+        list(shard.read(0))
