@@ -46,23 +46,21 @@ class BootReport:
     plan: float  # asking the host what there is
     download: float
     verify: float  # after the last byte had come
-    load: float  # vLLM, with the weights
+    imports: float  # vLLM, as far as it was waited for
+    load: float  # the weights, and everything else that vLLM does to start
     warm_up: float
     total: float
     saved: float  # by importing vLLM beside the download
     fetched_bytes: int
 
     @classmethod
-    def of(cls, weights: Weights, *, load: float, warm_up: float, total: float, saved: float) -> "BootReport":
+    def of(cls, weights: Weights, **seconds: float) -> "BootReport":
         return cls(
             plan=weights.plan_seconds,
             download=weights.download_seconds,
             verify=weights.verify_seconds,
-            load=load,
-            warm_up=warm_up,
-            total=total,
-            saved=saved,
             fetched_bytes=weights.fetched_bytes,
+            **seconds,
         )
 
     def log(self) -> None:
@@ -70,12 +68,12 @@ class BootReport:
         logger.info("boot report: %s", json.dumps({name: round(value, 2) for name, value in asdict(self).items()}))
 
     def __str__(self) -> str:
-        fetched = ""
-        if self.fetched_bytes:
-            rate = self.fetched_bytes / max(self.download, 1e-3)
-            fetched = f" of {self.fetched_bytes / 1e9:.1f} GB at {rate / 1e6:.0f} MB/s"
+        start = f"import of vLLM {self.imports:.1f}, load {self.load:.1f}, warm-up {self.warm_up:.1f}"
+        if not self.fetched_bytes:
+            return f"{self.total:.0f} s: {start}"
+        rate = self.fetched_bytes / max(self.download, 1e-3) / 1e6
         return (
-            f"{self.total:.0f} s: plan {self.plan:.1f}, download{fetched} {self.download:.1f}, "
-            f"verify {self.verify:.1f}, load {self.load:.1f}, warm-up {self.warm_up:.1f}; "
+            f"{self.total:.0f} s: plan {self.plan:.1f}, download {self.download:.1f} "
+            f"({self.fetched_bytes / 1e9:.1f} GB at {rate:.0f} MB/s), verify {self.verify:.1f}, {start}; "
             f"importing vLLM beside the download saved {self.saved:.1f}"
         )

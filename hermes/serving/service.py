@@ -61,7 +61,14 @@ class ChatService:
             engine.stop()
             raise
         now = time.monotonic()
-        BootReport.of(weights, load=warming - loading, warm_up=now - warming, total=now - began, saved=saved).log()
+        BootReport.of(
+            weights,
+            imports=importing.seconds - saved,
+            load=warming - loading,
+            warm_up=now - warming,
+            total=now - began,
+            saved=saved,
+        ).log()
         return service
 
     async def warm_up(self) -> None:

@@ -61,7 +61,7 @@ def test_from_the_hub(elsewhere, tiny_model, from_its_folder, tmp_path):
     assert answer == from_its_folder
     report = boot_report(log)
     assert report["fetched_bytes"] == sum(path.stat().st_size for path in tiny_model.iterdir())
-    steps = [report[step] for step in ("plan", "download", "verify", "load", "warm_up")]
+    steps = [report[step] for step in ("plan", "download", "verify", "imports", "load", "warm_up")]
     assert all(seconds >= 0 for seconds in steps)
     assert sum(steps) <= report["total"] + 0.1
     assert report["saved"] > 0

@@ -12,7 +12,7 @@ from hermes.serving.boot import Beside, BootReport
 from hermes.weights import Weights
 
 WEIGHTS = Weights(Path("m"), 141_107_500_000, plan_seconds=0.5, download_seconds=230.5, verify_seconds=0.25)
-REPORT = BootReport.of(WEIGHTS, load=60.123456, warm_up=16.0, total=307.4, saved=5.75)
+REPORT = BootReport.of(WEIGHTS, imports=1.25, load=60.123456, warm_up=16.0, total=307.4, saved=5.75)
 
 
 class Work:
@@ -77,13 +77,14 @@ def test_the_report_is_two_lines_one_to_read_and_one_for_machines(caplog):
     REPORT.log()
     to_read, for_machines = caplog.messages
     assert to_read == (
-        "boot: 307 s: plan 0.5, download of 141.1 GB at 612 MB/s 230.5, verify 0.2, load 60.1, warm-up 16.0; "
-        "importing vLLM beside the download saved 5.8"
+        "boot: 307 s: plan 0.5, download 230.5 (141.1 GB at 612 MB/s), verify 0.2, import of vLLM 1.2, load 60.1, "
+        "warm-up 16.0; importing vLLM beside the download saved 5.8"
     )
     assert json.loads(for_machines.removeprefix("boot report: ")) == {
         "plan": 0.5,
         "download": 230.5,
         "verify": 0.25,
+        "imports": 1.25,
         "load": 60.12,
         "warm_up": 16.0,
         "total": 307.4,
@@ -92,13 +93,11 @@ def test_the_report_is_two_lines_one_to_read_and_one_for_machines(caplog):
     }
 
 
-def test_a_model_that_was_there_has_no_rate():
-    report = BootReport.of(Weights(Path("m")), load=5.0, warm_up=1.0, total=6.5, saved=0.0)
-    assert str(report) == (
-        "6 s: plan 0.0, download 0.0, verify 0.0, load 5.0, warm-up 1.0; importing vLLM beside the download saved 0.0"
-    )
+def test_of_a_model_that_was_there_no_download_is_told():
+    report = BootReport.of(Weights(Path("m")), imports=6.0, load=25.0, warm_up=1.0, total=32.2, saved=0.0)
+    assert str(report) == "32 s: import of vLLM 6.0, load 25.0, warm-up 1.0"
 
 
 def test_a_download_that_took_no_time_has_a_rate():
-    report = BootReport.of(Weights(Path("m"), 1000), load=5.0, warm_up=1.0, total=6.5, saved=0.0)
-    assert "download of 0.0 GB at 1 MB/s 0.0" in str(report)
+    report = BootReport.of(Weights(Path("m"), 1000), imports=6.0, load=5.0, warm_up=1.0, total=12.1, saved=0.0)
+    assert "download 0.0 (0.0 GB at 1 MB/s)" in str(report)
