@@ -23,10 +23,11 @@ from hermes.weights.lock import Lock, LockedFile, safe_name
 from hermes.weights.reader import Reader
 from hermes.weights.remote import Piece
 from hermes.weights.source import ArchiveSource
-from hermes.weights.staging import Digests, Staging, write_all
+from hermes.weights.staging import MARKER, Digests, Staging, write_all
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.json"
 REPACK = "pack it again, with `python -m hermes weights pack` or `tar -C FOLDER -cf model.tar .`"
 
 
@@ -34,7 +35,8 @@ class Damaged(Exception):
     """The archive's bytes make no sense, or are not the locked ones."""
 
 
-DAMAGE = (Damaged, tarfile.TarError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, EOFError)
+TARFILE_RAISES = (tarfile.TarError, ValueError, RecursionError)  # the last two of headers that make no sense
+DAMAGE = (Damaged, *TARFILE_RAISES, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, EOFError)
 
 
 class Unpacked(BaseModel):
@@ -77,15 +79,16 @@ class Unpacking:
         Raises:
             WeightsError: the archive can't be fetched, holds what it should not, or is damaged twice.
         """
-        try:
-            return self._unpack()
-        except DAMAGE as error:
-            logger.warning("weights: %s is damaged (%s); it is fetched once more", self._source, error)
-        try:
-            return self._unpack()
-        except DAMAGE as error:
-            problem = f"the archive is damaged, also when fetched once more ({error})"
-            raise WeightsError(self._source, problem, REPACK) from error
+        with self._staging.disk_errors():
+            try:
+                return self._unpack()
+            except DAMAGE as error:
+                logger.warning("weights: %s is damaged (%s); it is fetched once more", self._source, error)
+            try:
+                return self._unpack()
+            except DAMAGE as error:
+                problem = f"the archive is damaged, also when fetched once more ({error})"
+                raise WeightsError(self._source, problem, REPACK) from error
 
     def _unpack(self) -> list[LockedFile]:
         compressed = decompressor(str(self._source))
@@ -93,48 +96,54 @@ class Unpacking:
         if compressed:
             self._staging.clear()
         self._staging.progress.reset()
-        done = self._resume()
+        done = {each.file.name: each for each in self._resume()}
+        start = max((each.end for each in done.values()), default=0)
+        self._staging.require_room((self._staging.progress.total or 0) - start - self._staging.part_bytes())
         with closing(Reader(pieces_from)) as reader:
-            reader.seek(done[-1].end if done else 0)
-            self._staging.progress.was_there(reader.tell())
+            reader.seek(start)
             with tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:") as tar:
                 for member in tar:
-                    if unpacked := self._member(member, reader):
-                        done.append(Unpacked(file=unpacked, end=_end(member)))
-                        self._note(done[-1])
+                    name = self._checked_name(member)
+                    if name in done:
+                        raise self._unwanted(f"it holds {name!r} twice")
+                    if name:
+                        done[name] = Unpacked(file=self._member(name, member, reader), end=_end(member))
+                        self._note(done[name])
                 _require_end_mark(reader)
-        return [each.file for each in done]
+        return [each.file for each in done.values()]
 
     def _resume(self) -> list[Unpacked]:
         """What an earlier run has unpacked, as far as it is still there."""
         lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.is_file() else []
-        done = list(takewhile(lambda each: self._staging.has(each.file.name, each.file.size), _parsed(lines)))
+        done = list(takewhile(self._is_here, _parsed(lines)))
         self._journal.write_text("".join(f"{each.model_dump_json()}\n" for each in done), encoding="utf-8")
         self._staging.progress.files_done = len(done)
+        if any(each.file.name == CONFIG for each in done):
+            self._admit(self._staging.files / CONFIG)
         return done
+
+    def _is_here(self, unpacked: Unpacked) -> bool:
+        wanted = self._lock is None or self._lock.problem(unpacked.file) is None
+        return wanted and self._staging.has(unpacked.file.name, unpacked.file.size)
 
     def _note(self, unpacked: Unpacked) -> None:
         with self._journal.open("a", encoding="utf-8") as journal:
             journal.write(f"{unpacked.model_dump_json()}\n")
 
-    def _member(self, member: tarfile.TarInfo, reader: Reader) -> LockedFile | None:
-        name = self._checked_name(member)
-        if name is None:
-            return None
-        self._staging.require_room(member.size)
+    def _member(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
+        self._staging.require_room(member.size - self._staging.arrived_bytes(name, member.size))
         found = self._extract(name, member, reader)
         if problem := self._lock and self._lock.problem(found):
             self._staging.drop_part(name)
             raise Damaged(problem)
         whole = self._staging.finish(name)
-        if name == "config.json":
+        if name == CONFIG:
             self._admit(whole)
         return found
 
     def _extract(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
         with self._staging.part(name, member.size) as out:
             digests = Digests(name, member.size).take_in(self._staging.read_part(name))
-            self._staging.progress.was_there(out.tell())
             reader.seek(member.offset_data + out.tell())
             for piece in reader.pieces(member.size - out.tell()):
                 write_all(out, piece)
@@ -144,22 +153,26 @@ class Unpacking:
         return digests.locked
 
     def _checked_name(self, member: tarfile.TarInfo) -> str | None:
-        """The name of a file to unpack; None for a folder.
+        """The name of a file to unpack; None for a folder, and for the mark of a whole folder that was packed.
 
         Raises:
             WeightsError: the member is none that a model has.
         """
         if not (member.isdir() or member.isreg()) or member.issparse():
             raise self._unwanted(f"{member.name!r} in it is a link, a device or otherwise no plain file")
+        if member.size < 0:
+            raise Damaged(f"{member.name!r} in it has {member.size} bytes")
         try:
             name = safe_name(member.name)
         except ValueError as error:
             raise self._unwanted(str(error)) from error
         if name.endswith(".safetensors") and "/" in name:
             raise self._unwanted(f"the model is not at its top, for it holds {name!r}")
-        if self._lock and member.isreg() and not self._lock.file(name):
+        if member.isdir() or name == MARKER:
+            return None
+        if self._lock and not self._lock.file(name):
             raise self._unwanted(f"it holds {name!r}, which weights.lock does not have")
-        return None if member.isdir() else name
+        return name
 
     def _unwanted(self, problem: str) -> WeightsError:
         return WeightsError(self._source, problem, REPACK)
@@ -194,8 +207,9 @@ def _require_end_mark(reader: Reader) -> None:
     """tarfile takes a header that makes no sense, or the end of the file, for the end of the archive: look closer."""
     if reader.last != tarfile.NUL * tarfile.BLOCKSIZE:
         raise Damaged("it has no end mark; it may be cut short")
-    while reader.read(PIECE):  # a compressed stream has its checksum at the end
-        pass
+    while piece := reader.read(PIECE):  # a compressed stream has its checksum at the end
+        if piece.strip(tarfile.NUL):
+            raise Damaged("it goes on after its end mark")
 
 
 def _parsed(lines: list[str]) -> Iterator[Unpacked]:

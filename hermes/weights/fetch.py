@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from hermes.errors import WeightsError
+from hermes.weights.http import break_off
 from hermes.weights.lock import LockedFile
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
 from hermes.weights.staging import Digests, Staging, pieces_of, write_all
@@ -39,14 +40,14 @@ class Fetching:
         """
         ordered = sorted(files, key=lambda file: file.size, reverse=True)
         with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
+            futures = []
             try:
-                futures = [threads.submit(self.one, file) for file in ordered]
+                futures += [threads.submit(self.one, file) for file in ordered]
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 failed = [future for future in done if future.exception()]
             finally:  # after Ctrl-C, too
                 self._stop.set()
-                self._hang_up()
-                threads.shutdown(wait=False, cancel_futures=True)
+                break_off(futures, self._hang_up)
         return [future.result() for future in failed or futures]
 
     def one(self, file: RemoteFile) -> LockedFile:

@@ -3,7 +3,8 @@
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -47,6 +48,15 @@ class Session(requests.Session):
             hang_up()
 
 
+def break_off(reads: Sequence[Future[Any]], hang_up: Callable[[], None]) -> None:
+    """End reads that nobody wants any more. More than once, for one of them may be about to connect."""
+    going_on = [read for read in reads if not read.cancel()]
+    while True:
+        hang_up()
+        if not wait(going_on, timeout=0.1).not_done:
+            return
+
+
 class _Adapter(HTTPAdapter):
     """Knows its connections, also those that are in use."""
 
@@ -56,8 +66,8 @@ class _Adapter(HTTPAdapter):
         super().__init__(**named)
 
     def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*args, **named)
-        pool.ConnectionCls = partial(self._make, type(pool).ConnectionCls)  # type: ignore[assignment]
+        pool: Any = super().get_connection_with_tls_context(*args, **named)
+        pool.ConnectionCls = partial(self._make, type(pool).ConnectionCls)
         return pool
 
     def _make(self, kind: type[HTTPConnection], *args: Any, **named: Any) -> HTTPConnection:
@@ -132,7 +142,7 @@ class HttpFile:
                 self._url, headers={**self._headers, **headers}, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)
             )
         except OSError as error:  # requests.RequestException is one
-            raise Interrupted(_cause(error)) from error
+            raise Interrupted(_cause(error)) from None  # its text has the URL, with the signature
         if response.status_code in (requests.codes.ok, requests.codes.partial):
             return response
         response.close()
@@ -172,7 +182,7 @@ def _pieces(response: requests.Response) -> Iterator[memoryview]:
     if filled:
         yield piece[:filled]
     if fault:
-        raise Interrupted(_cause(fault)) from fault
+        raise Interrupted(_cause(fault))
 
 
 def _window(pieces: Iterator[memoryview], start: int, end: int | None) -> Iterator[memoryview]:

@@ -10,35 +10,40 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from json import JSONDecodeError
 from typing import Any
 
 from pydantic import SecretStr
 
 from hermes.errors import WeightsError
-from hermes.weights.http import HttpFile, new_session
+from hermes.weights.http import READ_SECONDS, HttpFile, Session, retry_after
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
 from hermes.weights.source import HubSource
+from hermes.weights.staging import MARKER
 
-CONNECTIONS = 16
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
-SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def list_hub(source: HubSource, token: SecretStr | None, names: Sequence[str] = ()) -> Listing:
+def list_hub(
+    source: HubSource, token: SecretStr | None, names: Sequence[str] = (), session: Session | None = None
+) -> Listing:
     """The files of a repository that are to be fetched. Nothing but listings is asked for, and one file's headers.
 
     Args:
         source: the repository.
         token: opens it; None leaves that to huggingface_hub.
         names: the files, if that is known; chosen otherwise.
+        session: has the connections on which the files come.
 
     Raises:
         WeightsError: there is no such repository or revision, it can't be opened, or has nothing to serve.
         Interrupted: for a cause that may pass.
     """
-    return _asking_hub(source, partial(_list, source, token.get_secret_value() if token else None, names))
+    secret = token.get_secret_value() if token else None
+    return _asking_hub(source, partial(_list, source, secret, names, session or Session()))
 
 
 def choose(names: Sequence[str], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[str]:
@@ -52,7 +57,7 @@ def choose(names: Sequence[str], include: Sequence[str] = (), exclude: Sequence[
     else:
         top = [name for name in names if "/" not in name]
         chosen = [name for name in top if _matches(name, SMALL)] + _safetensors(top)
-    chosen = [name for name in chosen if not _matches(name, exclude)]
+    chosen = [name for name in chosen if not _matches(name, exclude) and name != MARKER]
     if pickles := [name for name in chosen if name.endswith(PICKLES)]:
         raise ValueError(f"{pickles[0]} may hold code; only safetensors are loaded")
     if "config.json" not in chosen:
@@ -68,8 +73,8 @@ def _safetensors(names: Sequence[str]) -> list[str]:
     chosen = shards or [name for name in found if name == "model.safetensors"] or plain or found
     if not chosen:
         raise ValueError("there are no safetensors among its files, and nothing else is loaded")
-    if shards and len(shards) != int(shards[0][-17:-12]):
-        raise ValueError(f"there are {len(shards)} of {int(shards[0][-17:-12])} shards of its safetensors")
+    if (sharded := SHARD.fullmatch(chosen[0])) and len(chosen) != int(sharded[1]):
+        raise ValueError(f"there are {len(chosen)} of {int(sharded[1])} shards of its safetensors")
     return chosen
 
 
@@ -77,23 +82,22 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _list(source: HubSource, token: str | None, names: Sequence[str]) -> Listing:
+def _list(source: HubSource, token: str | None, names: Sequence[str], session: Session) -> Listing:
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import build_hf_headers
 
-    endpoint = os.environ.get("HF_ENDPOINT")
+    endpoint, headers = os.environ.get("HF_ENDPOINT"), build_hf_headers(token=token)
     api = HfApi(endpoint=endpoint, token=token)
-    commit = api.model_info(source.repo, revision=source.revision).sha
-    tree = api.list_repo_tree(source.repo, recursive=True, revision=commit)
-    files = {safe_name(entry.path): entry for entry in tree if isinstance(entry, RepoFile)}
+    commit = api.model_info(source.repo, revision=source.revision, timeout=READ_SECONDS).sha
+    tree = _tree(f"{api.endpoint}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
+    files = {safe_name(entry.path): entry for entry in tree}
     chosen = names or choose(list(files), source.include, source.exclude)
     if missing := set(chosen) - files.keys():
         raise ValueError(f"it has no {min(missing)}, which weights.lock has")
 
-    headers = build_hf_headers(token=token)
     get_hf_file_metadata(hf_hub_url(source.repo, chosen[0], revision=commit, endpoint=endpoint), token=token)
-    session, xet = new_session(CONNECTIONS), XetStorage(source.repo, commit, headers, endpoint)
+    xet = XetStorage(source.repo, commit, headers, endpoint)
+    session.others.append(xet.hang_up)
 
     def remote(name: str) -> RemoteFile:
         entry = files[name]
@@ -105,6 +109,18 @@ def _list(source: HubSource, token: str | None, names: Sequence[str]) -> Listing
         return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read)
 
     return Listing(str(source), commit, tuple(remote(name) for name in chosen))
+
+
+def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:
+    """The files of a repository. huggingface_hub's own list_repo_tree would wait for a silent hub for ever."""
+    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import get_session, hf_raise_for_status
+
+    while url:
+        page = get_session().get(url, headers=headers, timeout=READ_SECONDS)
+        hf_raise_for_status(page)
+        yield from (RepoFile(**entry) for entry in page.json() if entry["type"] == "file")
+        url = page.links.get("next", {}).get("url")
 
 
 def _only_strings(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -138,7 +154,12 @@ class XetStorage:
                 stream.cancel()
         except Exception as error:  # whatever hf_xet raises: another connection may do better
             self._group = None
-            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 goes without it") from error
+            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 goes without it") from None
+
+    def hang_up(self) -> None:
+        """Break off what threads are waiting for."""
+        if group := self._group:
+            group.abort()
 
     def _connected(self) -> Any:
         with self._opening:
@@ -148,10 +169,10 @@ class XetStorage:
 
     def _connect(self) -> Any:
         from hf_xet import XetSession
+        from huggingface_hub.utils import get_session, hf_raise_for_status
         from huggingface_hub.utils._xet import (
-            XetFileData,
             XetTokenType,
-            refresh_xet_connection_info,
+            parse_xet_connection_info_from_headers,
             xet_connection_info_refresh_url,
             xet_headers_without_auth,
         )
@@ -163,7 +184,11 @@ class XetStorage:
             revision=self._commit,
             endpoint=self._endpoint,
         )
-        info = refresh_xet_connection_info(file_data=XetFileData("", route), headers=self._headers)
+        grant = get_session().get(route, headers=self._headers, timeout=READ_SECONDS)
+        hf_raise_for_status(grant)
+        info = parse_xet_connection_info_from_headers(grant.headers)
+        if info is None:
+            raise ValueError("the hub gave no token for it")
         return XetSession().new_download_stream_group(
             endpoint=info.endpoint,
             token=info.access_token,
@@ -175,8 +200,8 @@ class XetStorage:
 
 
 def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
-    """Ask the hub, and turn its client's errors into ours."""
-    from httpx2 import TransportError
+    """Ask the hub, and turn its client's errors into ours. A token may be in theirs, so they are left out."""
+    from httpx2 import InvalidURL, RequestError, UnsupportedProtocol
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -187,33 +212,32 @@ def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
 
     try:
         return ask()
-    except GatedRepoError as error:
+    except GatedRepoError:
         said = "the repository is gated"
         raise WeightsError(
             source, said, "accept its licence on the hub, and set HF_TOKEN to a token of yours"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise WeightsError(source, f"it has no revision {source.revision!r}", "name another after the @") from error
-    except RepositoryNotFoundError as error:
+        ) from None
+    except RevisionNotFoundError:
+        raise WeightsError(source, f"it has no revision {source.revision!r}", "name another after the @") from None
+    except RepositoryNotFoundError:
         said = "there is no such repository, or it is private"
-        raise WeightsError(source, said, "check its name, and that HF_TOKEN is a token that may read it") from error
-    except OfflineModeIsEnabled as error:
-        raise WeightsError(source, "HF_HUB_OFFLINE is set, and it is not here yet", "unset it for once") from error
+        raise WeightsError(source, said, "check its name, and that HF_TOKEN is a token that may read it") from None
+    except OfflineModeIsEnabled:
+        raise WeightsError(source, "HF_HUB_OFFLINE is set, and it is not here yet", "unset it for once") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status >= 500 or status in (408, 429):
-            raise Interrupted(f"HTTP {status}: {error}", _retry_after(error.response.headers)) from error
+            raise Interrupted(f"HTTP {status}: {error}", retry_after(error.response.headers)) from None
         raise WeightsError(
             source, f"the hub said no (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"
-        ) from error
-    except (TransportError, ConnectionError) as error:
-        raise Interrupted(f"{type(error).__name__}: {error}") from error
+        ) from None
+    except (InvalidURL, UnsupportedProtocol) as error:
+        raise WeightsError(source, f"HF_ENDPOINT is no address ({error})", "mend it, or unset it") from None
+    except (RequestError, ConnectionError) as error:
+        raise Interrupted(f"{type(error).__name__}: {error}") from None
+    except (JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+        raise Interrupted("what answered was not the hub, or not in its right mind") from error
     except ValueError as error:
         raise WeightsError(
             source, redacted(str(error)), "name another source, or choose with ?include=PATTERN"
-        ) from error
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+        ) from None

@@ -85,7 +85,7 @@ def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patienc
 def _header(file: RemoteFile) -> bytes:
     info = tarfile.TarInfo(file.name)
     info.size = file.size
-    return info.tobuf(tarfile.GNU_FORMAT)
+    return info.tobuf(tarfile.GNU_FORMAT, encoding="utf-8")
 
 
 def _in_memory(name: str, content: bytes) -> RemoteFile:

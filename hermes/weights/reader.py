@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from hermes.weights.http import PIECE, HttpFile
+from hermes.weights.http import PIECE, HttpFile, break_off
 from hermes.weights.progress import Progress
 from hermes.weights.remote import Attempts, Patience, Piece, steadily
 
@@ -54,12 +54,13 @@ class Download:
                 for _ in range(CONNECTIONS):
                     fill(memoryview(bytearray(BLOCK)))
                 while waiting:
-                    buffer, filled = waiting.popleft()
+                    buffer, filled = waiting[0]
                     yield buffer[: filled.result()]
+                    waiting.popleft()
                     fill(buffer)
             finally:
                 stop.set()
-                threads.shutdown(wait=False, cancel_futures=True)
+                break_off([filled for _, filled in waiting], self._file.hang_up)
 
     def _fill(self, buffer: memoryview, start: int, end: int, stop: threading.Event) -> int:
         filled = 0
@@ -84,7 +85,7 @@ class Reader:
 
     def seek(self, offset: int) -> int:
         """Go to an offset. Backward it is read anew from there, or from its beginning."""
-        if 0 <= offset - self._at <= SKIPPED:
+        if self._stream and 0 <= offset - self._at <= SKIPPED:
             for _ in self.pieces(offset - self._at):
                 pass
         if offset != self._at:

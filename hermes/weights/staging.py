@@ -16,6 +16,7 @@ from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress
 from hermes.weights.remote import Piece, RemoteFile
 
+MARKER = ".complete.json"  # in a folder that is whole; written last, and no part of a model
 READ_BACK = 1 << 20  # bytes at a time
 
 
@@ -72,7 +73,8 @@ class Staging:
 
     def clear(self) -> None:
         """Begin again."""
-        shutil.rmtree(self.folder)
+        with self.disk_errors():
+            shutil.rmtree(self.folder)
         self.prepare()
 
     def has(self, name: str, size: int) -> bool:
@@ -80,11 +82,16 @@ class Staging:
         whole = self.files / name
         return whole.is_file() and whole.stat().st_size == size
 
-    def arrived_bytes(self, name: str) -> int:
-        """How much of a file is there."""
-        return max(
-            (path.stat().st_size for path in (self.files / name, self._parts / name) if path.is_file()), default=0
-        )
+    def arrived_bytes(self, name: str, size: int) -> int:
+        """How much of a file is there, and of use."""
+        if self.has(name, size):
+            return size
+        arrived = _size(self._parts / name)
+        return arrived if arrived <= size else 0
+
+    def part_bytes(self) -> int:
+        """How much is there of all files that are not whole."""
+        return sum(map(_size, self._parts.rglob("*")))
 
     def part(self, name: str, size: int) -> FileIO:
         """A file under way, open at its end. One that has come out too long begins again."""
@@ -132,6 +139,10 @@ class Staging:
                 f"{self.folder.parent} can't be written ({error.strerror or error})",
                 "make room or give permission there, or set HERMES_WEIGHTS_DIR; finished files are kept",
             ) from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def pieces_of(path: Path) -> Iterator[Piece]:

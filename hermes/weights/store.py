@@ -6,6 +6,7 @@ KEY/                       a whole model, with the marker .complete.json; KEY is
 .KEY.busy                  locked by the process that fetches it
 """
 
+import glob
 import hashlib
 import logging
 import os
@@ -27,20 +28,19 @@ from hermes.errors import WeightsError
 from hermes.weights.archive import Unpacking
 from hermes.weights.fetch import Fetching
 from hermes.weights.folder import files_of
-from hermes.weights.http import HttpFile, new_session
+from hermes.weights.http import HttpFile, Session
 from hermes.weights.hub import list_hub
 from hermes.weights.lock import Lock, LockedFile, locked, read_lock_file, write_lock, write_whole
 from hermes.weights.progress import Progress, shown
-from hermes.weights.reader import CONNECTIONS, Download
+from hermes.weights.reader import Download
 from hermes.weights.remote import Attempts, Interrupted, Listing, Patience, RemoteFile, steadily
 from hermes.weights.source import FetchedSource, HubSource
-from hermes.weights.staging import Digests, Staging, pieces_of
+from hermes.weights.staging import MARKER, Digests, Staging, pieces_of
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MARKER = ".complete.json"
 FETCH = "run `python -m hermes weights fetch` for it"
 LOCK_ANEW = "if the change is meant, run `python -m hermes weights lock` for the source"
 
@@ -140,7 +140,11 @@ class Store:
             new = locked(listing.commit, str(source), [self._locked(source, file) for file in listing.files])
         else:
             new = locked_in((self._here(source, None) or self._fetch_alone(source, None)).folder)
-        write_lock(self.lock_file, new)
+        try:
+            write_lock(self.lock_file, new)
+        except OSError as error:
+            problem = f"it can't be written ({error.strerror or error})"
+            raise WeightsError(self.lock_file, problem, "give permission there, or set HERMES_WEIGHTS_LOCK") from error
         return new
 
     def verify(self, source: FetchedSource) -> list[str]:
@@ -173,10 +177,11 @@ class Store:
 
     def _fetch(self, source: FetchedSource, lock: Lock | None) -> Weights:
         began, progress = time.monotonic(), Progress()
-        commit, staging, get = self._plan(source, lock, progress)
-        planned = time.monotonic()
-        with shown(progress, source.key):
-            new = locked(commit, str(source), get())
+        with Session() as session:
+            commit, staging, get = self._plan(source, lock, progress, session)
+            planned = time.monotonic()
+            with shown(progress, source.key):
+                new = locked(commit, str(source), get())
         _require_complete(new, lock)
         self._move_in(self.folder / source.key, staging, new)
         arrived = max(planned, progress.last_arrival)
@@ -189,35 +194,40 @@ class Store:
         )
 
     def _plan(
-        self, source: FetchedSource, lock: Lock | None, progress: Progress
+        self, source: FetchedSource, lock: Lock | None, progress: Progress, session: Session
     ) -> tuple[str | None, Staging, Callable[[], list[LockedFile]]]:
         """Ask the host what there is. Returns the commit, where it is to go, and what gets it there."""
         if isinstance(source, HubSource):
-            listing = self._listing(source, lock)
+            listing = self._listing(source, lock, session)
             staging = self._staging(source, listing.commit, progress)
-            return listing.commit, staging, partial(self._fetch_listed, source, listing, staging)
-        file = HttpFile(new_session(CONNECTIONS), source.url, source)
+            return listing.commit, staging, partial(self._fetch_listed, source, listing, staging, session.hang_up)
+        file = HttpFile(session, source.url, source)
         ranges = self._patiently(source, file.probe)
         progress.total = file.size
-        state = hashlib.sha256(f"{file.etag} {file.size}".encode()).hexdigest()
+        state = hashlib.sha256(f"{file.version} {file.size}".encode()).hexdigest()
         staging = self._staging(source, state, progress)
+        if not (file.version or lock):  # nothing would tell what is here from another archive of the same size
+            staging.clear()
         download = Download(file, ranges, source, progress, self._patience)
         return None, staging, Unpacking(source, download.pieces, staging, lock, self._admit).run
 
-    def _listing(self, source: HubSource, lock: Lock | None) -> Listing:
+    def _listing(self, source: HubSource, lock: Lock | None, session: Session | None = None) -> Listing:
         """What the hub has of a source; with a lock, at its commit and with its checksums."""
         if lock is None:
-            return self._patiently(source, partial(list_hub, source, self._token))
+            return self._patiently(source, partial(list_hub, source, self._token, session=session))
+        _require_config(lock)
         pinned = replace(source, revision=lock.commit or source.revision)
         names = [file.name for file in lock.files]
-        listing = self._patiently(source, partial(list_hub, pinned, self._token, names))
+        listing = self._patiently(source, partial(list_hub, pinned, self._token, names, session))
         return replace(listing, files=tuple(_as_locked(file, lock) for file in listing.files))
 
-    def _fetch_listed(self, source: HubSource, listing: Listing, staging: Staging) -> list[LockedFile]:
+    def _fetch_listed(
+        self, source: HubSource, listing: Listing, staging: Staging, hang_up: Callable[[], None]
+    ) -> list[LockedFile]:
         staging.progress.files = len(listing.files)
         staging.progress.total = sum(file.size for file in listing.files)
-        staging.require_room(sum(file.size - staging.arrived_bytes(file.name) for file in listing.files))
-        fetching = Fetching(source, staging, self._patience)
+        staging.require_room(sum(file.size - staging.arrived_bytes(file.name, file.size) for file in listing.files))
+        fetching = Fetching(source, staging, self._patience, hang_up)
         config = next(file for file in listing.files if file.name == "config.json")
         found = fetching.one(config)
         self._admit(staging.files / config.name)
@@ -233,7 +243,7 @@ class Store:
     def _staging(self, source: FetchedSource, state: str, progress: Progress) -> Staging:
         staging = Staging(self.folder / f".{source.key}.{state[:12]}.partial", source, progress)
         with staging.disk_errors():
-            for other in self.folder.glob(f".{source.key}.*.partial"):
+            for other in self.folder.glob(f".{glob.escape(source.key)}.*.partial"):
                 if other != staging.folder:
                     shutil.rmtree(other)
             self._take_back(source, state, staging)
@@ -258,6 +268,7 @@ class Store:
             write_whole(staging.files / MARKER, Marker(digest=lock.digest, lock=lock).model_dump(mode="json"))
             if folder.exists():
                 os.replace(folder, staging.folder / "old")
+                shutil.rmtree(staging.folder / "old")  # first: a process that is killed here leaves no second model
             os.replace(staging.files, folder)
             shutil.rmtree(staging.folder)
 
@@ -328,9 +339,12 @@ def _problem_on_disk(folder: Path, file: LockedFile, lock: Lock, progress: Progr
     if not path.is_file():
         return f"{file.name} is not there"
     digests = Digests(file.name, path.stat().st_size)
-    for piece in pieces_of(path):
-        digests.update(piece)
-        progress.arrived(len(piece))
+    try:
+        for piece in pieces_of(path):
+            digests.update(piece)
+            progress.arrived(len(piece))
+    except OSError as error:
+        return f"{file.name} can't be read ({error.strerror or error})"
     progress.finished_file()
     return lock.problem(digests.locked)
 
@@ -345,9 +359,17 @@ def _as_locked(file: RemoteFile, lock: Lock) -> RemoteFile:
     return replace(file, sha256=expected.sha256)
 
 
+def _require_config(lock: Lock) -> None:
+    """Raises WeightsError unless it is of a model."""
+    if lock.file("config.json") is None:
+        raise WeightsError(lock.source, "there is no config.json at its top", "give a model, or mend weights.lock")
+
+
 def _require_complete(found: Lock, lock: Lock | None) -> None:
     """Raises WeightsError unless it is a model, and as locked."""
-    if found.file("config.json") is None:
-        raise WeightsError(found.source, "there is no config.json at its top", "give the archive of a model")
-    if lock and (missing := {file.name for file in lock.files} - {file.name for file in found.files}):
-        raise WeightsError(lock.source, f"{min(missing)} is not in it, which weights.lock has", LOCK_ANEW)
+    _require_config(found)
+    for file in lock.files if lock else ():
+        if found.file(file.name) is None:
+            raise WeightsError(found.source, f"{file.name} is not in it, which weights.lock has", LOCK_ANEW)
+    if problem := lock and next(filter(None, map(lock.problem, found.files)), None):
+        raise WeightsError(found.source, problem, LOCK_ANEW)

@@ -1,0 +1,237 @@
+import gc
+import hashlib
+import os
+import resource
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
+
+from hermes.weights import http
+from hermes.weights.source import HubSource
+from hermes.weights.staging import MARKER
+
+SOURCE = HubSource("org/model")
+SHARDS = {f"model-0000{n}-of-00004.safetensors": WEIGHTS[n:] for n in range(1, 5)}
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setattr(http, "READ_SECONDS", 0.1)
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # of hf_xet's logs
+        server.add_repo("org/model", MODEL)
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path):
+    return store_in(tmp_path)
+
+
+def staged(store, name):
+    (found,) = store.folder.glob(f".*.partial/{name}")
+    return found
+
+
+FAULTS = [
+    Status(503),
+    Status(502),
+    Status(429),
+    Status(403),  # a signature that has run out
+    Reset(0),
+    Reset(7000),
+    Truncate(0),
+    Truncate(7000),
+    Stall(0),
+    Stall(7000),
+    Html(),
+    WrongLength(-9),
+    WrongLength(9),
+    Corrupt(at=20_000),
+]
+
+
+def test_faults_that_pass_are_not_seen(server, store):
+    shards = {f"model-{n:05}-of-{len(FAULTS):05}.safetensors": WEIGHTS[n:] for n in range(1, len(FAULTS) + 1)}
+    server.add_repo("org/model", {"config.json": b"{}", **shards})
+    for shard, fault in zip(shards.values(), FAULTS, strict=True):
+        server.fail(hashlib.sha256(shard).hexdigest(), fault)
+    assert files_in(store.fetch(SOURCE).folder) == {"config.json": b"{}", **shards}
+    assert server._faults == []
+
+
+FOR_EVER = {
+    "a busy server": (Status(503), "HTTP 503 Service Unavailable"),
+    "a signature that has run out": (Status(403), "HTTP 403 Forbidden"),
+    "a page instead": (Html(), "the host has 56 bytes where 30000 are expected"),
+    "silence": (Stall(0), "TimeoutError: timed out"),
+}
+
+
+@pytest.mark.parametrize(("fault", "cause"), FOR_EVER.values(), ids=FOR_EVER)
+def test_a_fault_that_stays_is_an_error_that_names_the_file_and_the_cause(server, store, fault, cause):
+    server.fail("/cdn/", fault, times=None)
+    assert refusal(store.fetch, SOURCE) == (
+        "E1000 WeightsError: weights 'hf://org/model@main: model.safetensors': the download failed 3 times in a row "
+        f"({cause}); start again when the cause is gone; what has arrived is kept"
+    )
+    assert not (store.folder / SOURCE.key).exists()
+
+
+def test_a_host_that_always_breaks_off_is_borne_as_long_as_something_comes(server, store):
+    server.fail("/cdn/", Reset(9000), times=None)
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert server.bytes_sent == sum(map(len, MODEL.values()))
+
+
+def test_a_host_without_ranges_sends_it_again_from_its_beginning(server, store):
+    server.fail("/cdn/", Reset(9000))
+    server.fail("/cdn/", NoRange())
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert server.bytes_sent == sum(map(len, MODEL.values())) + 9000
+
+
+def test_signatures_may_run_out_on_the_way(server, store):
+    server.fail("/cdn/", Reset(9000))
+    server.on_bytes(9000, server.expire_signatures)
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+
+
+def test_the_host_is_given_the_time_that_it_asks_for(server, store):
+    server.fail("/cdn/", Status(429, retry_after=1))
+    began = time.monotonic()
+    store.fetch(SOURCE)
+    assert time.monotonic() - began >= QUICK.longest_retry_after
+
+
+def test_a_wrong_checksum_is_fetched_once_more(server, store, caplog):
+    server.fail("/cdn/", Corrupt(at=5))
+    server.fail("config.json", Corrupt(at=5))
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert caplog.messages == [
+        "weights: config.json has the wrong checksum; it is fetched once more",
+        "weights: model.safetensors has the wrong checksum; it is fetched once more",
+    ]
+
+
+WRONG = {
+    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 0342988"),
+    "of a small file": ("config.json", "config.json", "git's SHA-1 5e37e83"),
+}
+
+
+@pytest.mark.parametrize(("name", "path", "expected"), WRONG.values(), ids=WRONG)
+def test_a_checksum_that_stays_wrong_is_an_error_that_says_what_was_found(server, store, name, path, expected):
+    server.fail(path, Corrupt(at=5), times=None)
+    message = refusal(store.fetch, SOURCE)
+    assert f"{name} has the wrong checksum, also when fetched once more: expected {expected}" in message
+    assert ", found " in message
+    assert not (store.folder / SOURCE.key).exists()
+    assert not staged(store, "parts").joinpath(name).exists()
+
+
+@pytest.mark.parametrize("size", [20_000, 40_000], ids=["too short", "too long"])
+def test_a_part_that_is_damaged_on_the_disk_is_fetched_again(server, store, size):
+    server.fail("/cdn/", Status(404))
+    refusal(store.fetch, SOURCE)
+    staged(store, "parts").joinpath("model.safetensors").write_bytes(bytes(size))
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+
+
+def test_what_is_there_is_not_fetched_again(server, store):
+    server.fail("/cdn/", Reset(20_000))
+    server.fail("/cdn/", Status(404))
+    assert "there is nothing (HTTP 404 Not Found); check its address and access" in refusal(store.fetch, SOURCE)
+    assert staged(store, "parts/model.safetensors").read_bytes() == WEIGHTS[:20_000]
+    server.clear()
+    assert store.fetch(SOURCE).fetched_bytes == server.bytes_sent == 10_000
+
+
+def test_when_one_file_fails_the_others_stop_and_stay(server, store):
+    server.add_repo("org/model", {**MODEL, **SHARDS})
+    server.fail("/cdn/", Stall(2000, seconds=20), times=3)
+    server.fail("/cdn/", Status(404))
+    http.READ_SECONDS = 30.0  # nobody waits that long; undone by the fixture
+    began = time.monotonic()
+    assert "HTTP 404" in refusal(store.fetch, SOURCE)
+    assert time.monotonic() - began < 10
+    server.clear()
+    assert files_in(store.fetch(SOURCE).folder) == {
+        **SHARDS,
+        "config.json": b'{"dim": 8}',
+        "tokenizer.json": b'{"a": 1}',
+    }
+
+
+@contextmanager
+def no_file_larger_than(size):
+    """A write beyond it fails as one to a full disk does, with another number."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_no_more_is_an_error_and_the_finished_files_stay(server, store):
+    model = {name: MODEL[name] for name in ("config.json", "model.safetensors")}
+    server.add_repo("org/model", model)
+    with no_file_larger_than(20_000):
+        message = refusal(store.fetch, SOURCE)
+    assert f"weights 'hf://org/model@main': {store.folder} can't be written (File too large); make room or" in message
+    assert files_in(staged(store, "files")) == {"config.json": MODEL["config.json"]}
+    server.clear()
+    assert files_in(store.fetch(SOURCE).folder) == model
+    assert server.bytes_sent == 10_000
+
+
+def test_a_disk_that_is_full_at_the_very_end_costs_nothing_more(server, store):
+    server.fail("/cdn/", Status(404))
+    refusal(store.fetch, SOURCE)
+    marker = staged(store, "files") / f".{MARKER}.{os.getpid()}"
+    marker.symlink_to("/dev/full")
+    assert f"{store.folder} can't be written (No space left on device)" in refusal(store.fetch, SOURCE)
+    assert not (store.folder / SOURCE.key).exists()
+    marker.unlink(missing_ok=True)
+    server.clear()
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert server.bytes_sent == 0
+
+
+def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, monkeypatch):
+    monkeypatch.setattr(http, "READ_SECONDS", 30.0)
+    monkeypatch.setattr(http, "PIECE", 4000)
+    server.fail("/cdn/", Stall(20_000), times=None)
+    server.on_bytes(20_018, threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start)
+    before, began = threading.enumerate(), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        store.fetch(SOURCE)
+    assert time.monotonic() - began < 5
+    assert [thread.name for thread in threading.enumerate() if thread not in before and "weights" in thread.name] == []
+    assert not (store.folder / SOURCE.key).exists()
+    server.clear()
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert server.bytes_sent == 10_000
+
+
+def test_no_connection_outlives_a_fetch(server, store):
+    store.fetch(SOURCE)
+    gc.collect()
+    port = int(server.url.rpartition(":")[2])
+    hub_client = 1  # that huggingface_hub keeps one is its own affair
+    opened = [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
+    assert len([each for each in opened if each.status == "ESTABLISHED"]) <= hub_client
+
+
+def test_xet_files_are_verified_and_interrupted_alike(server, store):
+    server.add_repo("org/model", MODEL, xet=True)
+    server.fail("/xet-read-token/", Status(503))
+    assert files_in(store.fetch(SOURCE).folder) == MODEL

@@ -1,0 +1,245 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from email.utils import formatdate
+
+import pytest
+from hub_server import FileServer, Html, NoRange, Reply, Reset, Stall, Status, Truncate, WrongLength
+from tiny_models import WEIGHTS, everything_said
+
+from hermes.errors import WeightsError
+from hermes.weights import http
+from hermes.weights.http import HttpFile, Session, retry_after
+from hermes.weights.remote import Interrupted
+
+SIZE = len(WEIGHTS)
+SIGNATURE = "s3cr3t"
+
+
+class OddServer(FileServer):
+    """Answers with whatever a test has put at a path."""
+
+    def __init__(self):
+        super().__init__()
+        self.replies = {}
+
+    def reply_to(self, call):
+        return self.replies.get(call.path) or super().reply_to(call)
+
+
+@pytest.fixture(scope="module")
+def one_server():
+    with OddServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(one_server):
+    one_server.clear()
+    return one_server
+
+
+@pytest.fixture
+def session():
+    with Session() as session:
+        yield session
+
+
+@pytest.fixture
+def file(server, session):
+    return HttpFile(session, server.add_file("/m.tar", WEIGHTS), "m.tar")
+
+
+def read(file, offset=0, end=None):
+    return b"".join(map(bytes, file.read(offset, end)))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize(("offset", "end"), [(0, None), (0, SIZE), (0, 1), (7, None), (7, 99), (SIZE - 1, SIZE)])
+def test_any_part_can_be_read_from_any_host(server, session, monkeypatch, ranges, offset, end):
+    monkeypatch.setattr(http, "PIECE", 999)
+    file = HttpFile(session, server.add_file("/any.tar", WEIGHTS, ranges=ranges), "any.tar")
+    assert (file.probe(), file.size) == (ranges, SIZE)
+    assert read(file, offset, end) == WEIGHTS[offset:end]
+
+
+def test_pieces_are_full_but_for_the_last(file, monkeypatch):
+    monkeypatch.setattr(http, "PIECE", 8000)
+    assert [len(piece) for piece in file.read(0)] == [8000, 8000, 8000, 6000]
+
+
+STATUSES = {
+    400: "the host does not give it out (HTTP 400 status",
+    401: "it wants a token, or another one (HTTP 401 status",
+    403: "it does not let us in (HTTP 403 status",
+    404: "there is nothing (HTTP 404 status",
+    416: "the host does not give it out (HTTP 416 status",
+}
+
+
+@pytest.mark.parametrize(("status", "problem"), STATUSES.items())
+def test_what_the_host_refuses_is_said(server, session, status, problem):
+    server.replies["/no"] = Reply.text(status, "no", {"X-Error-Message": "status"})
+    with pytest.raises(WeightsError) as caught:
+        HttpFile(session, f"{server.url}/no", "m.tar").probe()
+    assert str(caught.value) == f"E1000 WeightsError: weights 'm.tar': {problem}); check its address and access"
+
+
+def test_what_the_host_says_has_no_secrets(server, session):
+    server.replies["/no"] = Reply.text(404, "no", {"X-Error-Message": "nothing at http://me:secret@host/m?key=secret"})
+    with pytest.raises(WeightsError) as caught:
+        HttpFile(session, f"{server.url}/no", "m.tar").probe()
+    assert "nothing at http://" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+FAULTS = {
+    "a busy server": (Status(503), "HTTP 503 Service Unavailable"),
+    "too many requests": (Status(429), "HTTP 429 Too Many Requests"),
+    "a reset before the answer": (Reset(0), "ConnectionResetError"),
+    "a reset": (Reset(7000), "ConnectionResetError"),
+    "an end before the answer": (Truncate(0), "RemoteDisconnected"),
+    "an early end": (Truncate(7000), "IncompleteRead"),
+    "silence": (Stall(0), "TimeoutError: timed out"),
+    "silence in the middle": (Stall(7000), "TimeoutError: timed out"),
+    "a page instead": (Html(), "the host has 56 bytes where 30000 are expected"),
+    "a body too short": (WrongLength(-9), "the host has 29991 bytes where 30000 are expected"),
+    "a body too long": (WrongLength(9), "the host has 30009 bytes where 30000 are expected"),
+}
+
+
+@pytest.mark.parametrize(("fault", "cause"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_may_pass_and_what_has_come_before_it_counts(server, file, monkeypatch, fault, cause):
+    monkeypatch.setattr(http, "READ_SECONDS", 0.05)
+    file.probe()
+    server.fail("/m.tar", fault)
+    arrived = []
+    with pytest.raises(Interrupted, match=cause):
+        arrived.extend(map(bytes, file.read(0)))
+    assert b"".join(arrived) == WEIGHTS[: getattr(fault, "after", 0)]
+    assert read(file, len(arrived)) == WEIGHTS[len(arrived) :]
+
+
+def test_a_host_that_can_not_be_reached_may_be_there_later(session):
+    with pytest.raises(Interrupted, match="Connection refused"):
+        read(HttpFile(session, "http://127.0.0.1:9/m.tar", "m.tar"))
+
+
+def test_a_host_may_forget_about_ranges(server, file):
+    file.probe()
+    server.fail("/m.tar", NoRange())
+    assert read(file, 20_000, 20_100) == WEIGHTS[20_000:20_100]
+
+
+def test_a_signature_that_has_run_out_is_asked_for_again(server, session):
+    url = server.add_file("/m.tar", WEIGHTS)
+    server.fail("/m.tar", Status(403), times=2)
+    with pytest.raises(Interrupted, match="HTTP 403"):
+        read(HttpFile(session, url, "m.tar", signs=True))
+    with pytest.raises(WeightsError, match="HTTP 403"):
+        read(HttpFile(session, url, "m.tar"))
+
+
+@pytest.mark.parametrize(("before", "after"), [({"ETag": '"a"'}, {"ETag": '"b"'})] * 2, ids=["ETag", "size, too"])
+def test_a_file_that_has_changed_is_not_mixed_with_the_old_one(server, session, request, before, after):
+    file = HttpFile(session, f"{server.url}/changing", "m.tar")
+    server.replies["/changing"] = Reply.of(WEIGHTS, before, ranges=True)
+    file.probe()
+    server.replies["/changing"] = Reply.of(WEIGHTS + b"." * ("too" in request.node.name), after, ranges=True)
+    with pytest.raises(WeightsError, match="it has changed while it was downloaded; start again"):
+        read(file, 100)
+
+
+def test_where_there_is_no_etag_the_date_tells_of_a_change(server, session):
+    file = HttpFile(session, f"{server.url}/changing", "m.tar")
+    server.replies["/changing"] = Reply.of(WEIGHTS, {"Last-Modified": formatdate(0, usegmt=True)}, ranges=True)
+    file.probe()
+    assert file.version == ("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")
+    server.replies["/changing"] = Reply.of(WEIGHTS, {"Last-Modified": formatdate(1, usegmt=True)}, ranges=True)
+    with pytest.raises(WeightsError, match="it has changed"):
+        read(file, 100)
+
+
+ODD = {
+    "compressed": (200, {"Content-Encoding": "gzip"}, "the host compresses what it should send as it is"),
+    "another range": (206, {"Content-Range": "bytes 0-9/30000"}, "the host sent another range than the one from 100"),
+    "no range at all": (206, {}, "the host sent another range than the one from 100 on"),
+}
+
+
+@pytest.mark.parametrize(("status", "headers", "cause"), ODD.values(), ids=ODD)
+def test_what_was_not_asked_for_is_not_taken(server, session, status, headers, cause):
+    server.replies["/odd"] = Reply.of(WEIGHTS, headers, status)
+    with pytest.raises(Interrupted, match=cause):
+        read(HttpFile(session, f"{server.url}/odd", "m.tar"), 100)
+
+
+def test_a_host_may_not_know_the_size(server, session):
+    server.replies["/sizeless"] = Reply.of(WEIGHTS, chunked=True)
+    file = HttpFile(session, f"{server.url}/sizeless", "m.tar")
+    assert (file.probe(), file.size, file.version) == (False, None, None)
+    assert read(file, 9) == WEIGHTS[9:]
+
+
+@contextmanager
+def called_off(session):
+    """Hangs up again and again."""
+    ended = threading.Event()
+
+    def hang_up():
+        while not ended.wait(0.01):
+            session.hang_up()
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(hang_up)
+        yield
+        ended.set()
+
+
+@pytest.mark.parametrize("after", [0, 7000])
+def test_who_waits_for_a_silent_host_can_be_called_off(server, file, session, after):
+    server.fail("/m.tar", Stall(after))
+    with called_off(session), pytest.raises(Interrupted):
+        read(file)
+    assert read(file) == WEIGHTS
+
+
+def test_a_reader_that_stops_half_way_leaves_no_connection_open(file, session, monkeypatch):
+    monkeypatch.setattr(http, "PIECE", 999)
+    reading = file.read(0)
+    assert next(reading) == WEIGHTS[:999]
+    reading.close()
+    assert [connection.sock for connection in session._adapter._made] == [None]
+
+
+def test_errors_show_no_signature(session):
+    with pytest.raises(Interrupted) as caught:
+        read(HttpFile(session, f"http://127.0.0.1:9/m.tar?X-Amz-Signature={SIGNATURE}", "m.tar"))
+    assert SIGNATURE not in everything_said(caught.value)
+
+
+def in_an_hour():
+    return formatdate(time.time() + 3600, usegmt=True)
+
+
+RETRY_AFTER = {
+    "seconds": ("120", 120),
+    "at once": ("0", 0),
+    "nothing": ("", None),
+    "a date that is over": ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+    "a date without a zone": ("Wed, 21 Oct 2015 07:28:00 -0000", None),
+    "below nothing": ("-5", None),
+    "a fraction": ("1.5", None),
+    "a strange digit": ("²", None),
+    "nonsense": ("soon", None),
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), RETRY_AFTER.values(), ids=RETRY_AFTER)
+def test_a_host_says_when_to_come_again(value, expected):
+    assert retry_after({"Retry-After": value}) == expected
+
+
+def test_a_host_names_an_hour_to_come_again():
+    assert 3590 < retry_after({"Retry-After": in_an_hour()}) < 3601
