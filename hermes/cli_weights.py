@@ -52,7 +52,7 @@ def verify(source: SourceArgument = None) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise WeightsError(wanted, f"{len(problems)} files are wrong", "delete them, and fetch the model again")
+        raise WeightsError(wanted, f"{len(problems)} of its files are wrong", "delete them, and fetch it again")
     print("every file is as locked")
 
 

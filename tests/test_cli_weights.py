@@ -94,10 +94,11 @@ def files_in(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
-def test_fetch_prints_the_folder_and_nothing_else(run, home):
+def test_fetch_prints_the_folder_and_logs_what_it_took(run, home):
     code, out, err = run("weights", "fetch", MODEL)
     [folder] = (home / "weights").glob("org--model-*")
-    assert (code, out, err) == (0, f"{folder}\n", "")
+    assert (code, out) == (0, f"{folder}\n")
+    assert err == "weights: hf://org/model@main is here, 3 files verified; 0.0 MB fetched in 0 s\n"
     assert files_in(folder) == FILES
 
 
@@ -153,7 +154,7 @@ def test_verify_names_the_files_that_are_wrong(run, fetched):
     assert (code, missing) == (1, "tokenizer.json is not there")
     assert wrong.startswith("model.safetensors is not what weights.lock has: expected 10240 bytes with SHA-256 ")
     assert err == (
-        f"E1000 WeightsError: weights '{MODEL}@main': 2 files are wrong; delete them, and fetch the model again\n"
+        f"E1000 WeightsError: weights '{MODEL}@main': 2 of its files are wrong; delete them, and fetch it again\n"
     )
 
 

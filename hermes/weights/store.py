@@ -14,7 +14,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import SecretStr
 
 from hermes.errors import WeightsError
 from hermes.weights.archive import Unpacking
@@ -30,12 +29,13 @@ from hermes.weights.fetch import Fetching
 from hermes.weights.folder import files_of
 from hermes.weights.http import HttpFile, Session
 from hermes.weights.hub import list_hub
-from hermes.weights.lock import Lock, LockedFile, locked, read_lock_file, write_lock, write_whole
-from hermes.weights.progress import Progress, shown
+from hermes.weights.lock import Lock, LockedFile, locked, read_lock_file, write_lock
+from hermes.weights.progress import Progress, duration, shown
 from hermes.weights.reader import Download
 from hermes.weights.remote import Attempts, Interrupted, Listing, Patience, RemoteFile, steadily
 from hermes.weights.source import FetchedSource, HubSource
-from hermes.weights.staging import MARKER, Digests, Staging, pieces_of
+from hermes.weights.staging import Digests, Staging
+from hermes.weights.verify import damaged, locked_in, read_marker, verify, write_marker
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +45,6 @@ FETCH = "run `python -m hermes weights fetch` for it"
 LOCK_ANEW = "if the change is meant, run `python -m hermes weights lock` for the source"
 
 Admit = Callable[[Path], None]  # gets config.json before the bulk is fetched; may refuse the model by raising
-
-
-class Marker(BaseModel):
-    """Says that a folder is whole, and what was locked then."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    digest: str  # of the lock
-    lock: Lock
 
 
 @dataclass(frozen=True)
@@ -157,10 +148,7 @@ class Store:
         lock = read_lock_file(self.lock_file).model_for(str(source)) or read_marker(folder)
         if lock is None or not folder.is_dir():
             raise WeightsError(source, "it has not been fetched", FETCH)
-        progress = Progress(total=lock.size, files=len(lock.files))
-        with shown(progress, "verifying"), ThreadPoolExecutor(os.cpu_count()) as threads:
-            problems = threads.map(lambda file: _problem_on_disk(folder, file, lock, progress), lock.files)
-            return [problem for problem in problems if problem]
+        return verify(folder, lock)
 
     def models(self) -> Iterator[tuple[Path, Lock]]:
         """The models that are here, each with its folder."""
@@ -185,6 +173,13 @@ class Store:
         _require_complete(new, lock)
         self._move_in(self.folder / source.key, staging, new)
         arrived = max(planned, progress.last_arrival)
+        logger.info(
+            "weights: %s is here, %d files verified; %.1f MB fetched in %s",
+            source,
+            len(new.files),
+            progress.fetched / 1e6,
+            duration(arrived - began),
+        )
         return Weights(
             self.folder / source.key,
             progress.fetched,
@@ -265,7 +260,7 @@ class Store:
             for path in list(staging.files.rglob("*")):
                 if path.is_file() and path.relative_to(staging.files).as_posix() not in names:
                     path.unlink()
-            write_whole(staging.files / MARKER, Marker(digest=lock.digest, lock=lock).model_dump(mode="json"))
+            write_marker(staging.files, lock)
             if folder.exists():
                 os.replace(folder, staging.folder / "old")
                 shutil.rmtree(staging.folder / "old")  # first: a process that is killed here leaves no second model
@@ -304,49 +299,6 @@ class Store:
                 return ask()
             except Interrupted as fault:
                 attempts.failed(fault)
-
-
-def read_marker(folder: Path) -> Lock | None:
-    """What was locked when the folder was made whole; None if it never was."""
-    try:
-        marker = Marker.model_validate_json((folder / MARKER).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return marker.lock if marker.digest == marker.lock.digest else None
-
-
-def locked_in(folder: Path) -> Lock:
-    """What was locked when the folder was made whole, which it was.
-
-    Raises:
-        WeightsError: it is gone.
-    """
-    if lock := read_marker(folder):
-        return lock
-    raise WeightsError(folder, "it has gone meanwhile", "let nothing else write there, and start again")
-
-
-def damaged(folder: Path, lock: Lock) -> Iterator[str]:
-    """The files that are not there, or have another size."""
-    for file in lock.files:
-        path = folder / file.name
-        if not path.is_file() or path.stat().st_size != file.size:
-            yield file.name
-
-
-def _problem_on_disk(folder: Path, file: LockedFile, lock: Lock, progress: Progress) -> str | None:
-    path = folder / file.name
-    if not path.is_file():
-        return f"{file.name} is not there"
-    digests = Digests(file.name, path.stat().st_size)
-    try:
-        for piece in pieces_of(path):
-            digests.update(piece)
-            progress.arrived(len(piece))
-    except OSError as error:
-        return f"{file.name} can't be read ({error.strerror or error})"
-    progress.finished_file()
-    return lock.problem(digests.locked)
 
 
 def _as_locked(file: RemoteFile, lock: Lock) -> RemoteFile:

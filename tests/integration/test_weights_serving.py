@@ -3,17 +3,14 @@
 import json
 import re
 import subprocess
-import sys
 
 import pytest
 from asking import predict
 from conftest import ENGINE_ARGS, LOCAL
+from hub_server import HubServer
 
 from hermes.cli import main
 from hermes.serving.server import LocalServer
-
-sys.path.insert(0, str(LOCAL["PYTHONPATH"]) + "/tests")
-from hub_server import HubServer
 
 
 @pytest.fixture(scope="module")
