@@ -13,6 +13,7 @@ from hermes.weights.remote import Attempts, Patience, Piece, steadily
 BLOCK = 8 << 20  # bytes that one connection fetches at a time
 CONNECTIONS = 8  # each with a block of its own, which is used again
 SKIPPED = 1 << 20  # bytes: a shorter way is read over, a longer one is jumped
+LITTLE = 1 << 16  # bytes asked for first, for they may be a header after which to jump
 
 
 class Download:
@@ -29,9 +30,13 @@ class Download:
         """Raises WeightsError when patience is at its end."""
         self._progress.was_there(offset - self._progress.done)  # all before it, and nothing of what was read ahead
         size = self._file.size
+        if self._ranges and size:
+            start, offset = offset, min(size, offset + LITTLE)
+            yield from self._in_one(start, offset, threading.Event())
         if self._ranges and size and size - offset > 2 * BLOCK:
-            return self._in_blocks(offset, size)
-        return self._in_one(offset, size, threading.Event())
+            yield from self._in_blocks(offset, size)
+        else:
+            yield from self._in_one(offset, size, threading.Event())
 
     def _in_one(self, start: int, end: int | None, stop: threading.Event) -> Iterator[Piece]:
         attempts = Attempts(self._what, self._patience, stop)

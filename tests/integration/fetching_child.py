@@ -13,7 +13,7 @@ import traceback
 from itertools import count
 from pathlib import Path
 
-PIECE, BLOCK, SKIPPED = 1000, 2000, 600  # bytes; the models here are small
+PIECE, BLOCK, SKIPPED, LITTLE = 1000, 2000, 600, 600  # bytes; the models here are small
 DISK_OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 FETCHED, REFUSED, BUG = 0, 1, 3
 
@@ -44,7 +44,7 @@ def small_pieces():
     """A connection brings a model of some kilobytes in as many steps as it would one of gigabytes."""
     from hermes.weights import http, hub, reader
 
-    http.PIECE, reader.BLOCK, reader.SKIPPED = PIECE, BLOCK, SKIPPED
+    http.PIECE, reader.BLOCK, reader.SKIPPED, reader.LITTLE = PIECE, BLOCK, SKIPPED, LITTLE
     http.READ_SECONDS = hub.READ_SECONDS = 0.1
 
 

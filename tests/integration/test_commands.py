@@ -64,7 +64,7 @@ def test_predict_streams_the_answer_to_standard_output_and_leaves_nothing_behind
     assert out.endswith("\n")
     assert len(command.reads) > 30, "the answer came in few large pieces"
     lines = err.splitlines()
-    assert lines[0] == "weights: profile local serves weights/smollm2-135m-instruct"
+    assert lines[0] == "weights: profile local serves demo from weights/smollm2-135m-instruct"
     assert lines[1].startswith("engine: starting vLLM")
     assert lines[-1].startswith("64 tokens, the first after 0.")
     assert "Traceback" not in err

@@ -15,13 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fetching_child import BLOCK, BUG, FETCHED, PIECE, REFUSED, Zygote, fetch, small_pieces
+from fetching_child import BUG, FETCHED, LITTLE, REFUSED, SKIPPED, Zygote, fetch, small_pieces
 from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 
 from hermes.serving.server import PROJECT
 from hermes.weights import Store, http, hub, reader
 from hermes.weights.lock import LockedFile, locked, read_lock_file, write_lock
-from hermes.weights.reader import CONNECTIONS
 from hermes.weights.source import HubSource, parse_source
 from hermes.weights.staging import MARKER
 
@@ -74,7 +73,7 @@ def zygote(environment):
 def in_small_pieces(monkeypatch, environment):
     for module, name in ((http, "PIECE"), (http, "READ_SECONDS"), (hub, "READ_SECONDS")):
         monkeypatch.setattr(module, name, getattr(module, name))
-    for name in ("BLOCK", "SKIPPED"):
+    for name in ("BLOCK", "SKIPPED", "LITTLE"):
         monkeypatch.setattr(reader, name, getattr(reader, name))
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -184,7 +183,7 @@ class Round:
         """Bytes that may be fetched again: all of it where it has to be, and in a tar the way to a header."""
         if self.was_corrupted or "none.tar" in self.text or ".gz" in self.text:
             return 2 * len(TAR)
-        return 0 if isinstance(self.source, HubSource) else (CONNECTIONS + 1) * BLOCK + 2 * PIECE
+        return 0 if isinstance(self.source, HubSource) else LITTLE + SKIPPED
 
 
 class Victim:
@@ -273,7 +272,8 @@ def large(server):
 @pytest.mark.parametrize("kind", ["hub", "archive"])
 def test_ctrl_c_ends_a_download_that_hangs_and_the_next_one_goes_on(server, environment, large, tmp_path, kind):
     hangs = threading.Event()
-    server.fail("/cdn/" if kind == "hub" else "/large.tar", Stall(2_000_000), times=None)
+    path, first = ("/cdn/", 2) if kind == "hub" else ("/large.tar", 1 + reader.LITTLE)
+    server.on_bytes(first, lambda: server.fail(path, Stall(2_000_000), times=None))
     server.on_bytes(2_000_000, hangs.set)
     command = Command(tmp_path, large[kind], environment)
     assert hangs.wait(60)

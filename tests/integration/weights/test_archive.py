@@ -237,14 +237,14 @@ def store(tmp_path):
 
 
 def cut_off(server, after):
-    """The archive comes to that byte, and no further; the first byte is asked for alone."""
+    """The archive comes to that byte, and no further; its first byte is asked for once more, and alone."""
 
-    def arm():
-        server.fail("/model.tar", Reset(after))
+    def strike():
         server.fail("/model.tar", Status(404))
+        server._server.hang_up()
 
     server.clear()
-    server.on_bytes(1, arm)
+    server.on_bytes(1 + after, strike)
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
@@ -258,8 +258,9 @@ def test_an_archive_comes_from_any_host(server, store, suffix, ranges):
 
 @pytest.mark.parametrize("after", [100, 5000, 20_000, 31_744, END])
 def test_an_interrupted_archive_goes_on_in_the_middle_of_a_file(server, store, monkeypatch, after):
-    for module, name, value in ((reader, "SKIPPED", 600), (http, "PIECE", 1000)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in {"SKIPPED": 600, "LITTLE": 600}.items():
+        monkeypatch.setattr(reader, name, value)
+    monkeypatch.setattr(http, "PIECE", 1000)
     source = ArchiveSource(server.add_file("/model.tar", TAR))
     cut_off(server, after)
     assert "there is nothing (HTTP 404 Not Found)" in refusal(store.fetch, source)

@@ -22,7 +22,6 @@ SHARDS = {f"model-0000{n}-of-00004.safetensors": WEIGHTS[n:] for n in range(1, 5
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    monkeypatch.setattr(http, "READ_SECONDS", 0.1)
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # of hf_xet's logs
@@ -58,7 +57,8 @@ FAULTS = [
 ]
 
 
-def test_faults_that_pass_are_not_seen(server, store):
+def test_faults_that_pass_are_not_seen(server, store, monkeypatch):
+    monkeypatch.setattr(http, "READ_SECONDS", 0.3)
     shards = {f"model-{n:05}-of-{len(FAULTS):05}.safetensors": WEIGHTS[n:] for n in range(1, len(FAULTS) + 1)}
     server.add_repo("org/model", {"config.json": b"{}", **shards})
     for shard, fault in zip(shards.values(), FAULTS, strict=True):
@@ -76,7 +76,8 @@ FOR_EVER = {
 
 
 @pytest.mark.parametrize(("fault", "cause"), FOR_EVER.values(), ids=FOR_EVER)
-def test_a_fault_that_stays_is_an_error_that_names_the_file_and_the_cause(server, store, fault, cause):
+def test_a_fault_that_stays_is_an_error_that_names_the_file_and_the_cause(server, store, monkeypatch, fault, cause):
+    monkeypatch.setattr(http, "READ_SECONDS", 0.1 if fault == Stall(0) else 30.0)
     server.fail("/cdn/", fault, times=None)
     assert refusal(store.fetch, SOURCE) == (
         "E1000 WeightsError: weights 'hf://org/model@main: model.safetensors': the download failed 3 times in a row "
@@ -158,7 +159,6 @@ def test_when_one_file_fails_the_others_stop_and_stay(server, store):
     server.add_repo("org/model", {**MODEL, **SHARDS})
     server.fail("/cdn/", Stall(2000, seconds=20), times=3)
     server.fail("/cdn/", Status(404))
-    http.READ_SECONDS = 30.0  # nobody waits that long; undone by the fixture
     began = time.monotonic()
     assert "HTTP 404" in refusal(store.fetch, SOURCE)
     assert time.monotonic() - began < 10
@@ -207,7 +207,6 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing_more(server, store):
 
 
 def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, monkeypatch):
-    monkeypatch.setattr(http, "READ_SECONDS", 30.0)
     monkeypatch.setattr(http, "PIECE", 4000)
     server.fail("/cdn/", Stall(20_000), times=None)
     server.on_bytes(20_018, threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start)

@@ -170,10 +170,10 @@ PASSING = {
 @pytest.mark.parametrize("path", ["/api/models/org/model/revision", "/tree/"])
 @pytest.mark.parametrize(("fault", "cause"), PASSING.values(), ids=PASSING)
 def test_a_fault_of_the_hub_may_pass(server, monkeypatch, path, fault, cause):
-    monkeypatch.setattr(hub, "READ_SECONDS", 0.05)
     server.add_repo("org/model", MODEL)
     server.fail(path, fault)
-    with pytest.raises(Interrupted, match=cause):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=cause):
+        patch.setattr(hub, "READ_SECONDS", 0.05 if isinstance(fault, Stall) else 30.0)
         list_hub(SOURCE, None)
     assert len(list_hub(SOURCE, None).files) == 3
 

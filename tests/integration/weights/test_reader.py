@@ -68,8 +68,9 @@ def test_a_header_of_no_sensible_size_is_not_read(count):
 @pytest.fixture
 def server(monkeypatch):
     """With blocks of 4 kB, so that even a small file has some."""
-    for module, name, value in ((reader, "BLOCK", 4000), (reader, "SKIPPED", 500), (http, "PIECE", 1500)):
-        monkeypatch.setattr(module, name, value)
+    for name, value in {"BLOCK": 4000, "SKIPPED": 500, "LITTLE": 500}.items():
+        monkeypatch.setattr(reader, name, value)
+    monkeypatch.setattr(http, "PIECE", 1500)
     with FileServer() as server:
         yield server
 
@@ -130,8 +131,8 @@ def test_a_block_that_never_comes_is_an_error(server, session):
 def test_nobody_waits_for_blocks_that_nobody_wants(server, session, monkeypatch):
     monkeypatch.setattr(reader, "BLOCK", 1000)
     pieces = download(server, session, Progress()).pieces(0)
-    server.on_bytes(8001, lambda: server.fail("/m.tar", Stall(100), times=None))
-    assert [next(pieces)[0] for _ in range(3)] == [WEIGHTS[0], WEIGHTS[1000], WEIGHTS[2000]]
+    server.on_bytes(8501, lambda: server.fail("/m.tar", Stall(100), times=None))
+    assert [next(pieces)[0] for _ in range(3)] == [WEIGHTS[0], WEIGHTS[500], WEIGHTS[1500]]
     began = time.monotonic()
     pieces.close()
     assert time.monotonic() - began < 5
@@ -141,7 +142,7 @@ def test_nobody_waits_for_blocks_that_nobody_wants(server, session, monkeypatch)
 def test_no_more_is_read_ahead_than_a_block_for_each_connection(server, session, monkeypatch):
     monkeypatch.setattr(reader, "BLOCK", 1000)
     pieces = download(server, session, Progress()).pieces(0)
-    assert [next(pieces)[0] for _ in range(3)] == [WEIGHTS[0], WEIGHTS[1000], WEIGHTS[2000]]
+    assert [next(pieces)[0] for _ in range(3)] == [WEIGHTS[0], WEIGHTS[500], WEIGHTS[1500]]
     time.sleep(0.02)
-    assert server.bytes_sent <= 1 + (2 + reader.CONNECTIONS) * 1000
+    assert server.bytes_sent <= 1 + 500 + (1 + reader.CONNECTIONS) * 1000
     pieces.close()
