@@ -23,7 +23,7 @@ from hermes.weights.remote import Interrupted, redacted
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
 CONNECTIONS = 16  # kept open to one host
 PIECE = 1 << 20  # bytes
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that another attempt may not meet
+PASSING = {408, 425, 429, *range(500, 600)}  # statuses that another attempt may not meet
 REFUSED = {
     401: "it wants a token, or another one",
     403: "it does not let us in",
@@ -41,6 +41,12 @@ class Session(requests.Session):
         self._adapter = _Adapter(pool_maxsize=CONNECTIONS)
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """On a redirect: no token goes to another host. A password of ~/.netrc, as requests has it, goes to none."""
+        urls = str(response.request.url), str(prepared_request.url)
+        if self.should_strip_auth(*urls):  # type: ignore[no-untyped-call] # its stub has no types
+            prepared_request.headers.pop("Authorization", None)
 
     def hang_up(self) -> None:
         """Break off what threads are waiting for, which may be a host that has fallen silent."""
@@ -99,7 +105,7 @@ class HttpFile:
     ):
         """Args:
         what: names it in errors.
-        headers: sent along; `Authorization` does not follow a redirect to another host.
+        headers: sent along; `Authorization` does not follow a redirect to another host. Without any, ~/.netrc counts.
         signs: it redirects to signed URLs, so a 403 may be a signature that has run out meanwhile.
         """
         self.size = size
@@ -109,6 +115,7 @@ class HttpFile:
         self._url = url
         self._what = what
         self._headers = {**(headers or {}), "Accept-Encoding": "identity"}
+        self._auth = _as_it_is if headers else None
         self._signs = signs
 
     def probe(self) -> bool:
@@ -139,7 +146,11 @@ class HttpFile:
     def _get(self, headers: Mapping[str, str]) -> requests.Response:
         try:
             response = self._session.get(
-                self._url, headers={**self._headers, **headers}, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)
+                self._url,
+                headers={**self._headers, **headers},
+                auth=self._auth,
+                stream=True,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
         except OSError as error:  # requests.RequestException is one
             raise Interrupted(_cause(error)) from None  # its text has the URL, with the signature
@@ -164,6 +175,11 @@ class HttpFile:
             raise Interrupted(f"the host sent another range than the one from {offset} on")
         if None not in (total, self.size) and total != self.size:
             raise Interrupted(f"the host has {total} bytes where {self.size} are expected")
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """How requests is to sign a request: else it puts what ~/.netrc has in place of a token."""
+    return request
 
 
 def _pieces(response: requests.Response) -> Iterator[memoryview]:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from hermes.errors import WeightsError
-from hermes.weights.http import READ_SECONDS, HttpFile, Session, retry_after
+from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
 from hermes.weights.source import HubSource
@@ -226,7 +226,7 @@ def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
         raise WeightsError(source, "HF_HUB_OFFLINE is set, and it is not here yet", "unset it for once") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
-        if status >= 500 or status in (408, 429):
+        if status in PASSING:
             raise Interrupted(f"HTTP {status}: {error}", retry_after(error.response.headers)) from None
         raise WeightsError(
             source, f"the hub said no (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"

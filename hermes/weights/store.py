@@ -6,7 +6,6 @@ KEY/                       a whole model, with the marker .complete.json; KEY is
 .KEY.busy                  locked by the process that fetches it
 """
 
-import glob
 import hashlib
 import logging
 import os
@@ -238,7 +237,7 @@ class Store:
     def _staging(self, source: FetchedSource, state: str, progress: Progress) -> Staging:
         staging = Staging(self.folder / f".{source.key}.{state[:12]}.partial", source, progress)
         with staging.disk_errors():
-            for other in self.folder.glob(f".{glob.escape(source.key)}.*.partial"):
+            for other in self.folder.glob(f".{source.key}.*.partial"):
                 if other != staging.folder:
                     shutil.rmtree(other)
             self._take_back(source, state, staging)

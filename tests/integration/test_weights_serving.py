@@ -1,16 +1,17 @@
 """A model goes from where it is kept through the Cog server to an answer, and every way gives the same one."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 
 import pytest
-from asking import predict
+from asking import predict, until
 from conftest import ENGINE_ARGS, LOCAL
 from hub_server import HubServer
 
-from hermes.cli import main
-from hermes.serving.server import LocalServer
+from hermes.serving.server import PROJECT, LocalServer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def served(source, environment):
     with LocalServer(environment=environment) as server:
         server.wait_until_ready(timeout=300)
         answer = predict(server, prompt="Hello", temperature=0, min_tokens=24, max_tokens=24)
-        log = server.health()["setup"]["logs"]
+        until(lambda: any("boot report: " in line for line in server.log), 10, "the report is in the log")
+        log = "\n".join(server.log)
     assert server.processes() == []
     return "".join(answer["output"]), log
 
@@ -74,11 +76,10 @@ def test_from_an_archive(host, elsewhere, tiny_model, from_its_folder, tmp_path)
     assert boot_report(log)["fetched_bytes"] == archive.stat().st_size
 
 
-def test_packed_and_unpacked(host, elsewhere, from_its_folder, tmp_path, monkeypatch):
-    for name, value in elsewhere.items():
-        monkeypatch.setenv(name, value)
+def test_packed_and_unpacked(host, elsewhere, from_its_folder, tmp_path):
     archive = tmp_path / "model.tar"
     template = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    assert main(["weights", "pack", "hf://org/tiny", "-o", str(archive), "--prompt-template", template]) == 0
+    pack = "-m", "hermes", "weights", "pack", "hf://org/tiny", "-o", str(archive), "--prompt-template", template
+    subprocess.run([sys.executable, *pack], cwd=PROJECT, env={**os.environ, **elsewhere}, check=True)
     answer, _ = served(host.add_file("/packed.tar", archive), {**elsewhere, "HERMES_PROMPT_TEMPLATE": ""})
     assert answer == from_its_folder

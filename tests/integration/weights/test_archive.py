@@ -215,6 +215,16 @@ def test_the_config_is_admitted_before_what_comes_after_it(tmp_path):
     assert seen == [(MODEL["config.json"], ["config.json"])]
 
 
+def test_the_config_of_an_interrupted_archive_is_admitted_again(server, tmp_path):
+    source = ArchiveSource(server.add_file("/model.tar", TAR))
+    cut_off(server, 20_000)
+    refusal(store_in(tmp_path).fetch, source)
+    server.clear()
+    seen = []
+    store_in(tmp_path, admit=lambda config: seen.append(config.read_bytes())).fetch(source)
+    assert seen == [MODEL["config.json"]]
+
+
 def test_a_disk_that_is_full_is_an_error(tmp_path):
     (tmp_path / "staging").mkdir()
     (tmp_path / "staging/unpacked.jsonl").symlink_to("/dev/full")

@@ -86,6 +86,13 @@ def test_what_the_host_refuses_is_said(server, session, status, problem):
     assert str(caught.value) == f"E1000 WeightsError: weights 'm.tar': {problem}); check its address and access"
 
 
+def test_an_archive_may_have_its_password_in_netrc(server, file, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert read(file) == WEIGHTS
+    assert [asked.has_authorization for asked in server.requests] == [True]
+
+
 def test_what_the_host_says_has_no_secrets(server, session):
     server.replies["/no"] = Reply.text(404, "no", {"X-Error-Message": "nothing at http://me:secret@host/m?key=secret"})
     with pytest.raises(WeightsError) as caught:
@@ -114,9 +121,10 @@ def test_a_fault_may_pass_and_what_has_come_before_it_counts(server, file, monke
     file.probe()
     server.fail("/m.tar", fault)
     arrived = []
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=cause):
+    with monkeypatch.context() as patch:
         patch.setattr(http, "READ_SECONDS", 0.05 if isinstance(fault, Stall) else 30.0)
-        arrived.extend(map(bytes, file.read(0)))
+        with pytest.raises(Interrupted, match=cause):
+            arrived.extend(map(bytes, file.read(0)))
     assert b"".join(arrived) == WEIGHTS[: getattr(fault, "after", 0)]
     assert read(file, len(arrived)) == WEIGHTS[len(arrived) :]
 

@@ -14,6 +14,7 @@ from tiny_models import MODEL, WEIGHTS, everything_said, files_in, refusal, stor
 from hermes.errors import WeightsError
 from hermes.weights import http, hub
 from hermes.weights.lock import read_lock_file
+from hermes.weights.progress import Progress
 from hermes.weights.remote import Patience
 from hermes.weights.source import ArchiveSource, HubSource
 from hermes.weights.staging import MARKER, Staging
@@ -135,14 +136,15 @@ def test_without_a_mark_a_full_folder_is_not_trusted(server, store):
     assert files_in(store.fetch(SOURCE).folder) == MODEL
 
 
-@pytest.mark.parametrize("damage", ["lost", "cut short"])
-def test_of_a_damaged_model_only_what_is_damaged_is_fetched(server, store, caplog, damage):
-    path = store.fetch(SOURCE).folder / "tokenizer.json"
-    path.unlink() if damage == "lost" else path.write_bytes(b"{")
+@pytest.mark.parametrize("damage", [None, b"", WEIGHTS + b"."], ids=["lost", "emptied", "longer"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_of_a_damaged_model_only_what_is_damaged_is_fetched(server, store, caplog, name, damage):
+    path = store.fetch(SOURCE).folder / name
+    path.unlink() if damage is None else path.write_bytes(damage)
     server.clear()
     assert files_in(store.fetch(SOURCE).folder) == MODEL
-    assert server.bytes_sent == len(MODEL["tokenizer.json"])
-    assert f"weights: {SOURCE} is here, but tokenizer.json in it is not whole" in caplog.messages
+    assert server.bytes_sent == len(MODEL[name])
+    assert f"weights: {SOURCE} is here, but {name} in it is not whole" in caplog.messages
 
 
 def test_a_damaged_archive_is_fetched_again(server, store, archive):
@@ -297,6 +299,14 @@ def test_what_is_here_needs_no_room(server, store, archive, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 25_000))
     for source in (SOURCE, archive):
         assert files_in(store.fetch(source).folder) == MODEL
+
+
+def test_a_part_longer_than_its_file_is_of_no_use(tmp_path):
+    staging = Staging(tmp_path / "staging", SOURCE, Progress())
+    staging.prepare()
+    with staging.part("a", 9) as part:
+        part.write(b"12345")
+    assert (staging.arrived_bytes("a", 9), staging.arrived_bytes("a", 4), staging.arrived_bytes("b", 9)) == (5, 0, 0)
 
 
 def test_the_room_is_told_in_gigabytes(tmp_path):
