@@ -22,7 +22,7 @@ from hermes.weights.remote import Interrupted, redacted
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
 CONNECTIONS = 16  # kept open to one host
-PIECE = 1 << 20  # bytes
+PIECE, LEAST = 1 << 18, 1 << 16  # bytes of a piece, at most and at least
 PASSING = {408, 425, 429, *range(500, 600)}  # statuses that another attempt may not meet
 REFUSED = {
     401: "it wants a token, or another one",
@@ -183,20 +183,19 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _pieces(response: requests.Response) -> Iterator[memoryview]:
-    """A body in pieces that are full, but for the last. What has come before a fault is given out, too."""
-    piece, filled = memoryview(bytearray(PIECE)), 0
-    fault = None
+    """A body in pieces of LEAST bytes and more, but for the last. What has come before a fault is given out, too."""
+    small, size, fault = [], 0, None
     try:
-        while some := response.raw.read1(PIECE - filled):
-            piece[filled : filled + len(some)] = some
-            filled += len(some)
-            if filled == PIECE:
-                yield piece
-                filled = 0
+        while some := response.raw.read1(PIECE):
+            small.append(some)
+            size += len(some)
+            if size >= LEAST:
+                yield memoryview(some if len(small) == 1 else b"".join(small))
+                small, size = [], 0
     except (urllib3.exceptions.HTTPError, OSError) as error:
         fault = error
-    if filled:
-        yield piece[:filled]
+    if small:
+        yield memoryview(b"".join(small))
     if fault:
         raise Interrupted(_cause(fault))
 

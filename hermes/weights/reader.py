@@ -47,32 +47,26 @@ class Download:
 
     def _in_blocks(self, offset: int, end: int) -> Iterator[Piece]:
         starts, stop = iter(range(offset, end, BLOCK)), threading.Event()
-        waiting: deque[tuple[memoryview, Future[int]]] = deque()
+        waiting: deque[Future[list[Piece]]] = deque()
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="weights") as threads:
 
-            def fill(buffer: memoryview) -> None:
+            def ask() -> None:
                 if (start := next(starts, None)) is not None:
-                    filled = threads.submit(self._fill, buffer, start, min(end, start + BLOCK), stop)
-                    waiting.append((buffer, filled))
+                    waiting.append(threads.submit(self._block, start, min(end, start + BLOCK), stop))
 
             try:
                 for _ in range(CONNECTIONS):
-                    fill(memoryview(bytearray(BLOCK)))
+                    ask()
                 while waiting:
-                    buffer, filled = waiting[0]
-                    yield buffer[: filled.result()]
+                    yield from waiting[0].result()
                     waiting.popleft()
-                    fill(buffer)
+                    ask()
             finally:
                 stop.set()
-                break_off([filled for _, filled in waiting], self._file.hang_up)
+                break_off(waiting, self._file.hang_up)
 
-    def _fill(self, buffer: memoryview, start: int, end: int, stop: threading.Event) -> int:
-        filled = 0
-        for piece in self._in_one(start, end, stop):
-            buffer[filled : filled + len(piece)] = piece
-            filled += len(piece)
-        return filled
+    def _block(self, start: int, end: int, stop: threading.Event) -> list[Piece]:
+        return list(self._in_one(start, end, stop))
 
 
 class Reader:

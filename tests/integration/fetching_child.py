@@ -44,7 +44,8 @@ def small_pieces():
     """A connection brings a model of some kilobytes in as many steps as it would one of gigabytes."""
     from hermes.weights import http, hub, reader
 
-    http.PIECE, reader.BLOCK, reader.SKIPPED, reader.LITTLE = PIECE, BLOCK, SKIPPED, LITTLE
+    http.PIECE = http.LEAST = PIECE
+    reader.BLOCK, reader.SKIPPED, reader.LITTLE = BLOCK, SKIPPED, LITTLE
     http.READ_SECONDS = hub.READ_SECONDS = 0.1
 
 

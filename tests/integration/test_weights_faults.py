@@ -71,7 +71,7 @@ def zygote(environment):
 
 @pytest.fixture
 def in_small_pieces(monkeypatch, environment):
-    for module, name in ((http, "PIECE"), (http, "READ_SECONDS"), (hub, "READ_SECONDS")):
+    for module, name in ((http, "PIECE"), (http, "LEAST"), (http, "READ_SECONDS"), (hub, "READ_SECONDS")):
         monkeypatch.setattr(module, name, getattr(module, name))
     for name in ("BLOCK", "SKIPPED", "LITTLE"):
         monkeypatch.setattr(reader, name, getattr(reader, name))

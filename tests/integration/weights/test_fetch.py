@@ -154,7 +154,9 @@ def test_what_is_there_is_not_fetched_again(server, store):
     assert "there is nothing (HTTP 404 Not Found); check its address and access" in refusal(store.fetch, SOURCE)
     assert staged(store, "parts/model.safetensors").read_bytes() == WEIGHTS[:20_000]
     server.clear()
-    assert store.fetch(SOURCE).fetched_bytes == server.bytes_sent == 10_000
+    assert (
+        10_000 <= store.fetch(SOURCE).fetched_bytes == server.bytes_sent < 10_100
+    )  # small files may have been stopped
 
 
 def test_when_one_file_fails_the_others_stop_and_stay(server, store):
@@ -209,7 +211,8 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing_more(server, store):
 
 
 def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, monkeypatch):
-    monkeypatch.setattr(http, "PIECE", 4000)
+    for name in ("PIECE", "LEAST"):
+        monkeypatch.setattr(http, name, 4000)
     server.fail("/cdn/", Stall(20_000), times=None)
     server.on_bytes(20_018, threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start)
     before, began = threading.enumerate(), time.monotonic()
@@ -220,7 +223,7 @@ def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, 
     assert not (store.folder / SOURCE.key).exists()
     server.clear()
     assert files_in(store.fetch(SOURCE).folder) == MODEL
-    assert server.bytes_sent == 10_000
+    assert 10_000 <= server.bytes_sent < 10_100
 
 
 def test_no_connection_outlives_a_fetch(server, store):

@@ -64,9 +64,12 @@ def test_any_part_can_be_read_from_any_host(server, session, monkeypatch, ranges
     assert read(file, offset, end) == WEIGHTS[offset:end]
 
 
-def test_pieces_are_full_but_for_the_last(file, monkeypatch):
-    monkeypatch.setattr(http, "PIECE", 8000)
-    assert [len(piece) for piece in file.read(0)] == [8000, 8000, 8000, 6000]
+def test_no_piece_is_small_but_the_last(file, monkeypatch):
+    monkeypatch.setattr(http, "PIECE", 1000)
+    monkeypatch.setattr(http, "LEAST", 8000)
+    sizes = [len(piece) for piece in file.read(0)]
+    assert (len(sizes), sum(sizes)) == (4, SIZE)
+    assert all(8000 <= size < 9000 for size in sizes[:-1])
 
 
 STATUSES = {
@@ -214,9 +217,10 @@ def test_who_waits_for_a_silent_host_can_be_called_off(server, file, session, af
 
 
 def test_a_reader_that_stops_half_way_leaves_no_connection_open(file, session, monkeypatch):
-    monkeypatch.setattr(http, "PIECE", 999)
+    for name in ("PIECE", "LEAST"):
+        monkeypatch.setattr(http, name, 999)
     reading = file.read(0)
-    assert next(reading) == WEIGHTS[:999]
+    assert WEIGHTS.startswith(next(reading))
     reading.close()
     assert [connection.sock for connection in session._adapter._made] == [None]
 
