@@ -9,7 +9,9 @@ import logging
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from io import FileIO
 from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, cast
@@ -28,6 +30,7 @@ from hermes.weights.staging import MARKER, Digests, Staging, write_all
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+BATCH = 1 << 20  # bytes that are hashed while the next are written
 REPACK = "pack it again, with `python -m hermes weights pack` or `tar -C FOLDER -cf model.tar .`"
 
 
@@ -145,9 +148,11 @@ class Unpacking:
         with self._staging.part(name, member.size) as out:
             digests = Digests(name, member.size).take_in(self._staging.read_part(name))
             reader.seek(member.offset_data + out.tell())
-            for piece in reader.pieces(member.size - out.tell()):
-                write_all(out, piece)
-                digests.update(piece)
+            with ThreadPoolExecutor(1) as beside:
+                hashing = beside.submit(digests.take_in, iter(()))
+                for batch in _batches(_written(out, reader.pieces(member.size - out.tell()))):
+                    hashing.result()
+                    hashing = beside.submit(digests.take_in, iter(batch))
             if out.tell() < member.size:
                 raise Damaged(f"it ends in the middle of {name}")
         return digests.locked
@@ -210,6 +215,25 @@ def _require_end_mark(reader: Reader) -> None:
     while piece := reader.read(PIECE):  # a compressed stream has its checksum at the end
         if piece.strip(tarfile.NUL):
             raise Damaged("it goes on after its end mark")
+
+
+def _written(out: FileIO, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    for piece in pieces:
+        write_all(out, piece)
+        yield piece
+
+
+def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """Pieces in lists of a MiB or so, which is worth handing to another thread."""
+    batch, size = [], 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _parsed(lines: list[str]) -> Iterator[Unpacked]:

@@ -93,7 +93,7 @@ class Reader:
         return self._at
 
     def pieces(self, count: int) -> Iterator[memoryview]:
-        """The next `count` bytes, or as many as there are. A piece is good until the next one is asked for."""
+        """The next `count` bytes, or as many as there are."""
         while count and (self._piece or self._more()):
             piece, self._piece = self._piece[:count], self._piece[count:]
             self._at += len(piece)
