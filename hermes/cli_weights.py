@@ -1,7 +1,6 @@
 """python -m hermes weights lock | fetch | verify | list | pack, and python -m hermes plan."""
 
 import json
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,8 +139,7 @@ def shape_of(text: str) -> tuple[ModelShape, int | None]:
     files = contents(text)
     config = next(file for file in files if file.name == "config.json")
     stored = sum(file.size for file in files if file.name.endswith(".safetensors"))
-    attempts = Attempts(source, Patience(), threading.Event())
-    content = b"".join(map(bytes, steadily(config.read, 0, config.size, attempts)))
+    content = b"".join(map(bytes, steadily(config.read, 0, config.size, Attempts(source, Patience()))))
     try:
         return ModelShape.from_config(dict(json.loads(content))), stored
     except (ValueError, TypeError) as error:

@@ -10,6 +10,17 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from hermes.conversation import Request
 from hermes.engine import Chunk
 
+LLAMA_70B = {  # what the config.json of Hermes-2-Theta-Llama-3-70B says of its shape
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 80,
+    "hidden_size": 8192,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "intermediate_size": 28672,
+    "max_position_embeddings": 8192,
+}
+
 
 @dataclass
 class FakeTokenizer:

@@ -7,6 +7,7 @@ import tarfile
 from functools import partial
 
 import pytest
+from fakes import LLAMA_70B
 from hub_server import HubServer, Truncate
 from huggingface_hub.utils import close_session
 
@@ -14,19 +15,9 @@ from hermes import cli_weights
 from hermes.cli import main
 from hermes.weights.remote import Patience
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "num_hidden_layers": 80,
-    "hidden_size": 8192,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "intermediate_size": 28672,
-    "max_position_embeddings": 8192,
-}
-CONFIGS = {"mixtral": json.dumps(CONFIG | {"architectures": ["MixtralForCausalLM"]}), "list": "[]", "cut": '{"a": 1'}
+CONFIGS = {"mixtral": json.dumps(LLAMA_70B | {"architectures": ["MixtralForCausalLM"]}), "list": "[]", "cut": '{"a": 1'}
 WEIGHTS = bytes(range(256)) * 40
-FILES = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
+FILES = {"config.json": json.dumps(LLAMA_70B).encode(), "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
 TOKEN = "hf_aSecretThatOpensIt"
 MODEL = "hf://org/model"
 

@@ -6,7 +6,6 @@ The same model and settings give the same bytes: files in order, with no owner a
 import json
 import os
 import tarfile
-import threading
 from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -67,7 +66,7 @@ def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patienc
     for _ in range(2):  # a wrong checksum is fetched once more
         digests = Digests(file.name, file.size, git=file.git_sha1 is not None)
         write_all(tar, _header(file))
-        for piece in steadily(file.read, 0, file.size, Attempts(file.name, patience, threading.Event())):
+        for piece in steadily(file.read, 0, file.size, Attempts(file.name, patience)):
             write_all(tar, piece)
             digests.update(piece)
             progress.arrived(len(piece))

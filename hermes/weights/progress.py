@@ -101,30 +101,22 @@ def duration(seconds: float) -> str:
 
 
 def _bar(progress: Progress, name: str, ended: threading.Event) -> None:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[files]}"),
     )
-    with Bars(*columns, TextColumn("{task.fields[files]}"), console=Console(stderr=True)) as bars:
-        bar = bars.add_task(name, files="", total=None)
+    with bars.Progress(*columns, console=Console(stderr=True)) as shown_bars:
+        bar = shown_bars.add_task(name, files="", total=None)
         while True:
             over = ended.wait(0.2)
             files = f"{progress.files_done}/{progress.files} files" if progress.files else ""
-            bars.update(bar, completed=progress.done, total=progress.total, files=files)
+            shown_bars.update(bar, completed=progress.done, total=progress.total, files=files)
             if over:
                 return

@@ -11,7 +11,7 @@ from hermes.weights.progress import Progress
 from hermes.weights.remote import Attempts, Patience, Piece, steadily
 
 BLOCK = 8 << 20  # bytes that one connection fetches at a time
-CONNECTIONS = 8  # each with a block of its own, which is used again
+CONNECTIONS = 8  # at once, each with a block of its own
 SKIPPED = 1 << 20  # bytes: a shorter way is read over, a longer one is jumped
 LITTLE = 1 << 16  # bytes asked for first, for they may be a header after which to jump
 
@@ -32,13 +32,13 @@ class Download:
         size = self._file.size
         if self._ranges and size:
             start, offset = offset, min(size, offset + LITTLE)
-            yield from self._in_one(start, offset, threading.Event())
+            yield from self._in_one(start, offset)
         if self._ranges and size and size - offset > 2 * BLOCK:
             yield from self._in_blocks(offset, size)
         else:
-            yield from self._in_one(offset, size, threading.Event())
+            yield from self._in_one(offset, size)
 
-    def _in_one(self, start: int, end: int | None, stop: threading.Event) -> Iterator[Piece]:
+    def _in_one(self, start: int, end: int | None, stop: threading.Event | None = None) -> Iterator[Piece]:
         attempts = Attempts(self._what, self._patience, stop)
         read = partial(self._file.read, end=end if self._ranges else None)
         for piece in steadily(read, start, end, attempts):

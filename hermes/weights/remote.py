@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hermes.errors import WeightsError
 
-Piece = bytes | bytearray | memoryview  # of a file; a view is good until the next one is asked for
+Piece = bytes | bytearray | memoryview  # of a file; good for as long as it is held, but see staging.pieces_of
 Read = Callable[[int], Iterator[Piece]]  # the bytes from an offset to the end; raises Interrupted
 
 
@@ -62,10 +62,15 @@ class Patience:
 class Attempts:
     """The attempts at one transfer. Those in vain are counted; each bit of progress forgives them all."""
 
-    def __init__(self, what: object, patience: Patience, stop: threading.Event):
+    def __init__(self, what: object, patience: Patience, stop: threading.Event | None = None):
+        """Args:
+        what: names it in errors.
+        patience: with faults.
+        stop: set by whoever wants it no more; None is nobody.
+        """
         self._what = what
         self._patience = patience
-        self._stop = stop
+        self._stop = stop or threading.Event()
         self._failures = 0
 
     def progressed(self) -> None:

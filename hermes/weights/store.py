@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,7 +57,7 @@ class Weights:
 
 
 class Store:
-    """Weights weights in one folder."""
+    """Fetched weights in one folder."""
 
     def __init__(
         self,
@@ -231,7 +230,7 @@ class Store:
         """A file of a listing; hashed if the hub does not publish its SHA-256, which it does of all large ones."""
         if file.sha256:
             return LockedFile(name=file.name, size=file.size, sha256=file.sha256)
-        attempts = Attempts(source, self._patience, threading.Event())
+        attempts = Attempts(source, self._patience)
         return Digests(file.name, file.size).take_in(steadily(file.read, 0, file.size, attempts)).locked
 
     def _staging(self, source: FetchedSource, state: str, progress: Progress) -> Staging:
@@ -292,7 +291,7 @@ class Store:
             logger.warning("weights: %s can't be written (%s); the next fetch is not held to it", self.lock_file, error)
 
     def _patiently(self, source: FetchedSource, ask: Callable[[], T]) -> T:
-        attempts = Attempts(source, self._patience, threading.Event())
+        attempts = Attempts(source, self._patience)
         while True:
             try:
                 return ask()

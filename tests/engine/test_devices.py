@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from fakes import LLAMA_70B
 
 from hermes.engine import devices, require_devices, require_fit
 from hermes.engine.devices import UNPLANNED, cuda_memory, require_memory
@@ -13,16 +14,6 @@ from hermes.settings import PROFILES, Settings
 CUDA_DEVICES = len(cuda_memory())
 GIB = 2**30
 ARGUMENTS = dict(PROFILES["production"].engine_args)
-LLAMA_70B = {
-    "architectures": ["LlamaForCausalLM"],
-    "num_hidden_layers": 80,
-    "hidden_size": 8192,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "intermediate_size": 28672,
-    "max_position_embeddings": 8192,
-}
 
 
 def test_the_local_profile_needs_no_device_and_no_torch():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fakes import LLAMA_70B
 
 from hermes.serving.server import PROJECT
 from hermes.sizing.gpus import GPUS, parse_gpus
@@ -10,17 +11,7 @@ from hermes.sizing.shape import KNOWN_SHAPES, ModelShape, Quantisation
 
 THETA_70B = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"]
 THETA_8B = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-8B"]
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "num_hidden_layers": 80,
-    "hidden_size": 8192,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "intermediate_size": 28672,
-    "max_position_embeddings": 8192,
-    "torch_dtype": "bfloat16",
-}
+LLAMA = LLAMA_70B | {"torch_dtype": "bfloat16"}
 SMOLLM2 = {
     "architectures": ["LlamaForCausalLM"],
     "num_hidden_layers": 30,
