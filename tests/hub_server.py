@@ -236,13 +236,15 @@ class Armed:
     fault: Fault
     times: float
     method: str
+    skip: int
 
     def hits(self, method, path, reply):
-        return (
-            self.method in ("*", method)
-            and (self.match in path or fnmatchcase(path, self.match))
-            and (method == "HEAD" or self.fault.harms(reply))
-        )
+        if self.method not in ("*", method) or not (self.match in path or fnmatchcase(path, self.match)):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        return method == "HEAD" or self.fault.harms(reply)
 
 
 class Asked(NamedTuple):
@@ -421,10 +423,13 @@ class FileServer:
                 things.clear()
             self.bytes_sent = 0
 
-    def fail(self, match, fault, times=1, method="GET"):
-        """The next `times` (None: all) requests whose path and query contain or fnmatch `match` meet the fault."""
+    def fail(self, match, fault, times=1, method="GET", skip=0):
+        """The next `times` (None: all) requests whose path and query contain or fnmatch `match` meet the fault.
+
+        The first `skip` of them pass.
+        """
         with self._lock:
-            self._faults.append(Armed(match, fault, math.inf if times is None else times, method))
+            self._faults.append(Armed(match, fault, math.inf if times is None else times, method, skip))
 
     def on_bytes(self, number, callback):
         """Calls back, once, when that many bytes of files are out and before any more of the same answer is."""

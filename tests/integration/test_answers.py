@@ -92,9 +92,8 @@ def test_thirty_two_at_once_each_get_their_own_answer(server):
 
 
 def test_while_all_slots_stream_the_next_is_refused(server):
-    with ExitStack() as slots:
-        for _ in range(32):
-            slots.enter_context(streaming(server, **LONG))
+    with ExitStack() as slots, ThreadPoolExecutor(32) as callers:
+        list(callers.map(lambda _: slots.enter_context(streaming(server, **LONG)), range(32)))
         assert post(server, prompt="Hi").status_code == 409
         with pytest.raises(PredictionRefused, match="409: At capacity"):
             stream(server, prompt="Hi")
