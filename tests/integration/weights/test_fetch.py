@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from asking import until
 from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 from tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
@@ -214,7 +215,15 @@ def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, 
     for name in ("PIECE", "LEAST"):
         monkeypatch.setattr(http, name, 4000)
     server.fail("/cdn/", Stall(20_000), times=None)
-    server.on_bytes(20_018, threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start)
+
+    def here():
+        return [path.stat().st_size for path in store.folder.glob(".*.partial/model.safetensors")]
+
+    def interrupt():
+        until(lambda: here() == [20_000], 30, "what came is on the disk")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    server.on_bytes(20_018, threading.Thread(target=interrupt).start)
     before, began = threading.enumerate(), time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         store.fetch(SOURCE)
