@@ -5,7 +5,7 @@ import resource
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import psutil
@@ -214,13 +214,12 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing_more(server, store):
 def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, monkeypatch):
     for name in ("PIECE", "LEAST"):
         monkeypatch.setattr(http, name, 4000)
+    seen = []
+    monkeypatch.setattr("hermes.weights.store.shown", lambda progress, _: nullcontext(seen.append(progress)))
     server.fail("/cdn/", Stall(20_000), times=None)
 
-    def here():
-        return [path.stat().st_size for path in store.folder.glob(".*.partial/model.safetensors")]
-
     def interrupt():
-        until(lambda: here() == [20_000], 30, "what came is on the disk")
+        until(lambda: seen[0].done == 20_018, 30, "the client has what was sent")
         os.kill(os.getpid(), signal.SIGINT)
 
     server.on_bytes(20_018, threading.Thread(target=interrupt).start)
