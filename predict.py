@@ -3,20 +3,18 @@
 Cog's build reads this file as text and never runs it, so every Input is a plain literal in one piece.
 """
 
-import asyncio
 from typing import Optional
 
 from cog import AsyncConcatenateIterator, BasePredictor, Input, concurrent, streaming
 
-from hermes.conversation import Request
-from hermes.serving import ChatService, prepare_worker, relayed
-from hermes.settings import Settings
+from hermes.serving import ChatService, CogWorker, relayed
 
 
 class Predictor(BasePredictor):
     async def setup(self, weights: Optional[str] = None) -> None:
-        prepare_worker()
-        self.chat = await ChatService.start(Settings.load(), weights)
+        worker = CogWorker()
+        self.chat = await ChatService.start(worker.settings, weights)
+        worker.look_after(self.chat)
 
     @streaming
     @concurrent(max=32)
@@ -113,21 +111,27 @@ class Predictor(BasePredictor):
             default="error",
             choices=["error", "oldest_turns"],
         ),
+        timeout: Optional[float] = Input(
+            description="Seconds after which the answer ends with what it has by then and finish_reason timeout. The server has a limit of its own, whichever comes first.",
+            default=None,
+            ge=0.01,
+            le=86400,
+        ),
     ) -> AsyncConcatenateIterator[str]:
-        request = await asyncio.to_thread(  # large schemas take long to check, and others stream meanwhile
-            Request.from_inputs,
+        pieces = self.chat.reply(
+            time_limit=timeout,
             prompt=prompt,
             system_prompt=system_prompt,
-            min_tokens=min_tokens,
-            max_tokens=max_tokens,
+            min_tokens=int(min_tokens),  # JSON's 1.0 is an integer to Cog, and vLLM's engine core never recovers from a float
+            max_tokens=int(max_tokens),
             temperature=temperature,
             top_p=top_p,
-            top_k=top_k,
+            top_k=int(top_k),
             presence_penalty=presence_penalty,
             frequency_penalty=frequency_penalty,
             stop_sequences=stop_sequences,
             prompt_template=prompt_template,
-            seed=seed,
+            seed=None if seed is None else int(seed),
             messages=messages,
             tools=tools,
             tool_choice=tool_choice,
@@ -136,7 +140,7 @@ class Predictor(BasePredictor):
             min_p=min_p,
             truncate=truncate,
         )
-        async for piece in self.chat.reply(request):
+        async for piece in pieces:
             yield piece
 
     async def healthcheck(self) -> bool:

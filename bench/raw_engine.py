@@ -15,13 +15,13 @@ from bench.load import NEW_TOKENS, Timeline
 from hermes.conversation import ChatML, Message, Sampling
 from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
 from hermes.engine.engine import Engine, import_vllm
-from hermes.settings import PROFILES
+from hermes.settings import Settings
 
 
 async def serve(folder: Path, answers: int) -> None:
-    profile = PROFILES["local"]
-    import_vllm(profile.environment)
-    engine = Engine.start(folder, profile.engine_args)
+    settings = Settings(profile="local").with_predictor_config(folder)
+    import_vllm(settings.defaults.environment)
+    engine = Engine.start(folder, settings.engine_args, settings.stall_timeout)
     llm, chatml = engine._llm, ChatML(engine.tokenizer)
     sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
     params = engine._sampling_params(sampling, None)

@@ -16,7 +16,8 @@
         ├── E1201 UnknownEngineArgument
         ├── E1202 InvalidConfiguration
         ├── E1203 EngineFailed
-        └── E1204 NoAccelerator
+        ├── E1204 NoAccelerator
+        └── E1205 ServerStopping
 
 A message says what was wrong, the value seen and the next step. The caller's prompt is never part of one.
 """
@@ -67,9 +68,9 @@ class PromptTooLong(CallerError):
 
     code = "E1002"
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, context_tokens: int):
+    def __init__(self, prompt_tokens: int, max_tokens: int, context_tokens: int, at_least: bool = False):
         super().__init__(
-            f"the prompt is {prompt_tokens} tokens and max_tokens is {max_tokens}; the model takes {context_tokens} "
+            f"the prompt is {'at least ' * at_least}{prompt_tokens} tokens and max_tokens is {max_tokens}; the model takes {context_tokens} "
             f"with at least 1 to generate; shorten the prompt by at least {prompt_tokens - context_tokens + 1} tokens, "
             "or send a conversation as messages with truncate 'oldest_turns'"
         )
@@ -182,6 +183,17 @@ class NoAccelerator(ServerError):
         super().__init__(
             f"the {profile} profile needs {needed} CUDA devices and {found} were found; run it on a machine that has "
             "them, or set HERMES_PROFILE=local for the small demonstration model on the CPU"
+        )
+
+
+class ServerStopping(ServerError):
+    """The server was told to stop, and the time that it gives running predictions is over."""
+
+    code = "E1205"
+
+    def __init__(self, seconds: float):
+        super().__init__(
+            f"the server is stopping and this was not finished within {seconds:g} s; the request can be sent again"
         )
 
 

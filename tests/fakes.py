@@ -9,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from hermes.conversation import Request
 from hermes.engine import Chunk
+from hermes.engine.counts import EngineCounts
 
 LLAMA_70B = {  # what the config.json of Hermes-2-Theta-Llama-3-70B says of its shape
     "architectures": ["LlamaForCausalLM"],
@@ -72,6 +73,7 @@ class FakeEngine:
     context_tokens: int = 100
     alive: bool = True
     unfinished: int = 0
+    counts: EngineCounts = field(default_factory=EngineCounts)
     seen: list = field(default_factory=list)  # (token ids, sampling, constraint) of each call
 
     async def generate(self, token_ids, sampling, constraint=None):

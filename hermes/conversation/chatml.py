@@ -10,16 +10,19 @@ can forge a turn. Ids are read from the tokenizer of the loaded model.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 from hermes.conversation.functions import TAGS
 from hermes.conversation.messages import Message
 from hermes.errors import InvalidConfiguration
 
 START, END = "<|im_start|>", "<|im_end|>"
+KEEPING = {"Sequence", "Split", "Digits", "ByteLevel"}  # steps before a byte-level model that drop no text
+SUPPOSED_MOST_BYTES = 256  # twice those of Llama 3's longest token
 
 
 class ModelTokenizer(Protocol):
@@ -46,6 +49,7 @@ class ChatML:
         bos = tokenizer.bos_token
         self._control = _tokenizer(spec)
         self._text = _splitting(spec, {START, END, bos, *TAGS})
+        self._most_bytes = _most_bytes(spec)
         tags = [token["content"] for token in spec["added_tokens"] if token["content"] in TAGS]
         self._with_tags = _splitting(spec, {START, END, bos}, kept=tags) if tags else self._text
         self.start_id, self.end_id = self._id(START), self._id(END)
@@ -77,6 +81,18 @@ class ChatML:
         ids = _ids(self._control, prompt)
         return ids if ids[: len(self.bos_ids)] == self.bos_ids else [*self.bos_ids, *ids]
 
+    def shown(self, token_ids: list[int]) -> str:
+        """Token ids as text, control tokens included."""
+        return str(self._control.decode(token_ids, skip_special_tokens=False))
+
+    def fewest_tokens(self, size: int) -> int:
+        """So many tokens a text of `size` bytes makes at least. Encoding takes a second and a gigabyte for 5 MB."""
+        return size // self._most_bytes
+
+    def fewest_tokens_of_turn(self, message: Message) -> int:
+        """So many tokens one turn makes at least: those around its text, and those of the text."""
+        return 3 + self.fewest_tokens(len(message.role) + 1 + len(message.content.encode()))
+
     def _id(self, token: str) -> int:
         token_id: int | None = self._control.token_to_id(token)
         if token_id is None:
@@ -84,6 +100,28 @@ class ChatML:
                 "tokenizer", f"the model has no token {token}; this package serves ChatML models"
             )
         return token_id
+
+
+def _most_bytes(spec: dict[str, Any]) -> int:
+    """The most bytes of text that one token can stand for.
+
+    Where the tokenizer keeps each byte, as Llama 3's does, they are those of the longest token. Others may drop bytes
+    or put any number of them into one token.
+    """
+    added, vocabulary = spec["added_tokens"], spec["model"]["vocab"]
+    steps = json.dumps(spec["pre_tokenizer"])
+    keeps_each = (
+        spec["normalizer"] is None
+        and '"ByteLevel"' in steps
+        and KEEPING.issuperset(re.findall(r'"type": "(\w+)"', steps))
+        and '"Removed"' not in steps
+        and spec["model"]["type"] == "BPE"
+        and vocabulary.keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+        and not any(token["lstrip"] or token["rstrip"] for token in added)
+    )
+    if not keeps_each:
+        return SUPPOSED_MOST_BYTES
+    return max(*map(len, vocabulary), *(len(token["content"].encode()) for token in added))  # a character is a byte
 
 
 def _tokenizer(spec: dict[str, Any]) -> Tokenizer:

@@ -1,12 +1,14 @@
 """What an engine offers to the rest of the house."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hermes.conversation import Constraint, Sampling
+from hermes.engine.counts import EngineCounts
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "timeout"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Chunk:
     text: str  # whole characters only; may be empty while a character or a stop string is undecided
     token_count: int
     finish_reason: FinishReason | None = None  # on the last chunk
+    preemptions: int = 0  # how often the request had to give its KV cache to others so far
 
 
 class TextEngine(Protocol):
@@ -32,6 +35,14 @@ class TextEngine(Protocol):
     @property
     def unfinished(self) -> int:
         """Requests that the engine has not finished yet."""
+
+    @property
+    def died(self) -> asyncio.Event:
+        """Set when it has died."""
+
+    @property
+    def counts(self) -> EngineCounts:
+        """What it has computed since its start."""
 
     def generate(
         self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None

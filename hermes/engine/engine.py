@@ -4,6 +4,8 @@ vLLM runs the model in child processes and turns tokens into text here: whole ch
 nothing of a stop string (it holds back what may still become one).
 """
 
+import asyncio
+import atexit
 import json
 import logging
 import os
@@ -17,9 +19,13 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import psutil
+
 from hermes.conversation import Constraint, Sampling
 from hermes.engine.chunk import Chunk, FinishReason
+from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import GrammarTrial
+from hermes.engine.watch import EngineWatch
 from hermes.errors import (
     BadSampling,
     EngineFailed,
@@ -42,19 +48,36 @@ GRAMMARS = {"structured_outputs_config": {"backend": "xgrammar"}}  # whose struc
 class Engine:
     """A running vLLM engine. Made by `start`, in the event loop that uses it; ended by `stop`."""
 
-    def __init__(self, llm: Any, grammars: GrammarTrial, eos_token_ids: Sequence[int]):
+    def __init__(
+        self,
+        llm: Any,
+        grammars: GrammarTrial,
+        eos_token_ids: Sequence[int],
+        counts: EngineCounts,
+        stall_timeout: float,
+    ):
+        self.counts = counts
         self._llm = llm
         self._grammars = grammars
         self._eos_token_ids = list(eos_token_ids)
         self._control_token_ids = control_token_ids(self.tokenizer)
+        self._watch = EngineWatch(
+            engine_processes(llm),
+            stall_timeout=stall_timeout,
+            unfinished=lambda: self.unfinished,
+            last_sign=lambda: counts.last_sign,
+        )
+        self._watch.start()
+        atexit.register(self.stop)  # before vLLM's own, which gives its processes 5 s
 
     @classmethod
-    def start(cls, folder: Path, engine_args: Mapping[str, Any]) -> "Engine":
+    def start(cls, folder: Path, engine_args: Mapping[str, Any], stall_timeout: float) -> "Engine":
         """Load the model in `folder`. Blocks for as long as that takes: half a minute for a small one.
 
         Args:
             folder: a model in the Hugging Face layout.
             engine_args: vLLM's AsyncEngineArgs, all but `model`.
+            stall_timeout: seconds without a sign of an engine that has work after which it counts as dead.
 
         Raises:
             UnknownEngineArgument, InvalidConfiguration: `engine_args` can't be used.
@@ -68,8 +91,11 @@ class Engine:
 
             config = _vllm_config(folder, engine_args)
             grammars = GrammarTrial(folder, eos)  # gets ready while the model loads
+            counts = EngineCounts()
             try:
-                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+                llm = AsyncLLM.from_vllm_config(
+                    config, disable_log_stats=True, stat_loggers=[cast(Any, _stat_logger(counts))]
+                )
             except BaseException:
                 grammars.stop()
                 raise
@@ -78,7 +104,7 @@ class Engine:
         except Exception as error:  # whatever vLLM, torch or a driver raise: the server can only report it
             raise EngineStartFailed(_one_line(error)) from error
         logger.info("engine: vLLM loaded %s in %.0f s", folder.name, time.monotonic() - started)
-        return cls(llm, grammars, eos)
+        return cls(llm, grammars, eos, counts, stall_timeout)
 
     @property
     def tokenizer(self) -> Any:
@@ -91,7 +117,11 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return not self._llm.errored
+        return not (self._llm.errored or self._watch.breaker.tripped)
+
+    @property
+    def died(self) -> asyncio.Event:
+        return self._watch.died
 
     @property
     def unfinished(self) -> int:
@@ -104,19 +134,23 @@ class Engine:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        self._watch.breaker.check()
         if constraint:
             await self._grammars.check(constraint)
         params = self._sampling_params(sampling, constraint)
         request_id = uuid4().hex
         try:
-            outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
-            async with aclosing(outputs):
-                async for output in outputs:
-                    completion = output.outputs[0]
-                    yield Chunk(completion.text, len(completion.token_ids), _finish_reason(completion.finish_reason))
+            async with aclosing(self._llm.generate(tokens_input(list(token_ids)), params, request_id)) as outputs:
+                while True:
+                    async with self._watch.breaker.waiting():
+                        output = await anext(outputs, None)
+                    if output is None:
+                        return
+                    yield _chunk(output)
         except VLLMClientError as error:
             raise (constraint.refused if constraint else BadSampling)(_one_line(error)) from error
         except EngineDeadError as error:
+            self._watch.fail("the engine has died")
             raise EngineFailed("the engine has died") from error
         except HermesError:
             raise
@@ -128,9 +162,12 @@ class Engine:
                 await self._llm.abort(request_id)
 
     def stop(self) -> None:
-        """End the engine and its processes."""
+        """End the engine and its processes, at once: there is nothing that they would have to save."""
+        atexit.unregister(self.stop)
+        self._watch.stop()
         self._grammars.stop()
-        self._llm.shutdown()
+        self._llm.shutdown(timeout=0)
+        self._watch.kill()
 
     def _sampling_params(self, sampling: Sampling, constraint: Constraint | None) -> Any:
         from vllm.exceptions import VLLMClientError
@@ -198,6 +235,45 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
         return AsyncEngineArgs(model=str(folder), **{**GRAMMARS, **engine_args}).create_engine_config()
     except (TypeError, ValueError) as error:
         raise InvalidConfiguration("engine_args", _one_line(error)) from error
+
+
+def engine_processes(llm: Any) -> list[psutil.Process]:
+    """vLLM's engine core and its tensor-parallel workers, none of which it can do without."""
+    manager = llm.engine_core.resources.engine_manager
+    cores = [psutil.Process(process.pid) for process in getattr(manager, "processes", [])]  # none of Ray's
+    workers = [child for core in cores for child in core.children(recursive=True)]
+    return [*cores, *(worker for worker in workers if "resource_tracker" not in " ".join(worker.cmdline()))]
+
+
+def _stat_logger(counts: EngineCounts) -> type:
+    """A stat logger for vLLM that keeps these counts, in the place of the Prometheus metrics that nobody reads here."""
+    from vllm.v1.metrics.loggers import PrometheusStatLogger
+
+    class Counting(PrometheusStatLogger):  # type: ignore[misc]
+        def __init__(self, **_: Any):
+            pass
+
+        def record(self, _scheduler: Any, iteration: Any, *_: Any, **__: Any) -> None:
+            counts.add(iteration)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+        def log(self) -> None:
+            pass
+
+    return Counting
+
+
+def _chunk(output: Any) -> Chunk:
+    """vLLM's RequestOutput as ours."""
+    completion = output.outputs[0]
+    return Chunk(
+        completion.text,
+        len(completion.token_ids),
+        _finish_reason(completion.finish_reason),
+        preemptions=output.metrics.num_preemptions,
+    )
 
 
 def _finish_reason(reason: str | None) -> FinishReason | None:

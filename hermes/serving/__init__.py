@@ -2,6 +2,6 @@
 
 from hermes.serving.relay import relayed
 from hermes.serving.service import ChatService
-from hermes.serving.worker import prepare_worker
+from hermes.serving.worker import CogWorker
 
-__all__ = ["ChatService", "prepare_worker", "relayed"]
+__all__ = ["ChatService", "CogWorker", "relayed"]

@@ -16,7 +16,7 @@ from hermes.engine import Chunk
 class Meter:
     """Counts one reply."""
 
-    request: Request
+    request: Request | None = None  # None when the inputs make none
     started: float = field(default_factory=time.perf_counter)
     input_token_count: int | None = None
     dropped_turns: int = 0
@@ -24,6 +24,8 @@ class Meter:
     output_token_count: int = 0
     time_to_first_token: float | None = None
     finish_reason: str | None = None
+    preemptions: int = 0
+    code: str | None = None  # of the error that ended it
     text: list[str] = field(default_factory=list)
 
     def add(self, chunk: Chunk) -> None:
@@ -31,14 +33,16 @@ class Meter:
             self.time_to_first_token = self.seconds
         self.output_token_count += chunk.token_count
         self.finish_reason = chunk.finish_reason
-        if self.request.constraint:
-            self.text.append(chunk.text)
+        self.preemptions = max(self.preemptions, chunk.preemptions)
+        self.text.append(chunk.text)
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
     def metrics(self) -> Iterator[tuple[str, Any]]:
+        if self.request is None:
+            return
         yield "seed", self.request.sampling.seed
         if self.input_token_count is not None:
             yield "input_token_count", self.input_token_count
@@ -50,7 +54,21 @@ class Meter:
         if self.time_to_first_token is not None:
             yield "time_to_first_token", round(self.time_to_first_token, 4)
             yield "tokens_per_second", round(self.output_token_count / self.seconds, 2)
+        if self.preemptions:
+            yield "preemptions", self.preemptions
         yield from typed_record(self.request, "".join(self.text), self.finish_reason)
+
+    def line(self) -> dict[str, Any]:
+        """The log's line of it: counts, times and how it ended; nothing of what was said."""
+        return {
+            "input_tokens": self.input_token_count,
+            "output_tokens": self.output_token_count,
+            "time_to_first_token": self.time_to_first_token and round(self.time_to_first_token, 4),
+            "seconds": round(self.seconds, 4),
+            "finish_reason": self.finish_reason,
+            "code": self.code,
+            "preemptions": self.preemptions,
+        }
 
     def record(self) -> None:
         """Hand the metrics to Cog, which puts them into the prediction."""

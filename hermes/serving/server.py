@@ -21,6 +21,7 @@ import httpx
 import psutil
 
 from hermes.errors import find_error
+from hermes.serving.guard import is_alive, kill, wait_for_end
 from hermes.serving.openapi import Json
 from hermes.serving.schema import PredictorSource
 
@@ -129,7 +130,7 @@ class LocalServer:
                 self._family.update([server, *server.children(recursive=True)])
             except psutil.NoSuchProcess:
                 pass  # it has ended; those it started are known from before
-        return [each for each in self._family if _is_alive(each)]
+        return [each for each in self._family if is_alive(each)]
 
     def stop(self) -> None:
         """End the server and whatever it has started: in order if it can, by force after 15 s."""
@@ -137,10 +138,9 @@ class LocalServer:
             return
         family = self.processes()
         self._process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, timeout=STOP_SECONDS)
+        alive = wait_for_end(family, STOP_SECONDS)
+        kill(alive)
+        wait_for_end(alive, STOP_SECONDS)
         self._process.wait()
         self._http.close()
         if self._reader:
@@ -157,13 +157,13 @@ class LocalServer:
 
     def _full_environment(self, slots: int) -> dict[str, str]:
         return {
+            "COG_MAX_CONCURRENCY": str(slots),
             **os.environ,
             **COGLET_ENVIRONMENT,
             **self._environment,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PORT": str(self.port),
             "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
-            "COG_MAX_CONCURRENCY": str(slots),
         }
 
     def _read_log(self, stream: IO[str]) -> None:
@@ -180,13 +180,6 @@ class LocalServer:
 
     def _last_words(self) -> str:
         return " | ".join(list(self.log)[-5:])
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it has ended between the two questions
-        return False
 
 
 def free_port() -> int:

@@ -1,18 +1,21 @@
 """The way of one request: Request -> token ids -> engine -> text pieces, with metrics at the end."""
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from math import inf
+from typing import Any
 
 from hermes.conversation import ChatML, Message, Request, Sampling
 from hermes.conversation.constraint import json_constraint
 from hermes.conversation.template import check
-from hermes.engine import TextEngine, require_devices, require_fit
-from hermes.errors import CallerError, InvalidConfiguration
+from hermes.engine import Breaker, Chunk, TextEngine, require_devices, require_fit
+from hermes.errors import CallerError, HermesError, InvalidConfiguration
 from hermes.serving.boot import Beside, BootReport
 from hermes.serving.metrics import Meter
 from hermes.settings import Settings
@@ -24,10 +27,12 @@ logger = logging.getLogger(__name__)
 class ChatService:
     """A warm engine with the encoder for its model."""
 
-    def __init__(self, engine: TextEngine, chatml: ChatML, prompt_template: str | None = None):
+    def __init__(self, engine: TextEngine, chatml: ChatML, settings: Settings):
         self.engine = engine
         self.chatml = chatml
-        self.prompt_template = prompt_template  # for requests that bring none
+        self.settings = settings
+        self.running = 0  # replies
+        self._stopping = Breaker()
 
     @classmethod
     async def start(cls, settings: Settings, source: str | None = None) -> "ChatService":
@@ -52,9 +57,9 @@ class ChatService:
         settings = settings.with_predictor_config(weights.folder)
         check_default_template(settings.prompt_template)
         loading = time.monotonic()
-        engine = Engine.start(weights.folder, settings.engine_args)
+        engine = Engine.start(weights.folder, settings.engine_args, settings.stall_timeout)
         try:
-            service = cls(engine, ChatML(engine.tokenizer), settings.prompt_template or None)
+            service = cls(engine, ChatML(engine.tokenizer), settings)
             warming = time.monotonic()
             await service.warm_up()
         except BaseException:
@@ -79,36 +84,70 @@ class ChatService:
                 pass
         logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
-    async def reply(self, request: Request) -> AsyncGenerator[str, None]:
+    async def reply(self, time_limit: float | None = None, **inputs: Any) -> AsyncGenerator[str, None]:
         """The answer, piece by piece; joined, the pieces are exactly the answer.
+
+        Args:
+            time_limit: seconds after which the answer ends with what it has, and with finish_reason "timeout". The
+                server's own request_timeout holds beside it.
+            inputs: of the prediction, as Request.from_inputs takes them.
 
         Raises:
             HermesError: see hermes.errors. The metrics are recorded also then, and when cancelled.
         """
-        if self.prompt_template and not request.prompt_template and request.is_plain:
-            request = replace(request, prompt_template=self.prompt_template)
-        meter = Meter(request)
+        meter = Meter()
+        self.running += 1
+        deadline = asyncio.get_running_loop().time() + min(time_limit or inf, self.settings.request_timeout)
         try:
-            # Encoding 8,000 tokens takes milliseconds and a megabyte takes a second; others go on meanwhile.
+            # Large schemas take long to check, and a megabyte takes a second to encode; others go on meanwhile.
+            request = meter.request = self._completed(await asyncio.to_thread(Request.from_inputs, **inputs))
             prompt = await asyncio.to_thread(request.encode, self.chatml, self.engine.context_tokens)
             meter.input_token_count, meter.dropped_turns = len(prompt.token_ids), prompt.dropped_turns
             sampling = request.sampling.fitted(len(prompt.token_ids), self.engine.context_tokens)
             meter.max_tokens = sampling.max_tokens
-            async with aclosing(self.engine.generate(prompt.token_ids, sampling, request.constraint)) as chunks:
+            if self.settings.log_prompts:
+                logger.info("prompt: %s", json.dumps(self.chatml.shown(prompt.token_ids)))
+            steps = self.engine.generate(prompt.token_ids, sampling, request.constraint)
+            async with aclosing(self._until(deadline, steps)) as chunks:
                 async for chunk in chunks:
                     meter.add(chunk)
                     if chunk.text:
                         yield chunk.text
+        except HermesError as error:
+            meter.code = error.code
+            raise
         finally:
+            self.running -= 1
             meter.record()
-            logger.info(
-                "prediction: %s tokens in, %d out, %s, %.2f s; %d unfinished in the engine",
-                meter.input_token_count,
-                meter.output_token_count,
-                meter.finish_reason or "not finished",
-                meter.seconds,
-                self.engine.unfinished,
-            )
+            logger.info("prediction: %s", json.dumps(meter.line() | {"engine": self._engine_line()}))
+            if self.settings.log_prompts:
+                logger.info("answer: %s", json.dumps("".join(meter.text)))
+
+    def stop(self, error: Callable[[], Exception]) -> None:
+        """End every reply now, with that error; there are no more from now on."""
+        self._stopping.trip(error)
+
+    def _completed(self, request: Request) -> Request:
+        """The request with the server's template, where that is meant for it."""
+        if self.settings.prompt_template and not request.prompt_template and request.is_plain:
+            return replace(request, prompt_template=self.settings.prompt_template)
+        return request
+
+    async def _until(self, deadline: float, steps: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+        """The steps until the deadline, in the event loop's time; a last one says so when that came first."""
+        async with aclosing(steps):
+            try:
+                while True:
+                    async with asyncio.timeout_at(deadline), self._stopping.waiting():
+                        chunk = await anext(steps, None)
+                    if chunk is None:
+                        return
+                    yield chunk
+            except TimeoutError:
+                yield Chunk("", 0, "timeout")
+
+    def _engine_line(self) -> dict[str, int]:
+        return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}
 
 
 def check_default_template(template: str | None) -> None:

@@ -1,20 +1,82 @@
-"""What has to be set up in Cog's worker process before anything else: logging, and an end with its server."""
+"""Cog's worker process, around the predictor: its log, its guard, and its end when the engine or the server ends."""
 
+import asyncio
 import logging
 import os
+import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, cast
 
 import psutil
 
-GRACE_SECONDS = 5.0
+from hermes.errors import ServerStopping
+from hermes.serving import guard
+from hermes.serving.service import ChatService
+from hermes.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
-def prepare_worker() -> None:
-    """Call first in setup()."""
-    log_to_stderr()
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="end-with-server", daemon=True).start()
+class CogWorker:
+    """Made first in setup()."""
+
+    def __init__(self) -> None:
+        """Show the log, read the settings and start the guard.
+
+        Raises:
+            InvalidConfiguration: see Settings.load.
+        """
+        log_to_stderr()
+        self.settings = Settings.load()
+        self._on_stopping: Callable[[], object] = lambda: None
+        self._tasks: list[asyncio.Task[None]] = []
+        threading.Thread(target=self._keep_guard, name="guard", daemon=True).start()
+
+    def look_after(self, chat: ChatService) -> None:
+        """From now on: end the server when the engine has died, and the replies when the server is to stop."""
+        loop = asyncio.get_running_loop()
+        stopping = asyncio.Event()
+        self._on_stopping = lambda: loop.call_soon_threadsafe(stopping.set)
+        self._tasks = [
+            loop.create_task(self._end_after_death(chat)),
+            loop.create_task(self._stop_replies(chat, stopping)),
+        ]
+
+    async def _end_after_death(self, chat: ChatService) -> None:
+        await chat.engine.died.wait()
+        grace = self.settings.engine_death_grace
+        if grace == "off":
+            return
+        logger.error("worker: the engine is dead; the server ends in %g s, to be started again", grace)
+        await asyncio.sleep(grace)
+        guard.end_server(psutil.Process(os.getppid()))
+
+    async def _stop_replies(self, chat: ChatService, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        grace = self.settings.shutdown_grace
+        logger.info("worker: the server stops; %d predictions have %g s to finish", chat.running, grace)
+        await asyncio.sleep(grace)
+        chat.stop(lambda: ServerStopping(grace))
+
+    def _keep_guard(self) -> None:
+        """Start the guard, listen to it, and start another when it ends: it has to outlive this process."""
+        while True:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", str(Path(guard.__file__))),
+                    *(str(os.getppid()), str(os.getpid()), str(self.settings.engine_death_grace)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # a Ctrl-C in a terminal is not for it
+            )
+            for _ in cast(IO[str], process.stdout):
+                self._on_stopping()
+            process.wait()
 
 
 def log_to_stderr(line: str = "hermes: %(message)s") -> None:
@@ -26,16 +88,3 @@ def log_to_stderr(line: str = "hermes: %(message)s") -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-
-
-def _end_with(server_pid: int) -> None:
-    """End this process and the engine's soon after the server is gone.
-
-    coglet tells its worker to end but does not wait for it, and a worker in the middle of setup() does not listen: an
-    engine that is starting would go on, with its GPUs, when its server has long been stopped.
-    """
-    psutil.Process(server_pid).wait()
-    time.sleep(GRACE_SECONDS)  # after an ordinary stop this process ends by itself meanwhile, and its engine with it
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(1)

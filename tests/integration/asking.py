@@ -1,5 +1,6 @@
 """What integration tests do with a Cog server, as its callers do it."""
 
+import json
 import re
 import time
 from contextlib import closing, contextmanager
@@ -91,6 +92,11 @@ def failure(server, **inputs):
     prediction = response.json()
     assert (response.status_code, prediction["status"]) == (200, "failed"), prediction
     return prediction["error"]
+
+
+def prediction_lines(server):
+    """What the server's log says of each prediction, in the order of their ends."""
+    return [json.loads(line.split(": ", 2)[2]) for line in server.log if line.startswith("hermes: prediction: ")]
 
 
 def kv_cache_tokens(server):

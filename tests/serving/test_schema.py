@@ -17,6 +17,7 @@ OUR_INPUTS = {
     "repetition_penalty": 1.0,
     "min_p": 0.0,
     "truncate": "error",
+    "timeout": None,
 }
 THE_LISTINGS_INPUTS = {
     "prompt": "",

@@ -1,33 +1,41 @@
 import asyncio
+import json
 import logging
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from fakes import FakeEngine, byte_tokenizer, request
 
-from hermes.conversation import ChatML, Message, Request, Sampling
+from hermes.conversation import ChatML, Message, Sampling
 from hermes.engine import Chunk
-from hermes.errors import EngineFailed, InvalidConfiguration, PromptTooLong
+from hermes.errors import BadMessages, EngineFailed, InvalidConfiguration, PromptTooLong, ServerStopping
 from hermes.serving import ChatService
 from hermes.serving.metrics import Meter
 from hermes.serving.service import check_default_template
+from hermes.settings import Settings
 
 CHATML = ChatML(byte_tokenizer())
-REQUEST = Request("Hi", "", None, Sampling(seed=7, max_tokens=50))
+INPUTS = {
+    "prompt": "Hi",
+    "system_prompt": "",
+    "prompt_template": None,
+    "stop_sequences": None,
+    "seed": 7,
+    "max_tokens": 50,
+}
 
 
-def service(engine, template=None):
-    return ChatService(engine, CHATML, template)
+def service(engine, **settings):
+    return ChatService(engine, CHATML, Settings(profile="local", **settings))
 
 
-def reply(service, request=REQUEST):
+def reply(service, **inputs):
     """The pieces of a reply, and the error that ended it, if one did."""
 
     async def collect():
         pieces = []
         try:
-            async for piece in service.reply(request):
+            async for piece in service.reply(**{**INPUTS, **inputs}):
                 pieces.append(piece)
         except Exception as error:
             return pieces, error
@@ -40,7 +48,7 @@ def test_the_engine_gets_token_ids_and_what_fits_and_its_text_comes_back():
     engine = FakeEngine(context_tokens=40)
     assert reply(service(engine)) == (["Hello", " there."], None)
     ids = CHATML.encode_raw("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
-    assert engine.seen == [(ids, replace(REQUEST.sampling, max_tokens=40 - len(ids)), None)]
+    assert engine.seen == [(ids, Sampling(seed=7, max_tokens=40 - len(ids)), None)]
 
 
 def test_a_step_that_decides_no_text_gives_no_empty_piece():
@@ -64,7 +72,7 @@ def test_leaving_early_ends_the_engines_request():
     engine = FakeEngine([Chunk("a", 1)] * 100)
 
     async def leave():
-        pieces = service(engine).reply(REQUEST)
+        pieces = service(engine).reply(**INPUTS)
         await anext(pieces)
         assert engine.unfinished == 1
         await pieces.aclose()
@@ -75,14 +83,14 @@ def test_leaving_early_ends_the_engines_request():
 
 def test_the_servers_template_is_for_requests_that_bring_none():
     engine = FakeEngine()
-    reply(service(engine, "A {prompt}"))
-    reply(service(engine, "A {prompt}"), replace(REQUEST, prompt_template="B {prompt}"))
-    conversation = replace(REQUEST, messages=(Message("user", "Hello"), Message("assistant", "Hi.")))
-    reply(service(engine, "A {prompt}"), conversation)
+    asked = service(engine, prompt_template="A {prompt}")
+    reply(asked)
+    reply(asked, prompt_template="B {prompt}")
+    reply(asked, messages=[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}])
     assert [ids for ids, _, _ in engine.seen] == [
         CHATML.encode_raw("A Hi"),
         CHATML.encode_raw("B Hi"),
-        CHATML.encode(conversation.conversation()),
+        CHATML.encode([Message("user", "Hello"), Message("assistant", "Hi."), Message("user", "Hi")]),
     ]
 
 
@@ -97,37 +105,110 @@ def test_a_usable_server_template_passes(template):
     check_default_template(template)
 
 
-def test_the_log_has_the_counts_and_never_the_prompt(caplog):
+def log_lines(caplog, name):
+    """The JSON of each line of that name."""
+    return [json.loads(line.split(": ", 1)[1]) for line in caplog.messages if line.startswith(f"{name}: ")]
+
+
+def test_each_prediction_has_one_line_in_the_log_and_nothing_that_was_said(caplog):
     caplog.set_level(logging.INFO, "hermes")
-    reply(service(FakeEngine()), replace(REQUEST, prompt="my secret"))
+    reply(service(FakeEngine()), prompt="my secret")
+    reply(service(FakeEngine()), prompt="my secret", messages=[{"role": "my secret"}])
+    reply(service(FakeEngine([Chunk("my secret", 1)], error=EngineFailed("the engine has died"))))
     assert "secret" not in caplog.text
-    assert "tokens in, 3 out, stop" in caplog.text
+    assert len(caplog.messages) == 3
+    done, refused, died = log_lines(caplog, "prediction")
+    assert done["seconds"] > done["time_to_first_token"] > 0
+    assert {**done, "seconds": 1, "time_to_first_token": 1} == {
+        "input_tokens": 29,
+        "output_tokens": 3,
+        "time_to_first_token": 1,
+        "seconds": 1,
+        "finish_reason": "stop",
+        "code": None,
+        "preemptions": 0,
+        "engine": {"unfinished": 0, "output_tokens": 0},
+    }
+    assert (refused["input_tokens"], refused["finish_reason"], refused["code"]) == (None, None, BadMessages.code)
+    assert (died["output_tokens"], died["finish_reason"], died["code"]) == (1, None, "E1203")
 
 
-def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(monkeypatch):
+def test_prompts_and_answers_are_logged_when_asked_for(caplog):
+    caplog.set_level(logging.INFO, "hermes")
+    reply(service(FakeEngine(), log_prompts=True), prompt="Say\nhello")
+    assert log_lines(caplog, "prompt") == [CHATML.shown(CHATML.encode([Message("user", "Say\nhello")]))]
+    assert log_lines(caplog, "answer") == ["Hello there."]
+
+
+class StuckEngine(FakeEngine):
+    """It gives its chunks, and nothing after them."""
+
+    async def generate(self, token_ids, sampling, constraint=None):
+        async for chunk in super().generate(token_ids, sampling, constraint):
+            yield chunk
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("own", "servers"), [(0.05, 900), (None, 0.05), (900, 0.05)])
+def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(recorded, own, servers):
+    engine = StuckEngine([Chunk("half", 1)])
+    assert reply(service(engine, request_timeout=servers), time_limit=own) == (["half"], None)
+    assert (recorded["finish_reason"], recorded["output_token_count"]) == ("timeout", 1)
+    assert engine.unfinished == 0
+
+
+def test_replies_can_all_be_ended_and_later_ones_too():
+    chat = service(StuckEngine([Chunk("half", 1)]))
+
+    async def stop():
+        pieces = chat.reply(**INPUTS)
+        got = [await anext(pieces)]
+        chat.stop(lambda: ServerStopping(5))
+        with pytest.raises(ServerStopping, match=r"E1205 .* not finished within 5 s; the request can be sent again"):
+            await anext(pieces)
+        return got
+
+    assert asyncio.run(stop()) == ["half"]
+    assert isinstance(reply(chat)[1], ServerStopping)
+
+
+def test_preemptions_are_in_the_metrics(recorded):
+    reply(service(FakeEngine([Chunk("a", 1), Chunk("b", 1, preemptions=2), Chunk("c", 1, "stop", preemptions=2)])))
+    assert recorded["preemptions"] == 2
+    reply(service(FakeEngine()))
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The metrics that Cog gets."""
     recorded = {}
-    monkeypatch.setattr(
-        "hermes.serving.metrics.current_scope", lambda: SimpleNamespace(record_metric=recorded.__setitem__)
-    )
+    scope = SimpleNamespace(record_metric=recorded.__setitem__)
+    monkeypatch.setattr("hermes.serving.metrics.current_scope", lambda: scope)
+    return recorded
+
+
+def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(recorded):
     call = '<tool_call>\n{"arguments": {"x": 1}, "name": "f"}\n</tool_call>'
     engine = FakeEngine([Chunk(call[:20], 9), Chunk(call[20:], 9, "stop")], context_tokens=2000)
-    asked = request(tools=[{"name": "f"}])
-    assert reply(service(engine), asked) == ([call[:20], call[20:]], None)
-    assert engine.seen[0][2] == asked.constraint is not None
+    tools = [{"name": "f"}]
+    assert reply(service(engine), tools=tools) == ([call[:20], call[20:]], None)
+    assert engine.seen[0][2] == request(tools=tools).constraint is not None
     assert (recorded["finish_reason"], recorded["tool_call_errors"]) == ("tool_calls", [])
     assert recorded["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]
 
 
 def test_a_conversation_that_is_too_long_loses_turns_when_asked_to():
-    turns = (Message("user", "old " * 20), Message("assistant", "answer"))
+    turns = [{"role": "user", "content": "old " * 20}, {"role": "assistant", "content": "answer"}]
     engine = FakeEngine(context_tokens=80)
-    assert isinstance(reply(service(engine), replace(REQUEST, messages=turns))[1], PromptTooLong)
-    assert reply(service(engine), replace(REQUEST, messages=turns, truncate=True))[1] is None
+    assert isinstance(reply(service(engine), messages=turns)[1], PromptTooLong)
+    assert reply(service(engine), messages=turns, truncate="oldest_turns")[1] is None
     assert engine.seen[0][0] == CHATML.encode([Message("user", "Hi")])
 
 
 def test_metrics_are_what_is_known_so_far():
-    meter = Meter(REQUEST)
+    meter = Meter()
+    assert dict(meter.metrics()) == {}
+    meter.request = request(seed=7)
     assert dict(meter.metrics()) == {"seed": 7}
     meter.input_token_count = 5
     assert dict(meter.metrics()) == {"seed": 7, "input_token_count": 5, "output_token_count": 0}

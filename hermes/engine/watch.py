@@ -1,0 +1,105 @@
+"""Notices an engine that is dead, stopped or stuck, and tells everyone who waits for it.
+
+vLLM notices by itself when a process of the engine ends. What it does not notice is one that is there and does nothing:
+stopped by a signal or a debugger, or waiting for ever for a GPU that no longer answers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import psutil
+
+from hermes.engine.breaker import Breaker
+from hermes.errors import EngineFailed
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+STOPPED_SECONDS = 2.0  # longer than a debugger that attaches, or a machine that is suspended, holds a process
+
+
+class EngineWatch:
+    """Whether the engine still works, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        processes: Sequence[psutil.Process],
+        *,
+        stall_timeout: float,
+        unfinished: Callable[[], int],
+        last_sign: Callable[[], float],
+    ):
+        """Nothing is watched until `start`.
+
+        Args:
+            processes: of the engine; it is dead without any of them.
+            stall_timeout: seconds that may go by without a sign of the engine while it has requests.
+            unfinished: how many requests it has.
+            last_sign: the time.monotonic() at which it last said that it had computed something.
+        """
+        self.breaker = Breaker()
+        self.died = asyncio.Event()
+        self._processes = list(processes)
+        self._stall_timeout = stall_timeout
+        self._unfinished = unfinished
+        self._last_sign = last_sign
+
+    def fail(self, reason: str) -> None:
+        """The engine is dead: whoever waits for it is told now, and whoever comes later at once.
+
+        Its processes are killed, for one that is stuck holds its memory, and may come back when nobody counts on it.
+        """
+        if self.breaker.tripped:
+            return
+        logger.error("engine: %s", reason)
+        self.breaker.trip(lambda: EngineFailed(reason))
+        self.died.set()
+        self.kill()
+
+    def kill(self) -> None:
+        """End what is left of the engine."""
+        for process in self._processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def start(self) -> None:
+        """Look on from now, in the running event loop."""
+        self._running = asyncio.create_task(self._run())
+
+    def stop(self) -> None:
+        """Look on no more; what happens to the engine now is meant. From any thread."""
+        self.breaker.trip(lambda: EngineFailed("the engine has been stopped"))
+
+    async def _run(self) -> None:
+        idle_since = stopped_since = time.monotonic()
+        while not self.breaker.tripped:
+            await asyncio.sleep(POLL_SECONDS)
+            now = time.monotonic()
+            states = {process.pid: _state(process) for process in self._processes}
+            ended = [pid for pid, state in states.items() if state == "ended"]
+            stopped = [pid for pid, state in states.items() if state == "stopped"]
+            if not stopped:
+                stopped_since = now
+            if not self._unfinished():
+                idle_since = now
+            silent = now - max(idle_since, self._last_sign())
+            if ended:
+                self.fail(f"the engine has died (its process {ended[0]} is gone)")
+            elif now - stopped_since > STOPPED_SECONDS:
+                self.fail(f"the engine hangs (its process {stopped[0]} is stopped)")
+            elif silent > self._stall_timeout:
+                self.fail(f"the engine hangs (nothing came from it for {silent:.0f} s)")
+
+
+def _state(process: psutil.Process) -> str:
+    """ended, stopped, or what the system calls it."""
+    try:
+        status = str(process.status())
+    except psutil.NoSuchProcess:
+        return "ended"
+    if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        return "ended"
+    return "stopped" if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else status
