@@ -8,7 +8,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast check format bench bench-weights lock clean
+.PHONY: help install predict serve test test-fast check format bench bench-weights soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -42,9 +42,19 @@ bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, side by side
 	$(BIN)/python -m bench.weights
 
+minutes ?= 10
+soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak minutes=10
+	$(BIN)/python -m bench.soak --minutes $(minutes)
+
 lock: ## Resolve requirements/local.in again (needs uv)
 	uv pip compile requirements/local.in --override requirements/leave-out.txt --python-version 3.11 \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements/local.txt
+
+audit: $(INSTALLED) ## Look for known vulnerabilities of what is pinned (asks the package index)
+	@$(BIN)/python requirements/audit.py requirements.txt requirements/local.txt
+
+sbom: $(INSTALLED) ## Write the bill of materials, requirements/sbom.cdx.json
+	$(BIN)/python requirements/sbom.py
 
 clean: ## Remove the environment and what it made; weights stay
 	rm -rf .venv .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -122,7 +122,7 @@ class Predictor(BasePredictor):
             time_limit=timeout,
             prompt=prompt,
             system_prompt=system_prompt,
-            min_tokens=int(min_tokens),  # JSON's 1.0 is an integer to Cog, and vLLM's engine core never recovers from a float
+            min_tokens=int(min_tokens),  # 1.0 is an integer to Cog, and ends vLLM's engine core
             max_tokens=int(max_tokens),
             temperature=temperature,
             top_p=top_p,

@@ -69,8 +69,9 @@ class PromptTooLong(CallerError):
     code = "E1002"
 
     def __init__(self, prompt_tokens: int, max_tokens: int, context_tokens: int, at_least: bool = False):
+        seen = f"at least {prompt_tokens}" if at_least else prompt_tokens
         super().__init__(
-            f"the prompt is {'at least ' * at_least}{prompt_tokens} tokens and max_tokens is {max_tokens}; the model takes {context_tokens} "
+            f"the prompt is {seen} tokens and max_tokens is {max_tokens}; the model takes {context_tokens} "
             f"with at least 1 to generate; shorten the prompt by at least {prompt_tokens - context_tokens + 1} tokens, "
             "or send a conversation as messages with truncate 'oldest_turns'"
         )

@@ -1,22 +1,60 @@
 """Settings: environment HERMES_* over predictor_config.json in the weights folder over the profile's defaults.
 
-predictor_config.json has the two keys that replicate/cog-vllm writes there: prompt_template and engine_args.
+predictor_config.json has the two keys that replicate/cog-vllm writes there: prompt_template and engine_args. It comes
+with the weights, from elsewhere; so of the engine's arguments it may only set some.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hermes.errors import InvalidConfiguration
 
 PREFIX = "HERMES_"
+
+# What a weights folder may set: sizes and speeds. Nothing here names code, a file, a host or another model.
+FOLDER_MAY_SET = frozenset(
+    {
+        "async_scheduling",
+        "block_size",
+        "cpu_offload_gb",
+        "cudagraph_capture_sizes",
+        "disable_cascade_attn",
+        "disable_custom_all_reduce",
+        "disable_sliding_window",
+        "dtype",
+        "enable_chunked_prefill",
+        "enable_expert_parallel",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_dtype",
+        "kv_cache_memory_bytes",
+        "long_prefill_token_threshold",
+        "max_cudagraph_capture_size",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "num_gpu_blocks_override",
+        "optimization_level",
+        "performance_mode",
+        "pipeline_parallel_size",
+        "quantization",
+        "scheduling_policy",
+        "seed",
+        "tensor_parallel_size",
+    }
+)
+# What is more in a folder that this package has made of a GGUF file, and how the name of one ends in weights_dir.
+GGUF_SETS = frozenset({"config_format", "load_format", "model_weights"})
+GGUF_FOLDER = "plugin"
 
 
 @dataclass(frozen=True)
@@ -37,11 +75,11 @@ PROFILES = MappingProxyType(
             model="hf://NousResearch/Hermes-2-Theta-Llama-3-70B",
             cuda_devices=2,
             engine_args={
+                "load_format": "safetensors",  # vLLM's own default goes on to *.bin and *.pt, which are pickles
                 "tensor_parallel_size": 2,
                 "dtype": "bfloat16",
                 "max_model_len": 8192,
                 "gpu_memory_utilization": 0.95,
-                "max_num_seqs": 32,
             },
         ),
         "local": Profile(
@@ -49,9 +87,9 @@ PROFILES = MappingProxyType(
             model="demo",
             cuda_devices=0,
             engine_args={
+                "load_format": "safetensors",
                 "tensor_parallel_size": 1,
                 "dtype": "bfloat16",
-                "max_num_seqs": 32,
                 "enforce_eager": True,  # torch.compile costs 50 s of start for 15 % of speed
                 # vLLM 0.32's CPU worker dies of a seeded prompt in chunks: "CPU Generator does not use offset".
                 "enable_chunked_prefill": False,
@@ -83,6 +121,11 @@ class Settings(BaseSettings):
     weights_lock: Path = Path("weights/weights.lock")  # what they have to be
     prompt_template: str | None = None  # for requests that bring none; None or "" is ChatML
     engine_args: dict[str, Any] = {}  # any of vLLM's AsyncEngineArgs, as JSON
+    request_timeout: PositiveFloat = 900  # seconds after which a prediction ends with what it has
+    stall_timeout: PositiveFloat = 60  # seconds without a sign of an engine that has work until it counts as dead
+    engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the server's exit
+    shutdown_grace: NonNegativeFloat = 4  # seconds that running predictions have after SIGTERM
+    log_prompts: bool = False  # for debugging: prompts and answers in the log
 
     @classmethod
     def load(cls) -> "Settings":
@@ -109,6 +152,11 @@ class Settings(BaseSettings):
         return PROFILES[self.profile]
 
     @property
+    def slots(self) -> int:
+        """How many predictions run at once: Cog's own variable, which its image sets from @concurrent in predict.py."""
+        return int(os.environ.get("COG_MAX_CONCURRENCY", "32"))
+
+    @property
     def source(self) -> str:
         """Where the weights come from."""
         return self.model or self.defaults.model
@@ -117,11 +165,18 @@ class Settings(BaseSettings):
         """These settings, completed by predictor_config.json in `folder` and by the profile's defaults.
 
         Raises:
-            InvalidConfiguration: the file can't be read, or has an unknown key.
+            InvalidConfiguration: the file can't be read, has an unknown key, or sets what is not its to set.
         """
         file = _read_predictor_config(folder / "predictor_config.json")
+        ours = folder.parent == self.weights_dir and folder.name.endswith(f"-{GGUF_FOLDER}")
+        _require_allowed(file.engine_args, FOLDER_MAY_SET | GGUF_SETS if ours else FOLDER_MAY_SET)
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
-        engine_args = {**self.defaults.engine_args, **file.engine_args, **self.engine_args}
+        engine_args = {
+            "max_num_seqs": self.slots,
+            **self.defaults.engine_args,
+            **file.engine_args,
+            **self.engine_args,
+        }
         return self.model_copy(update={"prompt_template": template, "engine_args": engine_args})
 
 
@@ -136,3 +191,13 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
         raise InvalidConfiguration(key, problem["msg"]) from error
     except ValueError as error:
         raise InvalidConfiguration(path.name, f"this is not a JSON file ({error})") from error
+
+
+def _require_allowed(engine_args: Mapping[str, Any], allowed: Set[str]) -> None:
+    for name in engine_args:
+        if name not in allowed:
+            raise InvalidConfiguration(
+                f"predictor_config.json.engine_args.{name}",
+                "a weights folder may not set this; if it is meant, set it in HERMES_ENGINE_ARGS, which belongs to "
+                "whoever runs the server",
+            )

@@ -11,7 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
+from hermes.engine.engine import ENVIRONMENT
 from hermes.serving.server import COGLET_ENVIRONMENT, PROJECT
+from requirements.audit import CLEAN, NOT_AUDITED, VULNERABLE, verdict
 
 COG_YAML = yaml.safe_load((PROJECT / "cog.yaml").read_text())
 SOURCES = sorted((PROJECT / "hermes").rglob("*.py"))
@@ -78,6 +80,70 @@ def test_a_caller_needs_few_packages():
 
 def test_the_lock_leaves_out_what_breaks_beside_the_cpu_build():
     assert not pins("requirements/local.txt").keys() & {"torch", "torchvision", "torchaudio", "torchcodec", "vllm"}
+
+
+def test_the_bill_of_materials_is_that_of_the_lock():
+    text = (PROJECT / "requirements" / "sbom.cdx.json").read_text()
+    bill = json.loads(text)
+    listed = {re.sub("[-_.]+", "-", each["name"]).lower(): each["version"] for each in bill["components"]}
+    assert listed == {**pins("requirements/local.txt"), **pins("requirements/torch.txt")}, "run `make sbom`"
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert "serialNumber" not in bill
+    assert "timestamp" not in bill["metadata"]
+    assert re.findall(r'"(?:file:|/)[^"]*|https?://[^"]*', text) == ["http://cyclonedx.org/schema/bom-1.6.schema.json"]
+
+
+SAFE = {"name": "safe", "version": "1", "vulns": []}
+HOLED = {"name": "holed", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"], "description": "..."}]}
+UNKNOWN = {"name": "unknown", "skip_reason": "Dependency not found on PyPI and could not be audited: unknown (1)"}
+HOLE = "holed 1: CVE-1, mended in 2"
+LEFT = "not in the database, so not audited: unknown"
+AUDITS = {
+    "clean": ([SAFE], CLEAN, ["1 packages looked up, 0 known vulnerabilities"]),
+    "vulnerable": ([SAFE, HOLED], VULNERABLE, [HOLE, "2 packages looked up, 1 known vulnerabilities"]),
+    "one is unknown": ([SAFE, UNKNOWN], NOT_AUDITED, ["1 packages looked up, 0 known vulnerabilities", LEFT]),
+    "both": ([HOLED, UNKNOWN], VULNERABLE, [HOLE, "1 packages looked up, 1 known vulnerabilities", LEFT]),
+    "all are unknown": (
+        [UNKNOWN, UNKNOWN],
+        NOT_AUDITED,
+        ["the database of vulnerabilities could not be reached: nothing was audited"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("packages", "code", "lines"), AUDITS.values(), ids=AUDITS)
+def test_an_audit_that_looked_nothing_up_is_no_success(packages, code, lines):
+    assert verdict(json.dumps({"dependencies": packages}), "No known vulnerabilities found") == (code, lines)
+
+
+def test_an_audit_that_broke_off_says_why():
+    log = "Traceback:\nrequests.exceptions.ConnectionError: no route\n"
+    said = "nothing was audited: pip-audit broke off (requests.exceptions.ConnectionError: no route)"
+    assert verdict("", log) == (NOT_AUDITED, [said])
+
+
+def test_what_security_md_names_is_there():
+    named = set(re.findall(r"`((?:tests|hermes|requirements)/[^`]+)`", (PROJECT / "SECURITY.md").read_text()))
+    assert len(named) > 10
+    assert [name for name in named if not (PROJECT / name).is_file()] == []
+
+
+def test_vllm_reports_nothing_to_its_makers():
+    assert ENVIRONMENT["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def trust(path):
+    """What a file has for trust_remote_code, in calls and in dictionaries."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            yield ast.unparse(node.value)
+        elif isinstance(node, ast.Dict):
+            keys = zip(node.keys, node.values, strict=True)
+            yield from (ast.unparse(value) for key, value in keys if ast.unparse(key or value) == "'trust_remote_code'")
+
+
+def test_nothing_here_trusts_the_code_of_a_model():
+    assert {value for path in [*SOURCES, PROJECT / "predict.py"] for value in trust(path)} == {"False"}
 
 
 def imports(path):

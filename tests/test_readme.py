@@ -47,7 +47,12 @@ def test_the_metrics_are_those_that_are_recorded():
     recorded = set()
     for inputs in ({"tools": [{"name": "f"}]}, {"json_schema": {}}, {"truncate": "oldest_turns"}):
         meter = Meter(
-            request(**inputs), input_token_count=1, max_tokens=1, time_to_first_token=1.0, finish_reason="stop"
+            request(**inputs),
+            input_token_count=1,
+            max_tokens=1,
+            time_to_first_token=1.0,
+            finish_reason="stop",
+            preemptions=1,
         )
         recorded |= {f"`{name}`" for name, _ in meter.metrics()}
     assert {row[0] for row in rows("Metrics")} == recorded

@@ -1,10 +1,13 @@
+import ast
 import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from hermes.errors import InvalidConfiguration
-from hermes.settings import PROFILES, Settings
+from hermes.settings import FOLDER_MAY_SET, GGUF_SETS, PROFILES, Settings
 
 
 def test_the_image_serves_hermes_on_two_gpus_by_default():
@@ -27,6 +30,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_profile(monkey
     settings = Settings.load().with_predictor_config(tmp_path)
     assert settings.engine_args == {
         **PROFILES["production"].engine_args,
+        "max_num_seqs": 32,
         "dtype": "float32",
         "max_model_len": 512,
     }
@@ -37,8 +41,72 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_profile(monkey
 
 def test_without_a_file_the_profile_decides(tmp_path):
     settings = Settings.load().with_predictor_config(tmp_path)
-    assert settings.engine_args == dict(PROFILES["production"].engine_args)
+    assert settings.engine_args == {**PROFILES["production"].engine_args, "max_num_seqs": 32}
     assert settings.prompt_template is None
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_only_safetensors_are_loaded_unless_whoever_runs_the_server_says_otherwise(profile, monkeypatch, tmp_path):
+    assert profile.engine_args["load_format"] == "safetensors"
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"load_format": "runai_streamer"}')
+    assert Settings.load().with_predictor_config(tmp_path).engine_args["load_format"] == "runai_streamer"
+
+
+@pytest.fixture(scope="module")
+def vllm_arguments():
+    """The names and types of vLLM's engine arguments, as its source has them; to import it takes seconds."""
+    source = Path(find_spec("vllm").origin).parent / "engine" / "arg_utils.py"
+    found = next(node for node in ast.parse(source.read_text()).body if getattr(node, "name", None) == "EngineArgs")
+    fields = [node for node in found.body if isinstance(node, ast.AnnAssign)]
+    return {node.target.id: ast.unparse(node.annotation) for node in fields}
+
+
+def test_what_a_folder_may_set_are_numbers_switches_and_names_out_of_a_list(vllm_arguments):
+    lists = {"ModelDType", "CacheDType", "OptimizationLevel", "PerformanceMode", "SchedulerPolicy"}
+    plain = {"int", "float", "bool", "None", "list[int]"} | lists
+    types = {name: set(vllm_arguments[name].split(" | ")) for name in FOLDER_MAY_SET}
+    assert types.pop("quantization") == {"QuantizationMethods", "str", "None"}  # looked up among vLLM's own
+    assert {name: kinds for name, kinds in types.items() if not kinds <= plain} == {}
+
+
+def write_engine_args(folder, **engine_args):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "predictor_config.json").write_text(json.dumps({"engine_args": engine_args}))
+    return folder
+
+
+def test_no_other_argument_of_vllm_is_a_folders_to_set(vllm_arguments, tmp_path):
+    for name in vllm_arguments.keys() - FOLDER_MAY_SET:
+        with pytest.raises(InvalidConfiguration, match=rf"predictor_config\.json\.engine_args\.{name}: "):
+            Settings.load().with_predictor_config(write_engine_args(tmp_path, **{name: 1}))
+
+
+@pytest.mark.parametrize("name", ["trust_remote_code", "load_format", "worker_cls", "max_model_length", ""])
+def test_what_a_folder_may_not_set_is_named_with_the_next_step(tmp_path, name):
+    folder = write_engine_args(tmp_path, **{"dtype": "float16", name: True})
+    message = (
+        f"E1202 InvalidConfiguration: predictor_config.json.engine_args.{name}: a weights folder may not set this; "
+        "if it is meant, set it in HERMES_ENGINE_ARGS, which belongs to whoever runs the server"
+    )
+    with pytest.raises(InvalidConfiguration, match=f"^{re.escape(message)}$"):
+        Settings.load().with_predictor_config(folder)
+
+
+def test_whoever_runs_the_server_may_set_anything(monkeypatch, tmp_path):
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"trust_remote_code": true}')
+    assert Settings.load().with_predictor_config(tmp_path).engine_args["trust_remote_code"] is True
+
+
+def test_only_a_folder_that_was_made_here_of_a_gguf_file_points_vllm_at_it(tmp_path):
+    settings, name = Settings(weights_dir=tmp_path), "model-0123456789ab-plugin"
+    engine_args = dict.fromkeys(GGUF_SETS, "gguf")
+    made = settings.with_predictor_config(write_engine_args(tmp_path / name, **engine_args))
+    assert engine_args.items() <= made.engine_args.items()
+    others = {tmp_path / "model-0123456789ab": engine_args, tmp_path / "elsewhere" / name: engine_args}
+    for folder, wanted in (others | {tmp_path / name: {"trust_remote_code": True}}).items():
+        write_engine_args(folder, **wanted)
+        with pytest.raises(InvalidConfiguration, match="a weights folder may not set this"):
+            settings.with_predictor_config(folder)
 
 
 def test_every_field_is_a_variable(monkeypatch):

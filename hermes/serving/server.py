@@ -113,7 +113,7 @@ class LocalServer:
 
     def health(self) -> Json:
         """The answer of /health-check; the status is STOPPED when the process has ended, STARTING before it listens."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self.exit_status is not None:
             return {"status": "STOPPED"}
         try:
             answer: Json = self._http.get(f"{self.url}/health-check").json()
@@ -121,6 +121,11 @@ class LocalServer:
             answer = {"status": "STARTING"}
         self.processes()
         return answer
+
+    @property
+    def exit_status(self) -> int | None:
+        """Of the server's process: None while it runs, and -N when signal N ended it."""
+        return self._process.poll() if self._process else None
 
     def processes(self) -> list[psutil.Process]:
         """The server and every process it has started so far, also through others, that is still alive."""

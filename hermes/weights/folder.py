@@ -1,5 +1,6 @@
 """A model in a folder on this disk, in the Hugging Face layout."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,23 @@ def in_place(folder: Path) -> Path:
     meant = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
     step = f"hf://{folder} is the repository on the hub" if meant else "name the folder of a model"
     raise WeightsError(folder, problem, step)
+
+
+def require_one_model(folder: Path) -> None:
+    """Raises WeightsError if config.json would have another model served, or another config.json read, in its place.
+
+    vLLM serves the "verifier" that speculators_config names, from the hub; transformers follows configuration_files.
+    """
+    path = folder / "config.json"
+    with _disk_errors(path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        config = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(path, f"this is no JSON object ({error})", "fetch it again from where it came") from error
+    for key in ("speculators_config", "configuration_files"):
+        if key in config:
+            raise WeightsError(path, f"its {key} sends the server elsewhere", f"name a model that has no {key}")
 
 
 def files_of(folder: Path) -> list[RemoteFile]:

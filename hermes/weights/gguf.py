@@ -158,6 +158,7 @@ def _convert(header: Header, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.bfloat16,
         output_loading_info=True,
+        trust_remote_code=False,
     )
     if missing := loading["missing_keys"]:  # transformers would make them up
         problem = f"{len(missing)} of the model's tensors are not in it, such as {min(missing)}"
@@ -171,7 +172,7 @@ def _config(header: Header) -> Any:
 
     if _stretched(header) and not header.rope_factor:
         raise WeightsError(str(header.file), "transformers would drop how its context is stretched (rope)", ORIGINAL)
-    config = AutoConfig.from_pretrained(header.file.parent, gguf_file=header.file.name)
+    config = AutoConfig.from_pretrained(header.file.parent, gguf_file=header.file.name, trust_remote_code=False)
     if header.rope_factor:
         config.rope_parameters |= LLAMA3_ROPE | {"factor": header.rope_factor}
     return config
@@ -188,7 +189,7 @@ def _save_tokenizer(header: Header, folder: Path) -> None:
     """The tokenizer, and in generation_config.json which tokens end a turn."""
     from transformers import AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(header.file.parent, gguf_file=header.file.name)
+    tokenizer = AutoTokenizer.from_pretrained(header.file.parent, gguf_file=header.file.name, trust_remote_code=False)
     ends = {tokenizer.eos_token_id, header.fields.get("tokenizer.ggml.eot_token_id")} - {None}
     tokenizer.save_pretrained(folder)
     GenerationConfig(eos_token_id=min(ends) if len(ends) == 1 else sorted(ends)).save_pretrained(folder)

@@ -24,7 +24,7 @@ from hermes.weights.staging import MARKER
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
 
 
 def list_hub(
@@ -50,16 +50,16 @@ def choose(names: Sequence[str], include: Sequence[str] = (), exclude: Sequence[
     """The files that vLLM needs: the small ones and one set of safetensors. `include` replaces this choice.
 
     Raises:
-        ValueError: there are no safetensors, or not all of them.
+        ValueError: there are no safetensors, not all of them, or `include` wants what may hold code.
     """
     if include:
         chosen = [name for name in names if _matches(name, include)]
     else:
-        top = [name for name in names if "/" not in name]
+        top = [name for name in names if "/" not in name and not name.endswith(MAY_HOLD_CODE)]
         chosen = [name for name in top if _matches(name, SMALL)] + _safetensors(top)
     chosen = [name for name in chosen if not _matches(name, exclude) and name != MARKER]
-    if pickles := [name for name in chosen if name.endswith(PICKLES)]:
-        raise ValueError(f"{pickles[0]} may hold code; only safetensors are loaded")
+    if code := [name for name in chosen if name.endswith(MAY_HOLD_CODE)]:
+        raise ValueError(f"{code[0]} may hold code; only safetensors are loaded")
     if "config.json" not in chosen:
         raise ValueError("there is no config.json among its files")
     return sorted(chosen)

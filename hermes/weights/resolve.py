@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from hermes.errors import WeightsError
-from hermes.settings import Settings
+from hermes.settings import GGUF_FOLDER, Settings
 from hermes.weights import smollm2
-from hermes.weights.folder import in_place
+from hermes.weights.folder import in_place, require_one_model
 from hermes.weights.gguf import dequantised, folder_name, for_plugin
 from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
 from hermes.weights.store import Admit, Store, Weights
@@ -23,7 +23,7 @@ def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambd
         admit: gets the path of config.json before the bulk is fetched, and may refuse the model by raising.
 
     Raises:
-        WeightsError: it is not there, or could not be fetched.
+        WeightsError: it is not there, could not be fetched, or is not what it seems.
     """
     source = parse_source(weights or settings.source)
     if isinstance(source, DemoSource):
@@ -35,6 +35,7 @@ def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambd
         found = Weights(_gguf(source.path, settings))
     else:
         found = open_store(settings, admit).fetch(source)
+    require_one_model(found.folder)
     logger.info("weights: profile %s serves %s from %s", settings.profile, source, found.folder)
     return found
 
@@ -48,5 +49,5 @@ def _gguf(file: Path, settings: Settings) -> Path:
     if not file.is_file():
         raise WeightsError(file, "there is no such file", "check the path")
     if settings.defaults.cuda_devices:
-        return for_plugin(file, settings.weights_dir / folder_name(file, "plugin"))
+        return for_plugin(file, settings.weights_dir / folder_name(file, GGUF_FOLDER))
     return dequantised(file, settings.weights_dir / folder_name(file, "bfloat16"))

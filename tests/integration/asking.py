@@ -112,3 +112,9 @@ def until(condition, seconds, what):
         assert time.monotonic() - started < seconds, f"not within {seconds} s: {what}"
         time.sleep(0.01)
     return time.monotonic() - started
+
+
+def assert_goes_on(server):
+    """The next caller is served, and the server calls itself ready."""
+    assert predict(server, prompt="Hi", max_tokens=1)["metrics"]["output_token_count"] == 1
+    assert server.health()["status"] == "READY"

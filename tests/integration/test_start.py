@@ -83,4 +83,4 @@ def test_a_predictor_config_in_the_weights_folder_is_used(tiny_model, tmp_path):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "predictor_config.json").write_text(json.dumps({"engine_args": {"no_such_argument": 1}}))
     error, _, _, _ = refusal({"COG_WEIGHTS": str(tmp_path)})
-    assert error.startswith("E1201 UnknownEngineArgument: engine_args has 'no_such_argument'")
+    assert error.startswith("E1202 InvalidConfiguration: predictor_config.json.engine_args.no_such_argument: a weights")

@@ -54,7 +54,7 @@ def test_predict_py_has_the_inputs_of_the_listing_first_in_order_with_its_defaul
     properties = inputs_of(PredictorSource(PROJECT / "predict.py").openapi())["properties"]
     assert {name: schema["default"] for name, schema in properties.items()} == THE_LISTINGS_INPUTS | OUR_INPUTS
     assert list(properties) == [*THE_LISTINGS_INPUTS, *OUR_INPUTS]
-    assert [schema["x-order"] for schema in properties.values()] == list(range(19))
+    assert [schema["x-order"] for schema in properties.values()] == list(range(20))
 
 
 def test_predict_py_streams_in_32_slots_and_describes_every_input():

@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 
@@ -46,6 +47,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path, name, problem):
 def test_who_writes_a_repository_as_a_path_is_told_how():
     with pytest.raises(WeightsError, match="there is no such folder; hf://owner/repo is the repository on the hub"):
         resolve(Settings(model="owner/repo"))
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ('{"speculators_config": {"verifier": {"name_or_path": "other/model"}}}', "its speculators_config sends the"),
+        (
+            '{"configuration_files": ["config.5.0.0.json"]}',
+            "its configuration_files sends the server elsewhere; name a",
+        ),
+        ("[]x", "this is no JSON object (Extra data"),
+        ("3", "this is no JSON object ('int' object is not iterable); fetch it again"),
+    ],
+)
+def test_a_config_that_leads_to_another_model_is_refused(model, config, problem):
+    (model / "config.json").write_text(config)
+    with pytest.raises(WeightsError, match=rf"config.json': {re.escape(problem)}"):
+        resolve(Settings(), str(model))
 
 
 def test_a_gguf_file_that_is_not_there_is_named(tmp_path):

@@ -1,0 +1,121 @@
+"""The guard, with processes that stand for a server, its worker and the engine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from hermes.serving import guard
+
+# server -> worker -> engine; the server listens until it gets SIGUSR1, and each says its process id.
+SERVER = """
+import os, signal, socket, subprocess, sys, time
+listener = socket.create_server(("127.0.0.1", 0))
+signal.signal(signal.SIGUSR1, lambda *_: listener.close())
+print(os.getpid(), flush=True)
+subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+while True:
+    time.sleep(0.05)
+"""
+WORKER = """
+import os, subprocess, sys, time
+engine = subprocess.Popen(["sleep", "60"])
+print(os.getpid(), flush=True)
+print(engine.pid, flush=True)
+while True:
+    engine.poll()
+    time.sleep(0.05)
+"""
+
+
+class Family:
+    """A server with its worker, its engine and a guard."""
+
+    def __init__(self, grace):
+        self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], stdout=subprocess.PIPE, text=True)
+        pids = [int(self.process.stdout.readline()) for _ in range(3)]
+        self.server, self.worker, self.engine = (psutil.Process(pid) for pid in pids)
+        arguments = [sys.executable, "-P", guard.__file__, str(self.server.pid), str(self.worker.pid), grace]
+        self.guard = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        time.sleep(4 * guard.POLL_SECONDS)  # until it has seen them all
+
+    def alive(self):
+        return {name for name in ("server", "worker", "engine") if guard.is_alive(getattr(self, name))}
+
+    def end(self):
+        guard.kill([self.server, self.worker, self.engine])
+        self.process.wait()
+        self.guard.kill()
+        self.guard.wait()
+        self.process.stdout.close()
+        self.guard.stdout.close()
+
+
+@pytest.fixture
+def family(request):
+    family = Family(getattr(request, "param", "0.5"))
+    yield family
+    family.end()
+
+
+def wait_for(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nothing_happens_while_all_live(family):
+    assert family.alive() == {"server", "worker", "engine"}
+    assert family.guard.poll() is None
+
+
+def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
+    family.worker.kill()
+    wait_for(lambda: family.alive() == {"server"}, 5)
+    assert family.process.wait(timeout=5) == -signal.SIGKILL, "its status must not be 0"
+    assert family.guard.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize("family", ["off"], indirect=True)
+def test_the_server_may_be_left_alone(family):
+    family.worker.kill()
+    assert family.guard.wait(timeout=5) == 0
+    assert family.alive() == {"server"}
+
+
+def test_the_server_is_gone_so_all_else_is_ended_after_its_time(family):
+    family.server.kill()
+    family.process.wait()
+    time.sleep(2 * guard.POLL_SECONDS)
+    assert family.alive() == {"worker", "engine"}, "they have time to end in order"
+    wait_for(lambda: not family.alive(), guard.ORDERLY_SECONDS + 5)
+    assert family.guard.wait(timeout=5) == 0
+
+
+def test_a_server_that_no_longer_listens_is_reported_and_not_ended(family):
+    family.server.send_signal(signal.SIGUSR1)
+    assert family.guard.stdout.readline() == "stopping\n"
+    family.worker.kill()
+    assert family.guard.wait(timeout=5) == 0
+    assert family.alive() == {"server"}
+
+
+def test_who_listens():
+    me = psutil.Process(os.getpid())
+    before = guard.is_listening(me)
+    with socket.create_server(("127.0.0.1", 0)):
+        assert guard.is_listening(me)
+    assert guard.is_listening(me) == before
+
+
+def test_a_zombie_does_not_live(family):
+    family.server.kill()
+    wait_for(lambda: family.server.status() == psutil.STATUS_ZOMBIE)
+    assert not guard.is_alive(family.server)
+    assert guard.wait_for_end([family.server], 1) == set()
