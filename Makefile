@@ -8,7 +8,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast check format bench bench-weights soak lock audit sbom clean
+.PHONY: help install predict serve test test-fast test-faults check format bench bench-weights soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -26,6 +26,9 @@ test: $(INSTALLED) ## Run every test, some 20 minutes on 2 cores
 
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a few seconds
 	$(BIN)/python -m pytest --ignore tests/integration
+
+test-faults: $(INSTALLED) ## Run every fault with 1 and 16 streams and 1 and 2 workers, some 20 minutes
+	FAULTS=all $(BIN)/python -m pytest tests/integration/test_faults.py
 
 check: $(INSTALLED) ## Check format, lint and types
 	$(BIN)/ruff format --check .

@@ -145,7 +145,7 @@ def _compiler(folder: str, stop_token_ids: list[int]) -> Any:
     from transformers import AutoTokenizer
     from xgrammar import GrammarCompiler, TokenizerInfo
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     info = TokenizerInfo.from_huggingface(tokenizer, vocab_size=config["vocab_size"], stop_token_ids=stop_token_ids)
     return GrammarCompiler(info, max_threads=1, cache_enabled=False)

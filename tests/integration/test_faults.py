@@ -8,13 +8,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import httpx
-import psutil
 import pytest
 from asking import LONG, post, prediction_lines, stream, until
 from conftest import ENGINE_ARGS, LOCAL
@@ -53,39 +53,44 @@ def cogs_server(server):
     return with_command(server, "cog.server.http")[0]
 
 
-def without_memory(process):
-    """From now on the process gets no more of it; the kernel's own way out, SIGKILL, is another fault."""
-    process.rlimit(psutil.RLIMIT_AS, (1, 1))
+def raise_in_a_worker(server):
+    """As running out of GPU memory would. vLLM 0.32 does it by itself on a CPU: at a seeded prompt in chunks."""
+    assert "E1203" in post(server, prompt="word " * 1500).json()["error"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done to which process, and what a prediction in flight then fails with."""
+    """What is done, and what a prediction in flight then fails with."""
 
     name: str
-    victim: Callable[[LocalServer], psutil.Process]
-    strike: Callable[[psutil.Process], None]
+    strike: Callable[[LocalServer], None]
     said: str
-    environment: tuple[tuple[str, str], ...] = ()
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def stop(process):
-    process.send_signal(signal.SIGSTOP)
+def kill(find):
+    return lambda server: find(server).kill()
+
+
+def stop(find):
+    return lambda server: find(server).send_signal(signal.SIGSTOP)
 
 
 DIED, STOPPED, SILENT = "the engine has died", "the engine hangs (its process", "the engine hangs (nothing came from it"
+IN_CHUNKS = {"enable_chunked_prefill": True, "max_num_batched_tokens": 1024}
 
 ENGINE_FAULTS = [
-    Fault("the engine core is killed", engine_core, psutil.Process.kill, DIED),
-    Fault("a worker is killed", last_worker, psutil.Process.kill, DIED),
-    Fault("a worker is out of memory", last_worker, without_memory, DIED),
-    Fault("the engine core is stopped", engine_core, stop, STOPPED),
-    Fault("a worker is stopped", last_worker, stop, STOPPED),
-    Fault("the engine core says nothing", engine_core, stop, SILENT, (("HERMES_STALL_TIMEOUT", "1"),)),
+    Fault("the engine core is killed", kill(engine_core), DIED),
+    Fault("a worker is killed", kill(last_worker), DIED),
+    Fault("a worker raises", raise_in_a_worker, DIED, engine_args=IN_CHUNKS),
+    Fault("the engine core is stopped", stop(engine_core), STOPPED),
+    Fault("a worker is stopped", stop(last_worker), STOPPED),
+    Fault("the engine core says nothing", stop(engine_core), SILENT, environment={"HERMES_STALL_TIMEOUT": "1"}),
 ]
 COG_FAULTS = [
-    Fault("Cog's worker is killed", cogs_worker, psutil.Process.kill, "Worker crashed"),
-    Fault("the server is killed", cogs_server, psutil.Process.kill, "the connection to"),
+    Fault("Cog's worker is killed", kill(cogs_worker), "Worker crashed"),
+    Fault("the server is killed", kill(cogs_server), "the connection to"),
 ]
 
 EVERY = list(product((1, 16), (1, 2)))  # streams in flight, tensor-parallel workers
@@ -142,12 +147,11 @@ class InFlight:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("fault", "streams", "workers"), cases(ENGINE_FAULTS))
 def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers):
-    with serving(tiny_model, workers, **dict(fault.environment)) as server:
+    with serving(tiny_model, workers, fault.engine_args, **fault.environment) as server:
         server.wait_until_ready(timeout=300)
         in_flight = InFlight(server, streams)
-        victim = fault.victim(server)
         struck = time.monotonic()
-        fault.strike(victim)
+        fault.strike(server)
         for said, metrics, ended in in_flight.ends():
             assert f"E1203 EngineFailed: {fault.said}" in said
             assert said.endswith("; the request can be sent again")
@@ -158,7 +162,8 @@ def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers
         assert (late["status"], "E1203" in late["error"], time.monotonic() - asked < 1) == ("failed", True, True)
         until(lambda: server.health()["status"] != "READY", UNHEALTHY - (time.monotonic() - struck), "health is bad")
         assert server.health()["status"] == "UNHEALTHY"
-        assert [line["code"] for line in prediction_lines(server)] == ["E1203"] * (streams + 1)
+        codes = [line["code"] for line in prediction_lines(server)]
+        assert (set(codes), len(codes) > streams) == ({"E1203"}, True)
         until(lambda: server.health()["status"] == "STOPPED", GRACE + 5, "the server has ended")
         assert server.exit_status != 0
         until(lambda: server.processes() == [], GONE, "everything else has ended")
@@ -170,9 +175,8 @@ def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, 
     with serving(tiny_model, workers) as server:
         server.wait_until_ready(timeout=300)
         in_flight = InFlight(server, streams)
-        victim = fault.victim(server)
         struck = time.monotonic()
-        fault.strike(victim)
+        fault.strike(server)
         for said, _, ended in in_flight.ends():
             assert fault.said in said
             assert ended - struck < TOLD

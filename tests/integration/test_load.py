@@ -1,0 +1,107 @@
+"""More callers than slots, a full KV cache, time that is over: nothing hangs, nothing fails that need not."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from asking import kv_cache_tokens, post, predict, prediction_lines, stream, three_chances, until
+from test_faults import serving
+
+SLOTS = 4
+BLOCKS = 8  # of 128 tokens: what two of the long answers below need
+
+
+@pytest.fixture(scope="module")
+def small_server(tiny_model):
+    """Four slots, a small KV cache, and the debugging log."""
+    engine_args = {"max_model_len": 640, "num_gpu_blocks_override": BLOCKS}
+    environment = {"COG_MAX_CONCURRENCY": str(SLOTS), "HERMES_LOG_PROMPTS": "true"}
+    with serving(tiny_model, engine_args=engine_args, **environment) as server:
+        server.wait_until_ready(timeout=300)
+        yield server
+    assert server.processes() == []
+
+
+def long_answer(server, number, tokens=450):
+    return stream(server, prompt=f"Tell {number} things.", temperature=0, min_tokens=tokens, max_tokens=tokens)
+
+
+def test_a_full_kv_cache_costs_time_and_no_answer(small_server):
+    assert kv_cache_tokens(small_server) == BLOCKS * 128
+    alone = [long_answer(small_server, number).text for number in range(SLOTS)]
+    with ThreadPoolExecutor(SLOTS) as callers:
+        together = list(callers.map(lambda number: long_answer(small_server, number), range(SLOTS)))
+    assert [each.completed["metrics"]["output_token_count"] for each in together] == [450] * SLOTS
+    assert [each.text for each in together] == alone
+    preemptions = sum(each.completed["metrics"].get("preemptions", 0) for each in together)
+    assert preemptions > 0
+    assert preemptions == sum(line["preemptions"] for line in prediction_lines(small_server))
+
+
+@three_chances
+def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_speed(small_server):
+    def all_slots():
+        with ThreadPoolExecutor(SLOTS) as callers:
+            return callers.map(lambda number: long_answer(small_server, number, 110).seconds, range(SLOTS))
+
+    def refused(_):
+        """How long each of 25 refusals took."""
+        seconds = []
+        for _ in range(25):
+            began = time.monotonic()
+            assert post(small_server, prompt="Hi").status_code == 409
+            seconds.append(time.monotonic() - began)
+            time.sleep(0.01)
+        return seconds
+
+    undisturbed = max(all_slots())
+    with ThreadPoolExecutor(1 + SLOTS) as callers:
+        slots = callers.submit(lambda: max(all_slots()))
+        until(lambda: in_slots(small_server) == SLOTS, 10, "all slots are taken")
+        waits = [wait for waits in callers.map(refused, range(SLOTS)) for wait in waits]
+        assert max(waits) < 0.5 * undisturbed
+        assert slots.result() < 2 * undisturbed
+
+
+def in_slots(server):
+    """How many predictions have begun and not ended, by the log."""
+    begun = sum(line == "Starting prediction" for line in server.log)
+    return begun - len(prediction_lines(server))
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.5])
+def test_an_answer_ends_in_time_and_what_is_there_stands(server, limit):
+    asked = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900, "timeout": limit}
+    answer = stream(server, **asked)
+    metrics = answer.completed["metrics"]
+    assert (answer.completed["status"], metrics["finish_reason"]) == ("succeeded", "timeout")
+    assert 0 < metrics["output_token_count"] < 1900
+    assert limit <= metrics["predict_time"] < limit + 2
+    line = prediction_lines(server)[-1]
+    assert (line["finish_reason"], line["engine"]["unfinished"]) == ("timeout", 0)
+
+
+def test_a_json_answer_that_had_no_time_is_not_called_valid(server):
+    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 500}
+    metrics = predict(server, prompt="Count.", json_schema=schema, max_tokens=1900, timeout=1)["metrics"]
+    assert (metrics["finish_reason"], metrics["json_valid"]) == ("timeout", False)
+
+
+def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, small_server):
+    secret = "my canary is called Xanthippe"
+    asked = [
+        {"prompt": secret},
+        {"prompt": secret, "temperature": 0, "prompt_template": f"{{prompt}} {secret}"},
+        {"system_prompt": secret, "messages": [{"role": "user", "content": secret}]},
+        {"prompt": secret * 2000},
+        {"prompt": secret, "messages": [{"role": secret}]},
+        {"prompt": secret, "tools": [{"name": secret}]},
+        {"prompt": secret, "json_schema": {"pattern": f"(?={secret})"}},
+        {"prompt": secret, "stop_sequences": secret, "timeout": 0.05},
+    ]
+    for inputs in asked:
+        post(server, max_tokens=8, **inputs)
+    assert not [line for line in server.log if "Xanthippe" in line]
+    post(small_server, prompt=secret, max_tokens=8)
+    assert [line for line in small_server.log if line.startswith("hermes: prompt: ") and secret in line]
+    assert [line for line in small_server.log if line.startswith("hermes: answer: ")]
