@@ -154,7 +154,10 @@ class Settings(BaseSettings):
     @property
     def slots(self) -> int:
         """How many predictions run at once: Cog's own variable, which its image sets from @concurrent in predict.py."""
-        return int(os.environ.get("COG_MAX_CONCURRENCY", "32"))
+        value = os.environ.get("COG_MAX_CONCURRENCY", "32")
+        if not value.isdecimal() or int(value) < 1:
+            raise InvalidConfiguration("COG_MAX_CONCURRENCY", f"is {value!r}; it has to be a whole number from 1 up")
+        return int(value)
 
     @property
     def source(self) -> str:
@@ -169,7 +172,7 @@ class Settings(BaseSettings):
         """
         file = _read_predictor_config(folder / "predictor_config.json")
         ours = folder.parent == self.weights_dir and folder.name.endswith(f"-{GGUF_FOLDER}")
-        _require_allowed(file.engine_args, FOLDER_MAY_SET | GGUF_SETS if ours else FOLDER_MAY_SET)
+        require_allowed(file.engine_args, FOLDER_MAY_SET | GGUF_SETS if ours else FOLDER_MAY_SET)
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
         engine_args = {
             "max_num_seqs": self.slots,
@@ -193,7 +196,8 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
         raise InvalidConfiguration(path.name, f"this is not a JSON file ({error})") from error
 
 
-def _require_allowed(engine_args: Mapping[str, Any], allowed: Set[str]) -> None:
+def require_allowed(engine_args: Mapping[str, Any], allowed: Set[str] = FOLDER_MAY_SET) -> None:
+    """Raises InvalidConfiguration at the first argument that the predictor_config.json of a folder may not set."""
     for name in engine_args:
         if name not in allowed:
             raise InvalidConfiguration(

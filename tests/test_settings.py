@@ -148,3 +148,17 @@ def test_a_predictor_config_that_cannot_be_used_is_named(tmp_path, text, message
     (tmp_path / "predictor_config.json").write_text(text)
     with pytest.raises(InvalidConfiguration, match=message):
         Settings.load().with_predictor_config(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", ""])
+def test_a_number_of_slots_that_is_none_is_refused(monkeypatch, value):
+    monkeypatch.setenv("COG_MAX_CONCURRENCY", value)
+    with pytest.raises(InvalidConfiguration, match=r"COG_MAX_CONCURRENCY: is .* from 1 up"):
+        Settings().slots  # noqa: B018
+
+
+def test_the_engine_takes_as_many_sequences_as_there_are_slots_unless_told_otherwise(monkeypatch, tmp_path):
+    monkeypatch.setenv("COG_MAX_CONCURRENCY", "5")
+    assert Settings(profile="local").with_predictor_config(tmp_path).engine_args["max_num_seqs"] == 5
+    told = Settings(profile="local", engine_args={"max_num_seqs": 7})
+    assert told.with_predictor_config(tmp_path).engine_args["max_num_seqs"] == 7

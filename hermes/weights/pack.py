@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes.errors import WeightsError
+from hermes.settings import require_allowed
 from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
@@ -21,7 +22,12 @@ CONFIG = "predictor_config.json"
 
 
 def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]) -> RemoteFile:
-    """predictor_config.json, with what is given."""
+    """predictor_config.json, with what is given.
+
+    Raises:
+        InvalidConfiguration: the server would refuse an argument of the engine there.
+    """
+    require_allowed(engine_args)
     given = {"engine_args": dict(engine_args), "prompt_template": prompt_template}
     content = json.dumps({key: value for key, value in given.items() if value}, indent=2, sort_keys=True) + "\n"
     return _in_memory(CONFIG, content.encode())

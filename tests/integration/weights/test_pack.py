@@ -6,6 +6,7 @@ import pytest
 from hub_server import Corrupt, HubServer, NoRange, Reset, Status, Truncate
 from tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
+from hermes.errors import InvalidConfiguration
 from hermes.weights.folder import files_of
 from hermes.weights.hub import list_hub
 from hermes.weights.pack import pack, predictor_config
@@ -88,8 +89,16 @@ def test_what_was_packed_can_be_fetched(tmp_path, server, files):
 SETTINGS = {
     "nothing": ((None, {}), {}),
     "a template": (("{prompt}", {}), {"prompt_template": "{prompt}"}),
-    "arguments": ((None, {"b": 1, "a": [2]}), {"engine_args": {"a": [2], "b": 1}}),
+    "arguments": (
+        (None, {"max_model_len": 1, "dtype": "half"}),
+        {"engine_args": {"dtype": "half", "max_model_len": 1}},
+    ),
 }
+
+
+def test_what_the_server_would_refuse_is_not_packed():
+    with pytest.raises(InvalidConfiguration, match=r"E1202 .*engine_args.trust_remote_code: a weights folder may not"):
+        predictor_config(None, {"trust_remote_code": True})
 
 
 @pytest.mark.parametrize(("given", "expected"), SETTINGS.values(), ids=SETTINGS)
