@@ -29,7 +29,7 @@ def pytest_runtest_call(item):
     try:
         return (yield)
     finally:
-        if "integration" not in item.path.parts:
+        if not {"integration", "fuzz"}.intersection(item.path.parts):
             fast_test_seconds.append(time.process_time() - began)
 
 

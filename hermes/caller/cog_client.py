@@ -30,11 +30,12 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             headers={"Accept": "text/event-stream"},
             timeout=httpx.Timeout(30, read=None),
         ) as response:
+            response.encoding = "utf-8"  # whatever the server calls it
             if response.status_code != httpx.codes.OK:
                 response.read()
                 raise PredictionRefused(response.status_code, _detail(response))
             yield from read_events(split_lines(response.iter_text()))
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise PredictionFailed(f"the connection to {url} broke: {error}") from error
 
 
@@ -43,14 +44,21 @@ def split_lines(pieces: Iterable[str]) -> Iterator[str]:
 
     httpx's own iter_lines also ends a line at U+0085, U+2028 and others that JSON leaves as they are in a string.
     """
-    rest = ""
+    begun: list[str] = []  # the line that has no end yet
     for piece in pieces:
-        *lines, rest = (rest + piece).split("\n")
-        yield from (line.removesuffix("\r") for line in lines)
+        *ends, beginning = piece.split("\n")
+        for end in ends:
+            yield "".join([*begun, end]).removesuffix("\r")
+            begun = []
+        begun.append(beginning)
 
 
 def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
-    """Server-sent events, (name, data), from their lines."""
+    """Server-sent events, (name, data), from their lines.
+
+    Raises:
+        PredictionFailed: the data of an event is no JSON object.
+    """
     name, data = "message", ""
     for line in lines:
         if line.startswith("event:"):
@@ -58,15 +66,28 @@ def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
         elif line.startswith("data:"):
             data += line.removeprefix("data:").strip()
         elif not line and data:
-            yield name, json.loads(data)
+            yield name, _data(name, data)
             name, data = "message", ""
+
+
+def _data(name: str, written: str) -> Json:
+    try:
+        data = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise PredictionFailed(f"the server's event {name[:80]!r} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise PredictionFailed(f"the server's event {name[:80]!r} is no JSON object")
+    return data
 
 
 def _detail(response: httpx.Response) -> str:
     try:
-        body = response.json()
-    except ValueError:
+        return _reason(response.json())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not as coglet answers
         return response.text
+
+
+def _reason(body: Any) -> str:
     if isinstance(body.get("detail"), list):
         return "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in body["detail"])
     return str(body.get("error", body))

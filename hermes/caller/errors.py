@@ -2,9 +2,16 @@
 
 from typing import Any
 
+from hermes.caller.schema import one_line
+
+REASON_CHARACTERS = 1_000
+
 
 class PredictionFailed(Exception):
     """The prediction ended without an answer."""
+
+    def __init__(self, reason: str):
+        super().__init__(one_line(reason, REASON_CHARACTERS))
 
 
 class PredictionRefused(PredictionFailed):

@@ -10,7 +10,7 @@ import httpx
 
 from hermes.caller.cog_client import stream_prediction
 from hermes.caller.errors import PredictionFailed, PredictionRefused
-from hermes.caller.reply import OnText, Reply, read_reply
+from hermes.caller.reply import OnText, Reply, read_reply, read_text
 from hermes.errors import find_error
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 BOOT_SECONDS = 1800.0  # a cold 70B sends nothing for long; replicate's own 30 s would give up on it
 SETTLE_SECONDS = 30.0  # for the prediction to be complete after its stream is
+
+# What Replicate's client raises on an answer that is not as it should be, beside its own errors.
+UNEXPECTED = (
+    *(httpx.RequestError, httpx.InvalidURL),
+    *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
+)
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,13 @@ class CogServer:
         with closing(stream_prediction(self.url, inputs)) as events:  # type: ignore[type-var]
             for name, data in events:
                 if name == "output":
-                    pieces.append(data["chunk"])
+                    pieces.append(read_text("the server's output", data.get("chunk")))
                     if on_text:
-                        on_text(data["chunk"])
+                        on_text(pieces[-1])
                 elif name == "completed":
                     return read_reply(inputs, "".join(pieces), data)
                 elif name == "error":
-                    raise PredictionFailed(data["error"])
+                    raise PredictionFailed(str(data.get("error")))
         raise PredictionFailed("the stream ended before the prediction was complete")
 
 
@@ -74,7 +80,9 @@ class ReplicateModel:
             with suppress(Exception):  # the first error counts
                 prediction.cancel()
             raise
-        return read_reply(inputs, "".join(prediction.output or []), prediction.dict())
+        text = _joined(prediction.output) if prediction.status == "succeeded" else ""
+        record = {"status": prediction.status, "error": prediction.error, "metrics": prediction.metrics}
+        return read_reply(inputs, text, record)
 
     def _create(self, inputs: Mapping[str, Any]) -> "Prediction":
         from replicate.exceptions import ReplicateError
@@ -83,9 +91,11 @@ class ReplicateModel:
             self._version = self._version or self._latest_version()
             return self._client.predictions.create(self._version, dict(inputs), stream=True)
         except ReplicateError as error:
-            raise PredictionRefused(error.status or 0, error.detail or error.title or "no reason given") from error
+            raise PredictionRefused(error.status or 0, str(error.detail or error.title or "no reason given")) from error
         except httpx.TransportError as error:
             raise PredictionFailed(f"the connection to Replicate broke: {error}") from error
+        except UNEXPECTED as error:
+            raise PredictionFailed(f"the prediction cannot be created: {type(error).__name__}: {error}") from error
 
     def _latest_version(self) -> str:
         """Replicate runs only its official models by name; all others by the id of a version."""
@@ -107,8 +117,8 @@ class ReplicateModel:
             self._settle(prediction)
             text = prediction.error or str(error)
             raise PredictionFailed(find_error(text) or text) from error
-        except (ReplicateError, httpx.TransportError, ValueError) as error:
-            raise PredictionFailed(f"the stream broke: {error}") from error
+        except (ReplicateError, *UNEXPECTED) as error:
+            raise PredictionFailed(f"the stream broke: {type(error).__name__}: {error}") from error
         raise PredictionFailed("the stream ended before the prediction was complete")
 
     def _settle(self, prediction: "Prediction") -> None:
@@ -123,5 +133,11 @@ class ReplicateModel:
                     raise PredictionFailed(f"the prediction is {prediction.status} still, after the end of its stream")
                 time.sleep(self._client.poll_interval)
                 prediction.reload()
-        except (ReplicateError, httpx.TransportError, ValueError) as error:
-            raise PredictionFailed(f"the prediction cannot be loaded: {error}") from error
+        except (ReplicateError, *UNEXPECTED) as error:
+            raise PredictionFailed(f"the prediction cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _joined(output: Any) -> str:
+    """The text of a final prediction: Replicate keeps a list of the pieces."""
+    pieces = output if isinstance(output, list) else [output or ""]
+    return "".join(read_text("the prediction's output", piece) for piece in pieces)

@@ -1,5 +1,6 @@
 """What a model is here, something that can be asked, and its answer as values."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -57,20 +58,40 @@ class Model(Protocol):
 _REPLY = TypeAdapter(Reply)
 
 
+def read_text(what: str, value: Any) -> str:
+    """A piece of the answer.
+
+    Raises:
+        PredictionFailed: it is no text, or holds half of a character.
+    """
+    if not isinstance(value, str):
+        raise PredictionFailed(f"{what} has to be text, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PredictionFailed(f"{what} holds half of a character") from error
+    return value
+
+
 def read_reply(inputs: Mapping[str, Any], text: str, prediction: Mapping[str, Any]) -> Reply:
     """The answer in an ended prediction.
 
     Raises:
         PredictionFailed: it did not succeed, or its metrics have no record of the answer.
     """
-    if prediction["status"] != "succeeded":
-        error = prediction.get("error") or prediction["status"]
+    if prediction.get("status") != "succeeded":
+        error = str(prediction.get("error") or prediction.get("status"))
         raise PredictionFailed(find_error(error) or error)
     metrics = prediction.get("metrics") or {}
+    if not isinstance(metrics, Mapping):
+        raise PredictionFailed(f"the prediction's metrics have to be an object, not {type(metrics).__name__}")
     if inputs.get("tools") and inputs.get("tool_choice") != "none" and "tool_calls" not in metrics:
         # Cog drops inputs that it does not know, so a server without tools would answer as if nothing were amiss.
         raise PredictionFailed("the prediction has no metric tool_calls; this server does not take tools")
     try:
+        json.dumps(metrics, ensure_ascii=False).encode()  # they may go back in the next turn
         return _REPLY.validate_python({**metrics, "text": text, "metrics": metrics})
     except ValidationError as error:
         raise PredictionFailed(f"the prediction's metrics cannot be read: {problems(error)}") from error
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise PredictionFailed(f"the prediction's metrics cannot be read: {error}") from error

@@ -48,8 +48,16 @@ def problems(error: ValidationError) -> str:
 
 def _problem(location: tuple[int | str, ...], message: str, value: Any) -> str:
     path = "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    seen = f", got {one_line(repr(value), 60)}" if isinstance(value, str | int | float | None) else ""
-    return f"{path}: {message}{seen}"
+    return f"{path}: {message}{_seen(value)}"
+
+
+def _seen(value: Any) -> str:
+    if not isinstance(value, str | int | float | None):
+        return ""
+    try:
+        return f", got {one_line(repr(value), 60)}"
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return ""
 
 
 def one_line(text: str, limit: int = LINE_CHARACTERS) -> str:

@@ -4,6 +4,7 @@ https://huggingface.co/NousResearch/Hermes-2-Theta-Llama-3-70B#prompt-format-for
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
@@ -47,11 +48,14 @@ class Tool(Generic[P, R]):
 
         Raises:
             BadArguments: one is missing, unknown or of the wrong type; the function was not called.
+            UnicodeEncodeError: the result holds half of a character, as the names of some files do.
             Exception: whatever the function raises.
         """
         call: Callable[..., R] = self.function
         result = call(**self._validated(arguments))
-        return to_jsonable_python(result, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+        value = to_jsonable_python(result, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+        json.dumps(value, ensure_ascii=False).encode()
+        return value
 
     def _validated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         try:

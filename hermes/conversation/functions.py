@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hermes.conversation.schema_limits import SchemaProblem, check_size
+from hermes.conversation.surrogates import SURROGATE, surrogate_problem
+from hermes.conversation.validation import shown
 from hermes.errors import BadTools
 
 TAGS = ("<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "</schema>")
@@ -27,8 +30,8 @@ For each function call return a json object with function name and arguments wit
 </tool_call>"""  # noqa: E501  the trained text, letter for letter
 
 MAX_FUNCTIONS = 128
+MAX_BYTES = 262_144  # of all their schemas as JSON: twice what a context of 32,768 tokens holds
 NO_ARGUMENTS = {"type": "object", "properties": {}}
-SURROGATE = re.compile("[\ud800-\udfff]")
 NAME = re.compile(r"[\w.-]{1,128}")
 
 
@@ -56,6 +59,9 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
     functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
+    size = sum(_size(function) for function in functions)
+    if size > MAX_BYTES:
+        raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES}")
     names = [function.name for function in functions]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -68,19 +74,28 @@ def _parse(tool: Any, at: str) -> Function:
         raise BadTools(at, f"has to be an object, not {type(tool).__name__}")
     if "function" in tool or "type" in tool:
         if tool.get("type", "function") != "function":
-            raise BadTools(f"{at}.type", f"is {tool['type']!r:.80}; only 'function' is known")
+            raise BadTools(f"{at}.type", f"is {shown(tool['type'])}; only 'function' is known")
         tool, at = tool.get("function"), f"{at}.function"
         if not isinstance(tool, Mapping):
             raise BadTools(at, "has to be an object with name, description and parameters")
     name, description = tool.get("name"), tool.get("description")
     parameters = tool.get("parameters") or NO_ARGUMENTS
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise BadTools(f"{at}.name", f"is {name!r:.80}; it has to be 1 to 128 letters, digits, '_', '.' or '-'")
+        raise BadTools(f"{at}.name", f"is {shown(name)}; it has to be 1 to 128 letters, digits, '_', '.' or '-'")
     if description is not None and not isinstance(description, str):
         raise BadTools(f"{at}.description", f"has to be text, not {type(description).__name__}")
+    if problem := surrogate_problem(description or ""):
+        raise BadTools(f"{at}.description", problem)
     if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
         raise BadTools(f"{at}.parameters", "has to be the JSON schema of an object, {'type': 'object', ...}")
     return Function(name, {"type": "object", **parameters}, description)
+
+
+def _size(function: Function) -> int:
+    try:
+        return check_size(function.parameters)
+    except SchemaProblem as problem:
+        raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
 
 
 def tools_prompt(functions: Iterable[Function]) -> str:
@@ -99,8 +114,17 @@ def result_block(name: str, content: Any) -> str:
 
 
 def json_within_tags(value: Any) -> str:
-    """The value as JSON in which no text can open or close a tag of the format."""
-    text = json.dumps(value, ensure_ascii=False)
+    """The value as JSON in which no text can open or close a tag of the format.
+
+    Raises:
+        ValueError: it can't be written as JSON.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except ValueError as error:
+        raise ValueError("it holds NaN, an infinity or a number of thousands of digits") from error
     text = SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)  # half a character is none for a tokenizer
     for tag in TAGS:
         text = text.replace(tag, rf"\u003c{tag[1:]}")  # only strings hold "<", and there it is the same character
@@ -111,7 +135,8 @@ def _as_json(content: Any) -> Any:
     if isinstance(content, str) and content.lstrip()[:1] in ("{", "["):
         try:
             value = json.loads(content)
-            json.dumps(value, allow_nan=False)  # Python reads NaN and Infinity, which are no JSON
+            # Python reads NaN and Infinity, which are no JSON, and more levels than it can write one level deeper.
+            json.dumps([value], allow_nan=False)
             return value
         except (ValueError, RecursionError):
             return content

@@ -5,13 +5,18 @@ tool calls and their results to the text that the model was trained on.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, cast, get_args
 
 from hermes.conversation.functions import Function, call_block, result_block
+from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.tools import read_tool_calls
+from hermes.conversation.validation import shown
 from hermes.errors import BadMessages
+
+MAX_CALLS = 1_000  # in one turn; more than a context of 8,192 tokens holds
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -28,7 +33,7 @@ class Message:
 class PendingCall:
     """A call of the last assistant turn that no tool turn has answered yet. A broken call has neither id nor name."""
 
-    call_id: str | None
+    call_id: str | int | None
     name: str | None
 
 
@@ -48,31 +53,39 @@ def parse_messages(messages: Sequence[Any], functions: Sequence[Function] = ()) 
             raise BadMessages(at, f"has to be an object with role and content, not {type(message).__name__}")
         role = message.get("role")
         if role == "tool":
-            block = _result(message, pending, at)
-            if turns[-1].role == "tool":
-                block = turns.pop().content + block
-            turns.append(Message("tool", block))
+            turns.append(Message("tool", _result(message, pending, at)))
             continue
         if role not in get_args(Role):
-            raise BadMessages(f"{at}.role", f"is {role!r:.80}; it has to be system, user, assistant or tool")
+            raise BadMessages(f"{at}.role", f"is {shown(role)}; it has to be system, user, assistant or tool")
         if role == "assistant":
             text, pending = _assistant(message, functions, at)
         else:
             text, pending = _text(message.get("content"), f"{at}.content"), []
         turns.append(Message(cast(Role, role), text))
-    return tuple(turns)
+    return tuple(_joined(turns))
+
+
+def _joined(turns: Sequence[Message]) -> Iterator[Message]:
+    """The turns, with the results that follow one another made one turn."""
+    for role, several in groupby(turns, key=lambda turn: turn.role):
+        if role == "tool":
+            yield Message("tool", "".join(turn.content for turn in several))
+        else:
+            yield from several
 
 
 def _text(content: Any, at: str) -> str:
     """The text of a content: a string, or OpenAI's list of text parts."""
     if isinstance(content, str):
+        if problem := surrogate_problem(content):
+            raise BadMessages(at, problem)
         return content
     if not isinstance(content, list):
         raise BadMessages(at, f"has to be text, not {'nothing' if content is None else type(content).__name__}")
     for index, part in enumerate(content):
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise BadMessages(f"{at}[{index}]", "has to be {'type': 'text', 'text': ...}; the model reads only text")
-    return "".join(part["text"] for part in content)
+    return "".join(_text(part["text"], f"{at}[{index}].text") for index, part in enumerate(content))
 
 
 def _assistant(message: Mapping[str, Any], functions: Sequence[Function], at: str) -> tuple[str, list[PendingCall]]:
@@ -85,17 +98,20 @@ def _assistant(message: Mapping[str, Any], functions: Sequence[Function], at: st
         return text, [PendingCall(None, name) for name in names]
     if not isinstance(calls, list):
         raise BadMessages(f"{at}.tool_calls", f"has to be a list, not {type(calls).__name__}")
+    if len(calls) > MAX_CALLS:
+        raise BadMessages(f"{at}.tool_calls", f"has {len(calls)} calls; at most {MAX_CALLS}")
     content = message.get("content")
     blocks = [_text(content, f"{at}.content")] if content else []
     pending = []
     for index, call in enumerate(calls):
-        name, arguments, call_id = _call(call, f"{at}.tool_calls[{index}]")
-        blocks.append(call_block(name, arguments))
-        pending.append(PendingCall(call_id, name))
+        block, pending_call = _call(call, f"{at}.tool_calls[{index}]")
+        blocks.append(block)
+        pending.append(pending_call)
     return "\n".join(blocks), pending
 
 
-def _call(call: Any, at: str) -> tuple[str, Mapping[str, Any], str | None]:
+def _call(call: Any, at: str) -> tuple[str, PendingCall]:
+    """The block of one call, and the call as one that waits for its result."""
     if not isinstance(call, Mapping):
         raise BadMessages(at, f"has to be an object, not {type(call).__name__}")
     function, at_function = (call["function"], f"{at}.function") if "function" in call else (call, at)
@@ -109,33 +125,51 @@ def _call(call: Any, at: str) -> tuple[str, Mapping[str, Any], str | None]:
             raise BadMessages(f"{at_function}.arguments", f"is not JSON: {error}") from error
     if not isinstance(arguments, Mapping):
         raise BadMessages(f"{at_function}.arguments", f"has to be an object, not {type(arguments).__name__}")
-    return function["name"], arguments, call.get("id")
+    name: str = function["name"]
+    try:
+        block = call_block(name, arguments)
+    except ValueError as error:
+        raise BadMessages(f"{at_function}.arguments", f"is not JSON: {error}") from error
+    return block, PendingCall(_id(call, "id", at), name)
+
+
+def _id(holder: Mapping[str, Any], key: str, at: str) -> str | int | None:
+    value = holder.get(key)
+    if not isinstance(value, str | int | None):
+        raise BadMessages(f"{at}.{key}", f"has to be text, not {type(value).__name__}")
+    return value
 
 
 def _result(message: Mapping[str, Any], pending: list[PendingCall], at: str) -> str:
     """The block of one tool message; takes the call that it answers off `pending`."""
     if not pending:
         raise BadMessages(f"{at}.role", "is 'tool' and answers no call; it has to follow an assistant turn with calls")
-    call_id, name = message.get("tool_call_id"), message.get("name")
-    with_ids = [call for call in pending if call.call_id is not None]
-    if call_id is not None and with_ids:
-        answered = [call for call in with_ids if call.call_id == call_id]
+    call_id, name = _id(message, "tool_call_id", at), message.get("name")
+    if call_id is not None and any(call.call_id is not None for call in pending):
+        answered = next((call for call in pending if call.call_id == call_id), None)
         if not answered:
-            raise BadMessages(f"{at}.tool_call_id", f"is {call_id!r:.80}, which no open call before it has")
+            raise BadMessages(f"{at}.tool_call_id", f"is {shown(call_id)}, which no open call before it has")
     else:
-        answered = [call for call in pending if call.name is None or name is None or call.name == name]
+        answered = next((call for call in pending if None in (call.name, name) or call.name == name), None)
         if not answered:
-            raise BadMessages(f"{at}.name", f"is {name!r:.80}, which no open call before it has")
-    pending.remove(answered[0])
+            raise BadMessages(f"{at}.name", f"is {shown(name)}, which no open call before it has")
+    pending.remove(answered)
     if "content" not in message:
         raise BadMessages(f"{at}.content", "is missing; it has to be the result of the call")
-    shown = name if isinstance(name, str) else answered[0].name or "unknown"
-    return result_block(shown, _result_value(message["content"]))
+    try:
+        return result_block(
+            name if isinstance(name, str) else answered.name or "unknown", _result_value(message["content"])
+        )
+    except ValueError as error:
+        raise BadMessages(f"{at}.content", f"is not JSON: {error}") from error
 
 
 def _result_value(content: Any) -> Any:
     """A result: any JSON value, or OpenAI's list of text parts."""
     parts = isinstance(content, list) and content
-    if parts and all(isinstance(part, Mapping) and part.get("type") == "text" and "text" in part for part in content):
-        return "".join(str(part["text"]) for part in content)
+    if parts and all(
+        isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in content
+    ):
+        return "".join(part["text"] for part in content)
     return content

@@ -9,11 +9,17 @@ from hermes.conversation.chatml import ChatML
 from hermes.conversation.constraint import Constraint, json_constraint, tools_constraint
 from hermes.conversation.functions import Function, json_within_tags, parse_functions, tools_prompt
 from hermes.conversation.messages import Message, parse_messages
-from hermes.conversation.template import check, fill
+from hermes.conversation.surrogates import surrogate_problem
+from hermes.conversation.template import check, fill, filled_size
 from hermes.conversation.truncation import Prompt, truncated
+from hermes.conversation.validation import shortened, shown
 from hermes.errors import BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong
 
 MAX_SEED = 2**32 - 1
+MAX_NUMBER = 2**53  # of any sampling value, either way
+MAX_STOPS = 256  # each is looked for after each token, while others stream
+MAX_STOP = 1_000  # characters of one: the engine holds back as much text
+MAX_NAMES = 300  # characters of tool names in a message
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -46,6 +52,13 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("seed", "min_tokens", "max_tokens", "top_k"):
+            value = getattr(self, name)
+            if isinstance(value, float) and value.is_integer():  # JSON has one kind of number: 1.0 is an integer
+                object.__setattr__(self, name, int(value))
+        for name, value in vars(self).items():
+            if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # NaN is not, either
+                raise BadSampling(f"{name} is {shown(value)}; it must be a number of at most {MAX_NUMBER} either way")
         if self.max_tokens < 1:
             raise BadSampling(f"max_tokens is {self.max_tokens}; ask for at least 1")
         if not 0 <= self.min_tokens <= self.max_tokens:
@@ -107,6 +120,9 @@ class Request:
             raise EmptyRequest
         if prompt_template:
             check(prompt_template, prompt)
+        for name, text in (("prompt", prompt), ("system_prompt", system_prompt)):
+            if problem := surrogate_problem(text):
+                raise BadMessages(name, problem)
         functions = parse_functions(tools or [])
         _check_together(prompt_template, messages, functions, tool_choice, json_schema, sampling)
         turns = parse_messages(messages or [], functions)
@@ -166,12 +182,27 @@ class Request:
         return trained if own in ("", DEFAULT_SYSTEM_PROMPT) else f"{own}\n\n{trained}"
 
     def encode(self, chatml: ChatML, context_tokens: int) -> Prompt:
-        """The prompt as token ids: the caller's raw template if there is one, else a ChatML conversation."""
+        """The prompt as token ids: the caller's raw template if there is one, else a ChatML conversation.
+
+        Raises:
+            EmptyRequest: the template, filled, is empty.
+            PromptTooLong: it is so long that it need not be encoded to know that it can't fit.
+        """
         if self.prompt_template:
-            return Prompt(chatml.encode_raw(fill(self.prompt_template, self.prompt, self.system_prompt)))
+            parts = self.prompt_template, self.prompt, self.system_prompt
+            self._check_length(chatml.fewest_tokens(filled_size(*parts)), context_tokens)
+            if not (raw := fill(*parts)):
+                raise EmptyRequest
+            return Prompt(chatml.encode_raw(raw))
+        turns = self.conversation()
         if self.truncate:
-            return truncated(self.conversation(), chatml, context_tokens, self.sampling.max_tokens)
-        return Prompt(chatml.encode(self.conversation()))
+            return truncated(turns, chatml, context_tokens, self.sampling.max_tokens)
+        self._check_length(sum(map(chatml.fewest_tokens_of_turn, turns)), context_tokens)
+        return Prompt(chatml.encode(turns))
+
+    def _check_length(self, fewest_tokens: int, context_tokens: int) -> None:
+        if fewest_tokens >= context_tokens:
+            raise PromptTooLong(fewest_tokens, self.sampling.max_tokens, context_tokens, at_least=True)
 
 
 def _check_together(
@@ -193,14 +224,28 @@ def _check_together(
     if tool_choice not in ("auto", "none", "required", *names):
         raise BadTools(
             "tool_choice",
-            f"is {tool_choice!r:.80}; it has to be auto, none, required or one of {', '.join(names) or 'the tools'}",
+            f"is {shown(tool_choice)}; it has to be auto, none, required or one of "
+            f"{shortened(', '.join(names), MAX_NAMES) or 'the tools'}",
         )
     if tool_choice == "required" and not functions:
         raise BadTools("tool_choice", "is 'required' and there are no tools to call")
     if json_schema is not None and sampling.get("min_tokens"):
-        raise BadSampling(f"min_tokens is {sampling['min_tokens']} beside json_schema; JSON ends where it is complete")
+        raise BadSampling(
+            f"min_tokens is {shown(sampling['min_tokens'])} beside json_schema; JSON ends where it is complete"
+        )
 
 
 def split_stop_sequences(comma_separated: str | None) -> tuple[str, ...]:
-    """The stop strings, spaces kept and empty ones dropped."""
-    return tuple(stop for stop in (comma_separated or "").split(",") if stop)
+    """The stop strings, spaces kept and empty ones dropped.
+
+    Raises:
+        BadSampling: there are too many, one is too long, or there is a lone surrogate.
+    """
+    if problem := surrogate_problem(comma_separated or ""):
+        raise BadSampling(f"stop_sequences {problem}")
+    stops = tuple(stop for stop in (comma_separated or "").split(",") if stop)
+    if len(stops) > MAX_STOPS:
+        raise BadSampling(f"stop_sequences has {len(stops)} texts; at most {MAX_STOPS}")
+    if (longest := max(map(len, stops), default=0)) > MAX_STOP:
+        raise BadSampling(f"stop_sequences has a text of {longest} characters; at most {MAX_STOP}")
+    return stops

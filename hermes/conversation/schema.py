@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from hermes.conversation.schema_leaves import BOUNDS, bounds_of, number, string, values
 from hermes.conversation.schema_limits import MAX_DEPTH, SchemaProblem, check_metaschema, check_size
 from hermes.conversation.schema_types import Marks
+from hermes.conversation.validation import shown
 
 Schema = Mapping[str, Any]
 Place = tuple[str, ...]  # the keys from the root of the schema
@@ -169,7 +170,7 @@ class _Narrowing:
     def _reference(self, reference: str, path: str, open_places: tuple[Place, ...]) -> dict[str, Any]:
         place, target = self._target(reference, path)
         if place in open_places:
-            raise SchemaProblem(path, "$ref", f"to {reference!r} leads back to itself with nothing between")
+            raise SchemaProblem(path, "$ref", f"to {shown(reference)} leads back to itself with nothing between")
         if place not in self._names:
             name = self._names[place] = f"d{len(self._names)}"
             self._defs[name] = self._node(target, reference, (*open_places, place))
@@ -178,7 +179,9 @@ class _Narrowing:
     def _target(self, reference: str, path: str) -> tuple[Place, Any]:
         """What a JSON pointer in this document points to (RFC 6901), and the pointer in its one plain form."""
         if not reference.startswith("#"):
-            raise SchemaProblem(path, "$ref", f"to {reference!r} leaves the schema, and nothing is fetched; copy it in")
+            raise SchemaProblem(
+                path, "$ref", f"to {shown(reference)} leaves the schema, and nothing is fetched; copy it in"
+            )
         found = self._root
         place = tuple(key.replace("~1", "/").replace("~0", "~") for key in unquote(reference[1:]).split("/")[1:])
         for key in place:
@@ -187,9 +190,9 @@ class _Narrowing:
             elif isinstance(found, list) and INDEX.fullmatch(key) and int(key) < len(found):
                 found = found[int(key)]
             else:
-                raise SchemaProblem(path, "$ref", f"to {reference!r} points to nothing")
+                raise SchemaProblem(path, "$ref", f"to {shown(reference)} points to nothing")
         if not _holds_a_schema(place) or not f"{reference}/".startswith("#/"):
-            raise SchemaProblem(path, "$ref", f"to {reference!r} is no place of a schema; point into '$defs'")
+            raise SchemaProblem(path, "$ref", f"to {shown(reference)} is no place of a schema; point into '$defs'")
         return place, found
 
     def _check_that_one_excludes_another(self, branches: Sequence[Any], path: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from hermes.conversation.pattern import FORMATS, PatternProblem, any_string, raw_pattern
 from hermes.conversation.schema_limits import SchemaProblem
 from hermes.conversation.schema_types import is_of
+from hermes.conversation.validation import shown
 
 Schema = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def number(schema: Schema, path: str) -> dict[str, Any]:
     bounds = {keyword: schema[keyword] for keyword in BOUNDS if keyword in schema}
     for keyword, bound in bounds.items():
         if not abs(bound) <= MAX_NUMBER:  # NaN is not, either
-            raise SchemaProblem(path, keyword, f"is {bound!s:.20}; at most {MAX_NUMBER} either way")
+            raise SchemaProblem(path, keyword, f"is {shown(bound)}; at most {MAX_NUMBER} either way")
     above, below = bounds.get("exclusiveMinimum", -math.inf), bounds.get("exclusiveMaximum", math.inf)
     lowest, highest = bounds.get("minimum", -math.inf), bounds.get("maximum", math.inf)
     if schema["type"] == "integer":

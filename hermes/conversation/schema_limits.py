@@ -4,47 +4,73 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hermes.conversation.surrogates import surrogate_problem
+from hermes.conversation.validation import shortened
+
 MAX_BYTES = 65_536  # as JSON: twice what a context of 8,192 tokens holds
 MAX_DEPTH = 32
 MAX_VALUES = 2_000  # in one enum, or any other list or object
 MAX_PATTERNS = 4_000  # characters in all patterns; each becomes up to ninety for the grammar
+MAX_PATH = 200  # characters of a path in a message; its keys are the caller's
+MAX_WHY = 300
+
+Trail = tuple[Any, ...]  # the way to a value: () at the root, else the trail of what holds it, and the last step
 
 
 class SchemaProblem(ValueError):
     """What can't be kept to in a schema: the JSON path, the keyword and why."""
 
     def __init__(self, path: str, keyword: str | None, why: str):
+        path, why = shortened(path, MAX_PATH), shortened(why, MAX_WHY)
         super().__init__(f"{path}: {keyword!r} {why}" if keyword else f"{path} {why}")
 
 
-def check_size(schema: Any) -> None:
-    """Raises SchemaProblem if it is too large, or nested too deeply."""
+def check_size(schema: Any) -> int:
+    """The size as JSON, in bytes.
+
+    Raises:
+        SchemaProblem: it is too large or nested too deeply, or no JSON.
+    """
     if not isinstance(schema, Mapping):
         raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
     pattern_characters = 0
-    for path, depth, value in _walk(schema):
+    for trail, depth, value in _walk(schema):
         if depth > MAX_DEPTH:
-            raise SchemaProblem(path, None, f"is nested more than {MAX_DEPTH} levels deep")
+            raise SchemaProblem(_path(trail), None, f"is nested more than {MAX_DEPTH} levels deep")
         if isinstance(value, dict | list) and len(value) > MAX_VALUES:
-            raise SchemaProblem(path, None, f"has {len(value)} entries; at most {MAX_VALUES}")
-        pattern_characters += len(value) if isinstance(value, str) and path.endswith(".pattern") else 0
+            raise SchemaProblem(_path(trail), None, f"has {len(value)} entries; at most {MAX_VALUES}")
+        for text in value if isinstance(value, dict) else [value]:
+            if isinstance(text, str) and (problem := surrogate_problem(text)):
+                raise SchemaProblem(_path(trail), None, problem)
+        pattern_characters += len(value) if isinstance(value, str) and trail[1] == "pattern" else 0
     if pattern_characters > MAX_PATTERNS:
         raise SchemaProblem("$", "pattern", f"has {pattern_characters} characters in all; at most {MAX_PATTERNS}")
-    size = len(json.dumps(schema, ensure_ascii=False).encode(errors="replace"))
+    try:
+        size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError as error:
+        raise SchemaProblem("$", None, "holds NaN, an infinity or a number of thousands of digits") from error
     if size > MAX_BYTES:
         raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
+    return size
 
 
-def _walk(schema: Any) -> Iterator[tuple[str, int, Any]]:
-    """Every value inside, with its path and depth, without recursion."""
-    waiting: list[tuple[str, int, Any]] = [("$", 0, schema)]
+def _walk(schema: Any) -> Iterator[tuple[Trail, int, Any]]:
+    """Every value inside, with the way to it and its depth, without recursion."""
+    waiting: list[tuple[Trail, int, Any]] = [((), 0, schema)]
     while waiting:
-        path, depth, value = waiting.pop()
-        yield path, depth, value
-        if isinstance(value, Mapping):
-            waiting += [(f"{path}.{key}", depth + 1, each) for key, each in value.items()]
-        elif isinstance(value, list):
-            waiting += [(f"{path}[{index}]", depth + 1, each) for index, each in enumerate(value)]
+        trail, depth, value = waiting.pop()
+        yield trail, depth, value
+        children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [((trail, step), depth + 1, child) for step, child in children]
+
+
+def _path(trail: Trail) -> str:
+    """As text only where there is a problem: keys may be long, and each is part of many paths."""
+    path = ""
+    while trail:
+        trail, step = trail
+        path = (f"[{step}]" if isinstance(step, int) else f".{step[:MAX_PATH]}") + path
+    return f"${path}"
 
 
 def check_metaschema(schema: Mapping[str, Any]) -> None:

@@ -6,7 +6,11 @@ are text like any other.
 
 import re
 
-from hermes.errors import BadPromptTemplate, PromptTemplateError
+from hermes.conversation.surrogates import surrogate_problem
+from hermes.conversation.validation import shortened
+from hermes.errors import BadMessages, BadPromptTemplate, PromptTemplateError
+
+MAX_STATEMENT = 60  # characters of one in a message
 
 PLACEHOLDER = re.compile(r"\{(prompt|system_prompt)\}")
 JINJA_STATEMENT = re.compile(r"\{%-?\s*(?:for|if|elif|else|end\w+|set|macro|block|include|import)\b")
@@ -18,14 +22,24 @@ def fill(template: str, prompt: str, system_prompt: str) -> str:
     return PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], template)
 
 
+def filled_size(template: str, prompt: str, system_prompt: str) -> int:
+    """How many bytes `fill` would make, at no cost: a small template can make much of a prompt."""
+    sizes = {"prompt": len(prompt.encode()), "system_prompt": len(system_prompt.encode())}
+    placeholders = PLACEHOLDER.finditer(template)
+    return len(template.encode()) + sum(sizes[each[1]] - len(each[0]) for each in placeholders)
+
+
 def check(template: str, prompt: str) -> None:
-    """Refuse a template that would lose the prompt or that waits for a template engine.
+    """Refuse a template that is no text, would lose the prompt or waits for a template engine.
 
     Raises:
+        BadMessages: there is a lone surrogate.
         BadPromptTemplate: there is a prompt and no {prompt}.
         PromptTemplateError: there is a Jinja statement.
     """
+    if problem := surrogate_problem(template):
+        raise BadMessages("prompt_template", problem)
     if statement := JINJA_STATEMENT.search(template):
-        raise PromptTemplateError(statement[0])
+        raise PromptTemplateError(shortened(statement[0], MAX_STATEMENT))
     if prompt and "{prompt}" not in template:
         raise BadPromptTemplate

@@ -22,7 +22,7 @@ from hermes.conversation.tool_call import (
     judged,
     seen_name,
 )
-from hermes.conversation.validation import Validator
+from hermes.conversation.validation import Patience, Validator
 
 MAX_FOUND = 1_000  # more than a context of 8,192 tokens holds; the rest is not read
 
@@ -76,7 +76,8 @@ class ToolCallReader:
     """Reads one text that comes in pieces: for a tag or an object in prose, for objects and the end of a block."""
 
     def __init__(self, schemas: Schemas):
-        self._tools = {name: Validator(schema) for name, schema in schemas.items()}
+        patience = Patience()
+        self._tools = {name: Validator(schema, patience) for name, schema in schemas.items()}
         self._text = bytearray()  # grows in place, unlike a string; all that is looked for is ASCII
         self._at = 0
         self._block: _Block | None = None

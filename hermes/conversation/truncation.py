@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hermes.conversation.chatml import ChatML
 from hermes.conversation.messages import Message
+from hermes.errors import PromptTooLong
 
 
 @dataclass(frozen=True)
@@ -19,19 +20,31 @@ def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, 
     """The prompt without as many of the oldest turns as it takes for the answer to fit after it.
 
     Room is made for max_tokens, but for no more than half of the context. A call and its results go together. Kept
-    are system turns, the last user turn and the last turn, even where that is too much.
+    are system turns, the last user turn and the last turn, even where that is too much. What goes is not encoded.
+
+    Raises:
+        PromptTooLong: what has to stay is so long that it need not be encoded to know that it can't fit.
     """
-    turns = [chatml.encode_turn(message) for message in messages]
+    units = _units(messages)
+    may_go = {index for unit in units for index in unit}
+    stay = [index for index in range(len(messages)) if index not in may_go]
+    fewest = sum(chatml.fewest_tokens_of_turn(messages[index]) for index in stay)
+    if fewest >= context_tokens:
+        raise PromptTooLong(fewest, max_tokens, context_tokens, at_least=True)
     head, opening = chatml.bos_ids, chatml.opening()
-    surplus = len(head) + sum(map(len, turns)) + len(opening) + min(max_tokens, context_tokens // 2) - context_tokens
-    dropped: set[int] = set()
-    for unit in _units(messages):
-        if surplus <= 0:
+    turns = {index: chatml.encode_turn(messages[index]) for index in stay}
+    room = context_tokens - min(max_tokens, context_tokens // 2) - len(head) - len(opening)
+    room -= sum(map(len, turns.values()))
+    for unit in reversed(units):
+        if room < sum(chatml.fewest_tokens_of_turn(messages[index]) for index in unit):
             break
-        dropped.update(unit)
-        surplus -= sum(len(turns[index]) for index in unit)
-    kept = [token_id for index, turn in enumerate(turns) if index not in dropped for token_id in turn]
-    return Prompt([*head, *kept, *opening], len(dropped))
+        encoded = {index: chatml.encode_turn(messages[index]) for index in unit}
+        room -= sum(map(len, encoded.values()))
+        if room < 0:
+            break
+        turns |= encoded
+    kept = [token_id for index in sorted(turns) for token_id in turns[index]]
+    return Prompt([*head, *kept, *opening], len(messages) - len(turns))
 
 
 def _units(messages: Sequence[Message]) -> list[list[int]]:

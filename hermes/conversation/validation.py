@@ -1,7 +1,8 @@
 """Does a value satisfy a JSON schema (draft 2020-12), and if not, where and why: one line that a model can act on.
 
-The schema comes from a caller, so a check against it is bounded: nothing is fetched, its patterns have a time limit,
-and a schema or value that breaks the checker is a problem to report. Formats are not asserted.
+The schema comes from a caller, so a check against it is bounded: nothing is fetched, there is a time limit for all of
+it and one for its patterns (20 definitions, each with two references to the next, are a million branches), and a schema
+or value that breaks the checker is a problem to report. Formats are not asserted.
 https://json-schema.org/draft/2020-12/json-schema-validation
 """
 
@@ -11,13 +12,15 @@ import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator as Checker
 
+CHECK_SECONDS = 1.0  # of processor time, for all that is checked of one text
 PATTERN_SECONDS = 0.1  # for all the patterns that one value meets
 MAX_SHOWN = 60  # characters of a value in a message
 MAX_MESSAGE = 200
@@ -27,22 +30,43 @@ Path = tuple[str | int, ...]
 Errors = Iterator["ValidationError"]
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
-deadline: ContextVar[float] = ContextVar("deadline")  # of the patterns in the check that runs
+
+
+@dataclass
+class Patience:
+    """The time that checks may still take. Validators for the values in one text share it."""
+
+    seconds: float = field(default_factory=lambda: CHECK_SECONDS)
+
+
+class _Deadlines(NamedTuple):
+    whole: float  # on the clock of this thread's processor time
+    patterns: float  # on the wall's, as `regex` has it
+
+
+deadlines: ContextVar[_Deadlines] = ContextVar("deadlines")  # of the check that runs
 
 
 class Validator:
     """One schema, to check many values against. Whether it is a schema shows when a value meets it."""
 
-    def __init__(self, schema: Mapping[str, Any]):
+    def __init__(self, schema: Mapping[str, Any], patience: Patience | None = None):
         self._schema = schema
+        self._patience = patience
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a JSON value, as `$.path: problem`; None if nothing is."""
         from referencing.exceptions import Unresolvable
 
-        token = deadline.set(time.monotonic() + PATTERN_SECONDS)
+        _checker_class()  # the first call imports jsonschema, which is no time of the check
+        patience, began = self._patience or Patience(), time.thread_time()
+        pattern_seconds = min(PATTERN_SECONDS, patience.seconds)
+        token = deadlines.set(_Deadlines(began + patience.seconds, time.monotonic() + pattern_seconds))
         try:
+            _check_time()
             return self._most_telling(value)
+        except _CheckTakesTooLongError:
+            return "$: checking it against the schema takes too long"
         except _PatternTakesTooLongError as late:
             return f"{_path(_where(late.text, value))}: matching its pattern takes too long"
         except RecursionError:
@@ -54,7 +78,8 @@ class Validator:
                 f"$: can't be checked against the schema ({shortened(f'{type(error).__name__}: {error}', MAX_MESSAGE)})"
             )
         finally:
-            deadline.reset(token)
+            deadlines.reset(token)
+            patience.seconds -= time.thread_time() - began
 
     def _most_telling(self, value: Any) -> str | None:
         from jsonschema.exceptions import best_match
@@ -77,10 +102,13 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return _cut(repr(value[: MAX_SHOWN + 1]), MAX_SHOWN)
     text = ""
-    for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):  # by parts: it may be large, or deep
-        text += part
-        if len(text) > MAX_SHOWN:
-            break
+    try:
+        for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):  # by parts: it may be large, or deep
+            text += part
+            if len(text) > MAX_SHOWN:
+                break
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text += "a number of very many digits"
     return shortened(text, MAX_SHOWN)
 
 
@@ -97,6 +125,15 @@ def _cut(text: str, length: int) -> str:
 def _path(keys: Iterable[str | int]) -> str:
     steps = (f".{key}" if PLAIN_KEY.fullmatch(str(key)) else f"[{shown(key)}]" for key in keys)
     return _cut("$" + "".join(steps), MAX_MESSAGE)
+
+
+class _CheckTakesTooLongError(Exception):
+    pass
+
+
+def _check_time() -> None:
+    if time.thread_time() > deadlines.get().whole:
+        raise _CheckTakesTooLongError
 
 
 class _PatternTakesTooLongError(Exception):
@@ -137,7 +174,11 @@ def _checker_class() -> "type[Checker]":
 
 
 def _evolve(checker: Any, **changes: Any) -> "Checker":
-    """The checker of a subschema. jsonschema's own leaves our keywords behind where the subschema has a "$schema"."""
+    """The checker of a subschema. jsonschema's own leaves our keywords behind where the subschema has a "$schema".
+
+    Each step of a check comes through here.
+    """
+    _check_time()
     settings = {"schema": checker.schema, "_resolver": checker._resolver, "registry": checker._registry}
     evolved: Checker = type(checker)(**{**settings, **changes})
     return evolved
@@ -197,7 +238,7 @@ def _matches(pattern: str, text: str) -> bool:
     import regex  # type: ignore[import-untyped]
 
     try:
-        return regex.search(pattern, text, timeout=max(deadline.get() - time.monotonic(), 1e-3)) is not None
+        return regex.search(pattern, text, timeout=max(deadlines.get().patterns - time.monotonic(), 1e-3)) is not None
     except TimeoutError as error:
         raise _PatternTakesTooLongError(text) from error
 

@@ -172,6 +172,7 @@ class Engine:
     def _sampling_params(self, sampling: Sampling, constraint: Constraint | None) -> Any:
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+        from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
         values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._eos_token_ids}
         if constraint:
@@ -183,8 +184,10 @@ class Engine:
                 "skip_special_tokens": False,
             }
         try:
-            return SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
-        except (VLLMClientError, ValueError) as error:
+            params = SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
+            # The engine core never recovers from a message that it can't read, such as one with a seed of 1.0.
+            return MsgpackDecoder(SamplingParams).decode(MsgpackEncoder().encode(params))
+        except (VLLMClientError, ValueError, OverflowError) as error:
             raise BadSampling(_one_line(error)) from error
 
 

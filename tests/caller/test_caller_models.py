@@ -35,7 +35,8 @@ class CogHandler(Handler):
 
     def events(self):
         for name, data in self.script:
-            yield f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+            written = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+            yield f"event: {name}\ndata: {written}\n\n"
 
 
 def cog(*script, **more):
@@ -73,6 +74,18 @@ def test_calls_and_mistakes_are_values():
         ([*outputs(), completed("canceled")], "canceled"),
         ([("error", {"error": "SSE stream lagged"})], "SSE stream lagged"),
         (outputs(), "the stream ended before the prediction was complete"),
+        ([("output", {})], "the server's output has to be text, not NoneType"),
+        (
+            [("output", r'{"chunk": "\ud83d"}')],
+            "the server's output holds half of a character",
+        ),
+        ([("error", {})], "None"),
+        ([("error", {"error": "a\nb" * 999})], "a b" + "a b" * 332 + "…"),
+        ([("completed", {})], "None"),
+        ([completed("failed", error={"a": 5})], "{'a': 5}"),
+        ([completed(metrics=[1])], "the prediction's metrics have to be an object, not list"),
+        ([422, {"detail": [5]}], 'the server answered 422: {"detail": [5]}'),
+        ([500, ["a", "b\n"]], 'the server answered 500: ["a", "b\\n"]'),
         ([completed(metrics={})], "the prediction's metrics cannot be read: $.finish_reason: Field required"),
         ([409, {"error": "all prediction slots busy"}], "the server answered 409: all prediction slots busy"),
         (
@@ -233,6 +246,14 @@ def test_a_prediction_may_be_complete_a_moment_after_its_stream(ask):
         ([DONE], [{"status": "canceled"}], "canceled"),
         ([DONE], [{"status": "succeeded", "output": []}], "the prediction's metrics cannot be read: $.finish_reason"),
         ([sent("output", "He")], [SUCCEEDED], "the stream ended before the prediction was complete"),
+        ([DONE], [{**SUCCEEDED, "output": ["a", 5]}], "the prediction's output has to be text, not int"),
+        ([DONE], [{**SUCCEEDED, "output": {"a": 5}}], "the prediction's output has to be text, not dict"),
+        ([DONE], [{**SUCCEEDED, "output": ["\ud83d"]}], "the prediction's output holds half of a character"),
+        (
+            [DONE],
+            [{**SUCCEEDED, "metrics": {**METRICS, "tool_calls": [{"name": "\ud83d", "arguments": {}}]}}],
+            "the prediction's metrics cannot be read: 'utf-8' codec can't encode character",
+        ),
         ([DONE], [{"status": "unheard of"}], "the prediction cannot be loaded: "),
     ],
 )

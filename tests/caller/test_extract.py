@@ -103,3 +103,11 @@ def test_an_answer_that_stays_wrong_is_an_error_with_its_text(replies, problem):
 def test_no_documents_are_nothing_to_ask():
     with pytest.raises(ValueError, match="no documents"):
         extract(ScriptedModel([]), Person, [])
+
+
+def test_a_number_of_more_digits_than_python_writes_is_no_person():
+    answer = Reply('{"age": ' + "1" * 5_000 + ', "name": ' + "2" * 4_000 + "}", "length")
+    with pytest.raises(ExtractionFailed, match="it was cut off"):
+        extract(ScriptedModel([answer]), Person, "Ada, 36.")
+    with pytest.raises(ExtractionFailed, match=r"the answer is no Person: \$"):
+        extract(ScriptedModel([Reply(answer.text, "stop")] * 2), Person, "Ada, 36.")

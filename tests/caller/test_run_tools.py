@@ -133,3 +133,12 @@ def test_the_text_of_every_round_is_streamed():
 def test_tools_that_cannot_be_told_apart_are_refused(tools, problem):
     with pytest.raises(ValueError, match=problem):
         run_tools(ScriptedModel([]), "Go", tools)
+
+
+def test_a_result_with_half_of_a_character_cannot_be_sent():
+    def names() -> list[str]:
+        """The files there are."""
+        return ["caf\udce9.txt"]  # as Python names a file whose name is no UTF-8
+
+    run = run_tools(ScriptedModel([calls(("names", {})), ANSWER]), "Go", [names])
+    assert run.calls[0][1]["error"].startswith("UnicodeEncodeError: 'utf-8' codec can't encode character '\\udce9'")

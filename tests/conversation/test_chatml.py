@@ -1,10 +1,13 @@
 """The prompt format, shown as whole prompts: this file is its documentation."""
 
+import json
+
 import jinja2
 import pytest
-from fakes import byte_tokenizer
+from fakes import FakeTokenizer, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from hermes.conversation import ChatML, Message
 from hermes.errors import InvalidConfiguration
@@ -128,3 +131,18 @@ def test_a_raw_prompt_has_the_control_tokens_that_the_caller_wrote_and_one_bos()
 def test_a_model_that_does_not_know_chatml_is_refused():
     with pytest.raises(InvalidConfiguration, match=r"E1202 .*no token <\|im_start\|>"):
         ChatML(byte_tokenizer(control=["<|im_end|>"]))
+
+
+def lossy():
+    """In the shape of SmolLM2's: without the token of a byte, whose characters are dropped."""
+    tokenizer = byte_tokenizer()
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    del spec["model"]["vocab"]["Ą"]  # U+0004
+    return FakeTokenizer(Tokenizer.from_str(json.dumps(spec)), tokenizer.bos_token)
+
+
+@pytest.mark.parametrize(("tokenizer", "most_bytes"), [(TOKENIZER, 17), (byte_tokenizer(bos=None), 12), (lossy(), 256)])
+def test_the_fewest_tokens_of_a_turn_go_by_the_bytes_of_the_longest_token(tokenizer, most_bytes):
+    chatml = ChatML(tokenizer)
+    assert chatml.fewest_tokens(1_000_000) == 1_000_000 // most_bytes
+    assert chatml.fewest_tokens_of_turn(Message("user", "東" * 1_000)) == 3 + 3_005 // most_bytes

@@ -81,6 +81,13 @@ def test_a_function_is_read_bare_or_in_openais_wrapper(tool, function):
     assert parse_functions([tool]) == (function,)
 
 
+def deep():
+    value = []
+    for _ in range(10_000):
+        value = [value]
+    return value
+
+
 NO_NAME = "it has to be 1 to 128 letters, digits, '_', '.' or '-'"
 NO_OBJECT = "has to be an object with name, description and parameters"
 NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
@@ -94,12 +101,12 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ([{"type": "retrieval"}], "tools[0].type is 'retrieval'; only 'function' is known"),
         ([{"type": "function"}], f"tools[0].function {NO_OBJECT}"),
         ([{"function": "f"}], f"tools[0].function {NO_OBJECT}"),
-        ([{}], f"tools[0].name is None; {NO_NAME}"),
-        ([{"function": {}}], f"tools[0].function.name is None; {NO_NAME}"),
+        ([{}], f"tools[0].name is null; {NO_NAME}"),
+        ([{"function": {}}], f"tools[0].function.name is null; {NO_NAME}"),
         ([{"name": ""}], f"tools[0].name is ''; {NO_NAME}"),
         ([{"name": "a b"}], f"tools[0].name is 'a b'; {NO_NAME}"),
         ([{"name": "f\n"}], f"tools[0].name is 'f\\n'; {NO_NAME}"),
-        ([{"name": "x" * 129}], f"tools[0].name is '{'x' * 79}; {NO_NAME}"),
+        ([{"name": "x" * 129}], f"tools[0].name is '{'x' * 56}...; {NO_NAME}"),
         ([{"name": "f", "description": 5}], "tools[0].description has to be text, not int"),
         ([{"function": {"name": "f", "description": []}}], "tools[0].function.description has to be text, not list"),
         ([{"name": "f", "parameters": ["a"]}], f"tools[0].parameters {NO_SCHEMA}"),
@@ -108,6 +115,24 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         (
             [{"name": "f"}, {"name": "g"}, {"name": "f"}],
             "tools[2] is a second function called 'f'; give each its own name",
+        ),
+        ([{"type": deep()}], f"tools[0].type is {'[' * 57}...; only 'function' is known"),
+        ([{"name": deep()}], f"tools[0].name is {'[' * 57}...; {NO_NAME}"),
+        (
+            [{"name": "f", "description": "a\ud800"}],
+            "tools[0].description holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode",
+        ),
+        (
+            [{"name": "f", "parameters": {"properties": {"a": {"const": deep()}}}}],
+            f"the parameters of 'f', $.properties.a.const{'[0]' * 30} is nested more than 32 levels deep",
+        ),
+        (
+            [{"name": "f", "parameters": {"minimum": 10**5_000}}],
+            "the parameters of 'f', $ holds NaN, an infinity or a number of thousands of digits",
+        ),
+        (
+            [{"name": f"f{n}", "parameters": {"title": "x" * 60_000}} for n in range(5)],
+            "the parameters of all tools are 300155 bytes of JSON; at most 262144",
         ),
         ([{"name": f"f{n}"} for n in range(129)], "tools has 129 functions; at most 128"),
     ],

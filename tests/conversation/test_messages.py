@@ -1,5 +1,7 @@
 """Conversations in the shape of OpenAI's API, and the whole prompts that they become."""
 
+import time
+
 import pytest
 from fakes import byte_tokenizer
 
@@ -138,6 +140,20 @@ def test_two_calls_that_were_written_are_answered_in_their_order():
     )
 
 
+def test_text_is_a_result_however_deep_the_json_in_it_is():
+    for depth in range(900, 1_000):  # there are depths that Python reads and can't write
+        assert result_turn(calling(call()), {"content": "[" * depth + "]" * depth}).count("]") == depth
+
+
+def test_many_calls_and_results_take_little_time():
+    ids = [f"c{n}" for n in range(1_000)]
+    results = [{"role": "tool", "content": "x" * 100, "tool_call_id": call_id} for call_id in reversed(ids)]
+    before = time.process_time()
+    turns = parse_messages([calling(*[call(id=call_id) for call_id in ids]), *results] * 3)
+    assert time.process_time() - before < 1
+    assert [turn.role for turn in turns] == ["assistant", "tool"] * 3
+
+
 def test_parts_of_text_are_one_text():
     parts = [{"type": "text", "text": "a "}, {"type": "text", "text": " b"}]
     assert parse_messages([{"role": role, "content": parts} for role in ("system", "user", "assistant")]) == (
@@ -152,6 +168,16 @@ NO_ROLE = "it has to be system, user, assistant or tool"
 NO_PART = "has to be {'type': 'text', 'text': ...}; the model reads only text"
 NO_CALL = "is 'tool' and answers no call; it has to follow an assistant turn with calls"
 RESULT = {"role": "tool", "content": "4"}
+HALF = "holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode"
+ARGUMENTS = "messages[0].tool_calls[0].function.arguments"
+NO_NUMBER = "it holds NaN, an infinity or a number of thousands of digits"
+
+
+def deep():
+    value = []
+    for _ in range(10_000):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -159,10 +185,10 @@ RESULT = {"role": "tool", "content": "4"}
     [
         (["Hi"], "messages[0] has to be an object with role and content, not str"),
         ([USER, None], "messages[1] has to be an object with role and content, not NoneType"),
-        ([{}], f"messages[0].role is None; {NO_ROLE}"),
+        ([{}], f"messages[0].role is null; {NO_ROLE}"),
         ([USER, USER, USER, {"role": "User", "content": ""}], f"messages[3].role is 'User'; {NO_ROLE}"),
-        ([{"role": ["user"], "content": ""}], f"messages[0].role is ['user']; {NO_ROLE}"),
-        ([{"role": "x" * 999}], f"messages[0].role is '{'x' * 79}; {NO_ROLE}"),
+        ([{"role": ["user"], "content": ""}], f'messages[0].role is ["user"]; {NO_ROLE}'),
+        ([{"role": "x" * 999}], f"messages[0].role is '{'x' * 56}...; {NO_ROLE}"),
         ([USER, {"role": "user"}], "messages[1].content has to be text, not nothing"),
         ([{"role": "assistant", "content": None}], "messages[0].content has to be text, not nothing"),
         ([{"role": "system", "content": {}}], "messages[0].content has to be text, not dict"),
@@ -204,6 +230,37 @@ RESULT = {"role": "tool", "content": "4"}
             "messages[2].tool_call_id is 'c2', which no open call before it has",
         ),
         ([calling(call()), {**RESULT, "name": "f"}], "messages[1].name is 'f', which no open call before it has"),
+        # values that json could not have read, and text that is none
+        ([{"role": deep()}], f"messages[0].role is {'[' * 57}...; {NO_ROLE}"),
+        ([{"role": 10**5_000}], f"messages[0].role is a number of very many digits; {NO_ROLE}"),
+        ([{"role": "user", "content": "a\ud800b"}], f"messages[0].content {HALF}"),
+        ([{"role": "assistant", "content": "a\ud800b"}], f"messages[0].content {HALF}"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a\ud800"}]}],
+            f"messages[0].content[0].text {HALF}",
+        ),
+        ([calling(call(id=deep()))], "messages[0].tool_calls[0].id has to be text, not list"),
+        (
+            [calling(call(id="c1")), {**RESULT, "tool_call_id": deep()}],
+            "messages[1].tool_call_id has to be text, not list",
+        ),
+        (
+            [calling(call(id="c1")), {**RESULT, "tool_call_id": 10**5_000}],
+            "messages[1].tool_call_id is a number of very many digits, which no open call before it has",
+        ),
+        (
+            [calling(call()), {**RESULT, "name": deep()}],
+            f"messages[1].name is {'[' * 57}..., which no open call before it has",
+        ),
+        ([calling(call(arguments={"a": deep()}))], f"{ARGUMENTS} is not JSON: nested too deeply"),
+        ([calling(call(arguments={"a": float("inf")}))], f"{ARGUMENTS} is not JSON: {NO_NUMBER}"),
+        ([calling(call()), {"role": "tool", "content": deep()}], "messages[1].content is not JSON: nested too deeply"),
+        ([calling(call()), {"role": "tool", "content": 10**5_000}], f"messages[1].content is not JSON: {NO_NUMBER}"),
+        (
+            [calling(call()), {"role": "tool", "content": [{"type": "text", "text": 10**5_000}]}],
+            f"messages[1].content is not JSON: {NO_NUMBER}",
+        ),
+        ([calling(*[call()] * 1_001)], "messages[0].tool_calls has 1001 calls; at most 1000"),
         ([calling(call()), {"role": "tool"}], "messages[1].content is missing; it has to be the result of the call"),
     ],
 )

@@ -230,6 +230,8 @@ def test_a_keyword_that_the_grammar_does_not_keep_to_is_refused(keyword):
     assert str(refused.value) == f"$.properties['a b'].items: {keyword!r} {NOT_ENFORCED}"
 
 
+NO_NUMBER = "holds NaN, an infinity or a number of thousands of digits"
+HALF = "holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode"
 EMPTY = "is satisfied by no number: its bounds contradict each other"
 INSIDE = "is not enforced by the grammar; put it inside"
 
@@ -252,6 +254,32 @@ INSIDE = "is not enforced by the grammar; put it inside"
             {"items": {"pattern": "a" * 2_000}, "$defs": {"a": {"pattern": "a" * 2_001}}},
             "$: 'pattern' has 4001 characters in all; at most 4000",
             id="patterns too long",
+        ),
+        # what json could not have read, or nothing can write
+        pytest.param({"default": float("nan")}, f"$ {NO_NUMBER}", id="NaN"),
+        pytest.param({"const": 10**5_000}, f"$ {NO_NUMBER}", id="more digits than Python writes"),
+        pytest.param({"enum": ["a", "a\ud800"]}, f"$.enum[1] {HALF}", id="half a character in a value"),
+        pytest.param({"properties": {"a\ud800": {}}}, f"$.properties {HALF}", id="half a character in a name"),
+        # what is quoted of it is short, and on one line
+        pytest.param(
+            {"properties": {"x" * 60_000: {"not": {}}}},
+            f"$.properties.{'x' * 184}...: 'not' is not enforced by the grammar; leave it out",
+            id="a long name",
+        ),
+        pytest.param(
+            {"properties": {"a\nb": {"type": 5}}},
+            "$.properties['a b'].type is not valid in a JSON schema: 5 is not valid under any of the given schemas",
+            id="a name of two lines",
+        ),
+        pytest.param(
+            {"$ref": "#" + "x" * 60_000},
+            f"$: '$ref' to '#{'x' * 55}... is no place of a schema; point into '$defs'",
+            id="a long reference",
+        ),
+        pytest.param(
+            {"pattern": f"(?P<1{'x' * 2_999}>)"},
+            f"$: 'pattern' is not a regular expression: bad character in group name '1{'x' * 238}...",
+            id="a long group name",
         ),
         # not a schema
         pytest.param(
@@ -288,7 +316,7 @@ INSIDE = "is not enforced by the grammar; put it inside"
         ),
         pytest.param(
             {"type": "integer", "minimum": 10**400},
-            "$: 'minimum' is 10000000000000000000; at most 9007199254740992 either way",
+            f"$: 'minimum' is 1{'0' * 56}...; at most 9007199254740992 either way",
             id="a bound of many digits",
         ),
         pytest.param({"minLength": 2, "maxLength": 1}, "$: 'maxLength' is 1 and 'minLength' is 2", id="lengths"),
@@ -457,6 +485,7 @@ def test_one_of_branches_that_a_value_may_both_satisfy_is_refused(branches):
         pytest.param({"properties": {f"p{n}": {} for n in range(10_000)}}, id="10,000 optional properties"),
         pytest.param({"enum": [f"value {n}" for n in range(50_000)]}, id="a long enum"),
         pytest.param(nested(20_000), id="very deep"),
+        pytest.param({"x" * 1_000_000: {"enum": list(range(2_000))}}, id="a long name that is part of many paths"),
         pytest.param({"oneOf": [{"enum": list(range(n, n + 30))} for n in range(0, 7_650, 30)]}, id="a oneOf"),
         pytest.param({"oneOf": [{"const": n} for n in range(2_000)]}, id="a long oneOf"),
         pytest.param({"pattern": f"[^{''.join(map(chr, range(256, 40_000, 2)))}]"}, id="a pattern of many characters"),

@@ -1,6 +1,7 @@
 """Requests, and the whole prompts that their inputs become."""
 
 import ast
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ CLOCK = {"type": "function", "function": {"name": "clock", "description": "The t
 WEATHER = {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}
 USER = {"role": "user", "content": "What time is it?"}
 HELLO = {"role": "assistant", "content": "Hello!"}
+SEND_VALID = ", which is no text; send valid Unicode"
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
@@ -61,7 +63,15 @@ def test_a_bad_template_is_refused():
         ({"min_tokens": 20, "max_tokens": 10}, "min_tokens is 20; it must be from 0 to max_tokens, 10"),
         ({"min_tokens": -1}, "min_tokens is -1"),
         ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
-        ({"top_p": float("nan")}, "top_p is nan"),
+        ({"top_p": float("nan")}, "top_p is NaN"),
+        (
+            {"temperature": float("nan")},
+            "temperature is NaN; it must be a number of at most 9007199254740992 either way",
+        ),
+        ({"presence_penalty": float("-inf")}, "presence_penalty is -Infinity; it must be a number"),
+        ({"max_tokens": -(10**5_000)}, "max_tokens is a number of very many digits; it must be a number"),
+        ({"min_tokens": 10**5_000, "json_schema": {}}, "min_tokens is a number of very many digits beside json_schema"),
+        ({"seed": 2**63}, "seed is 9223372036854775808; it must be a number of at most 9007199254740992 either way"),
     ],
 )
 def test_sampling_values_that_cannot_be_meant_are_refused(values, message):
@@ -83,6 +93,20 @@ def test_sampling_values_that_cannot_be_meant_are_refused(values, message):
 )
 def test_stop_sequences_keep_their_spaces_and_are_never_empty(text, sequences):
     assert split_stop_sequences(text) == sequences
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a," * 257, "stop_sequences has 257 texts; at most 256"),
+        ("a," + "x" * 1_001, "stop_sequences has a text of 1001 characters; at most 1000"),
+        ("a\udfff", f"stop_sequences holds a lone surrogate (U+DFFF) at character 2{SEND_VALID}"),
+    ],
+)
+def test_stop_sequences_that_would_slow_or_break_the_engine_are_refused(text, problem):
+    with pytest.raises(BadSampling) as refused:
+        request(stop_sequences=text)
+    assert str(refused.value) == f"E1008 BadSampling: {problem}"
 
 
 def test_max_tokens_is_lowered_to_what_the_context_still_takes():
@@ -256,7 +280,24 @@ TEMPLATE = "Q: {prompt}"
         ),
         (
             {"tools": [{}]},
-            "E1006 BadTools: tools[0].name is None; it has to be 1 to 128 letters, digits, '_', '.' or '-'",
+            "E1006 BadTools: tools[0].name is null; it has to be 1 to 128 letters, digits, '_', '.' or '-'",
+        ),
+        (
+            {"tool_choice": "fly", "tools": [{"name": f"f{n}" + "x" * 99} for n in range(9)]},
+            f"E1006 BadTools: tool_choice is 'fly'; it has to be auto, none, required or one of f0{'x' * 99}, "
+            f"f1{'x' * 99}, f2{'x' * 89}...",
+        ),
+        (
+            {"prompt": "a\ud800"},
+            f"E1005 BadMessages: prompt holds a lone surrogate (U+D800) at character 2{SEND_VALID}",
+        ),
+        (
+            {"system_prompt": "\ud83d"},
+            f"E1005 BadMessages: system_prompt holds a lone surrogate (U+D83D) at character 1{SEND_VALID}",
+        ),
+        (
+            {"prompt_template": "{prompt}\ud800"},
+            f"E1005 BadMessages: prompt_template holds a lone surrogate (U+D800) at character 9{SEND_VALID}",
         ),
         (
             {"json_schema": {"not": {}}},
@@ -306,6 +347,29 @@ def test_the_default_system_prompt_is_that_of_predict_py():
     assert {word.arg: word.value for word in system_prompt.keywords}["default"].value == DEFAULT_SYSTEM_PROMPT
 
 
+FAR_TOO_LONG = [
+    pytest.param({"prompt": "東" * 4_000_000}, 705_885, id="a prompt of 12 MB"),
+    pytest.param(
+        {"prompt": "x" * 10_000, "prompt_template": "{prompt}" * 100_000}, 58_823_529, id="a template of 1 GB"
+    ),
+    pytest.param({"messages": [USER] * 20_000}, 80_003, id="many messages"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "tokens"), FAR_TOO_LONG)
+def test_a_prompt_that_can_never_fit_is_refused_before_it_is_filled_or_encoded(inputs, tokens):
+    asked = request(**{"system_prompt": "", **inputs})
+    before = time.process_time()
+    with pytest.raises(PromptTooLong, match=f"E1002 PromptTooLong: the prompt is at least {tokens} tokens "):
+        asked.encode(CHATML, 8192)
+    assert time.process_time() - before < 0.5
+
+
+def test_a_template_that_is_filled_with_nothing_is_an_empty_request():
+    with pytest.raises(EmptyRequest):
+        request(prompt="", system_prompt="", prompt_template="{prompt}{system_prompt}").encode(CHATML, 8192)
+
+
 def test_a_conversation_is_truncated_only_where_that_was_asked_for():
     inputs = {"system_prompt": "", "messages": [{"role": "user", "content": "x" * 100}, HELLO], "max_tokens": 5}
     whole = request(**inputs).encode(CHATML, 60)
@@ -313,3 +377,10 @@ def test_a_conversation_is_truncated_only_where_that_was_asked_for():
     short = request(**inputs, truncate="oldest_turns").encode(CHATML, 60)
     without = prompt(**{**inputs, "messages": [HELLO]})
     assert (TOKENIZER.shown(short.token_ids), short.dropped_turns) == (without, 1)
+
+
+def test_a_whole_number_is_an_integer_however_json_wrote_it():
+    sampling = Sampling(seed=7.0, min_tokens=-0.0, max_tokens=5e1, top_k=1.0)
+    assert sampling == Sampling(seed=7, min_tokens=0, max_tokens=50, top_k=1)
+    numbers = (sampling.seed, sampling.min_tokens, sampling.max_tokens, sampling.top_k)
+    assert {type(number) for number in numbers} == {int}

@@ -1,6 +1,6 @@
 import pytest
 
-from hermes.conversation.template import check, fill
+from hermes.conversation.template import check, fill, filled_size
 from hermes.errors import BadPromptTemplate, PromptTemplateError
 
 
@@ -38,3 +38,13 @@ def test_a_template_that_is_the_whole_prompt_needs_no_placeholder():
 def test_jinja_is_refused_and_not_run(statement):
     with pytest.raises(PromptTemplateError, match=r"E1004 .*Jinja statement"):
         check(statement + "{prompt}", prompt="Hi")
+
+
+def test_of_a_long_jinja_statement_little_is_said():
+    with pytest.raises(PromptTemplateError, match=r"the Jinja statement '{%endx{52}\.\.\.'; templates"):
+        check("{%end" + "x" * 1_000_000, prompt="")
+
+
+@pytest.mark.parametrize("template", ["{prompt}{prompt}é{system_prompt}", "{{prompt}}", "", "{prompt"])
+def test_the_size_is_known_before_it_is_filled(template):
+    assert filled_size(template, "東", "{prompt}") == len(fill(template, "東", "{prompt}").encode())

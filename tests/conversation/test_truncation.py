@@ -1,6 +1,7 @@
 """Which turns of a conversation are left out where it is too long."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from hermes.conversation import ChatML, Message
 from hermes.conversation.truncation import Prompt, truncated
+from hermes.errors import PromptTooLong
 
 TOKENIZER = byte_tokenizer()
 CHATML = ChatML(TOKENIZER)
@@ -53,7 +55,8 @@ def test_the_oldest_turns_go_until_the_answer_fits(messages, kept):
     ],
 )
 def test_what_has_to_stay_stays_even_where_it_is_too_much(messages, kept):
-    assert truncated(messages, CHATML, 10, 5) == Prompt(CHATML.encode(kept), len(messages) - len(kept))
+    too_few = tokens(*kept) - 1
+    assert truncated(messages, CHATML, too_few, 5) == Prompt(CHATML.encode(kept), len(messages) - len(kept))
 
 
 def test_room_is_made_for_max_tokens_but_for_no_more_than_half_of_the_context():
@@ -73,7 +76,7 @@ conversations = st.lists(st.sampled_from([SYSTEM, ASK, ANSWER, CALL, RESULT]), m
 
 
 @settings(max_examples=50, deadline=None)
-@given(conversations, st.integers(10, 300), st.integers(1, 99))
+@given(conversations, st.integers(60, 300), st.integers(1, 99))
 def test_no_system_turn_goes_nor_half_of_a_call_nor_anything_without_need(messages, context, max_tokens):
     prompt = truncated(messages, CHATML, context, max_tokens)
     roles = re.findall(r"<\|im_start\|>(\w+)", TOKENIZER.shown(prompt.token_ids))[:-1]
@@ -82,3 +85,12 @@ def test_no_system_turn_goes_nor_half_of_a_call_nor_anything_without_need(messag
     assert all(before == "assistant" for before, role in pairwise([None, *roles]) if role == "tool")
     if tokens(*messages) + min(max_tokens, context // 2) <= context:
         assert prompt == Prompt(CHATML.encode(messages))
+
+
+def test_turns_that_go_are_not_encoded():
+    long = Message("user", "x" * 50_000_000)
+    before = time.process_time()
+    assert truncated([long, ANSWER, LAST], CHATML, 200, 20) == Prompt(CHATML.encode([ANSWER, LAST]), 1)
+    with pytest.raises(PromptTooLong, match="the prompt is at least 2941179 tokens"):
+        truncated([ASK, ANSWER, long], CHATML, 200, 20)
+    assert time.process_time() - before < 0.5

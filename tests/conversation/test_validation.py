@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from hermes.conversation.validation import Validator, shown
+from hermes.conversation.validation import Patience, Validator, shown
 
 SLOW = "^(a|aa)+$"
 LONG = "a" * 50 + "!"
@@ -137,6 +137,29 @@ def test_all_patterns_of_a_value_together_may_take_a_tenth_of_a_second():
     assert 0.1 < time.monotonic() - before < 10, "999 patterns, each for its own tenth"
 
 
+def doubling(levels):
+    """A schema that 5 satisfies, but only after 2**levels ways in which it does not."""
+    definitions = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    definitions[f"d{levels}"] = {"const": "no"}
+    return {"anyOf": [{"$ref": "#/$defs/d0"}, {"type": "integer"}], "$defs": definitions}
+
+
+TOO_LONG = "$: checking it against the schema takes too long"
+
+
+def test_a_small_schema_of_a_billion_branches_is_a_problem_when_its_time_is_up(monkeypatch):
+    assert Validator(doubling(3)).problem(5) is None
+    monkeypatch.setattr("hermes.conversation.validation.CHECK_SECONDS", 0.05)
+    assert Validator(doubling(30)).problem(5) == TOO_LONG
+
+
+def test_the_values_of_one_text_share_the_time_for_their_checks():
+    patience = Patience(0.05)
+    slow, quick = Validator(doubling(30), patience), Validator({}, patience)
+    assert quick.problem(5) is None
+    assert [slow.problem(5), quick.problem(5)] == [TOO_LONG] * 2
+
+
 @pytest.mark.filterwarnings("ignore")  # of jsonschema, which would follow it
 def test_no_reference_is_followed_out_of_the_schema(tmp_path):
     file = tmp_path / "schema.json"
@@ -177,6 +200,7 @@ def test_the_schema_itself_is_not_changed_and_not_kept_from_other_values():
         ({"é": [None, True, 1.5]}, '{"é": [null, true, 1.5]}'),
         (["a\u2028b"], '["a b"]'),
         (["\ud83d"], r'["\ud83d"]'),
+        ([10**5_000], "a number of very many digits"),
         ([list(range(99))], "[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1..."),
     ],
 )

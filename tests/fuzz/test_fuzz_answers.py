@@ -1,0 +1,150 @@
+"""Whatever a model writes, its tool calls are read: nothing is raised, however the text is cut, and in good time."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from fakes import request
+from hostile import TAGS, any_text, at_most, doubled, examples, json_texts, long, mixed, nested, quiet, words
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes.conversation.answer import typed_record
+from hermes.conversation.literal import parse
+from hermes.conversation.tool_call import BadToolCall
+from hermes.conversation.tools import ToolCallReader, read_tool_calls
+
+pytestmark = quiet
+SCHEMAS = {
+    "any": {},
+    "weather": {"type": "object", "properties": {"city": {"type": "string", "pattern": "^(a|aa)+$"}}},
+    "f": {"type": "object", "properties": {"a": {"enum": [1, "é"]}}, "additionalProperties": False, "required": ["a"]},
+}
+FRAGMENTS = [
+    *(
+        '{"name": "any", "arguments": ',
+        '{"arguments": {}, "name": "f"}',
+        '"name"',
+        '"arguments"',
+        "'any'",
+        '"parameters"',
+    ),
+    *(
+        '"type": "object"',
+        '"function": {',
+        "{'a': True}",
+        "[1,]",
+        "None",
+        "NaN",
+        "1e999",
+        "-",
+        "0" * 401,
+        "1." + "0" * 400,
+    ),
+    *('"\\ud83d"', '"\\ud83d\\ude00"', "\\u", "\\'", '\\"', "{" * 70, "[" * 70, "}" * 70, "]" * 70, "```", ":", ","),
+    *("<function=weather>", "<function=", "<tool_call>\n", "\n</tool_call>", "<|im_end|>", "&lt;", "\ud83d"),
+]
+fragments = st.sampled_from(FRAGMENTS) | st.sampled_from(TAGS) | words
+written = st.one_of(
+    st.lists(fragments, max_size=25).map("".join),
+    st.builds('<tool_call>{{"name": "any", "arguments": {}}}'.format, json_texts),
+    st.builds(lambda before, tag, inside: before + tag + inside, mixed, st.sampled_from(TAGS), mixed | any_text),
+)
+times = st.builds(lambda start, text, size: start + text * (size // len(text)), written, fragments, st.just(100_000))
+
+
+def whole(pieces, cut):
+    """All that is found, in its order, and the prose."""
+    reader = ToolCallReader(SCHEMAS)
+    found = [*(each for piece in pieces for each in reader.feed(piece)), *reader.flush(cut)]
+    assert found == [*reader.reading.calls, *reader.reading.bad] or len(found) > 1
+    return found, reader.reading.text
+
+
+@examples(250)
+@given(written, st.randoms(use_true_random=False), st.booleans())
+def test_any_text_is_read_the_same_however_it_is_cut(text, random, cut):
+    cuts = [0, *sorted(random.choices(range(len(text) + 1), k=random.randint(0, 9))), len(text)]
+    at_once = whole([text], cut)
+    assert whole([text[start:end] for start, end in pairwise(cuts)], cut) == at_once
+    if len(text) < 500:
+        assert whole(text, cut) == at_once
+
+
+@examples(250)
+@given(written | any_text, st.booleans())
+def test_what_is_found_can_be_kept_and_sent(text, cut):
+    reading = read_tool_calls(text, SCHEMAS, cut)
+    for call in reading.calls:
+        json.dumps(call.arguments, ensure_ascii=False, allow_nan=False).encode()
+        assert call.name in SCHEMAS
+        assert SCHEMAS[call.name].get("required", []) <= list(call.arguments)
+    for bad in reading.bad:
+        assert isinstance(bad, BadToolCall)
+        assert len(bad.text) <= 210
+        assert len(bad.problem) <= 310
+        assert len(bad.problem.splitlines()) == 1
+        bad.problem.encode()
+
+
+@examples(20)
+@given(times | long.map(lambda text: "<tool_call>" + text) | long, st.sampled_from([None, 7, 1000]))
+def test_a_long_text_takes_little_time_however_it_is_cut(text, size):
+    text = text[: 100_000 if size == 7 else None]
+    pieces = [text[at : at + size] for at in range(0, len(text), size)] if size else [text]
+    with at_most(4):
+        whole(pieces, cut=False)
+
+
+@examples(200)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join) | any_text | mixed)
+def test_a_literal_is_a_value_or_a_problem_of_one_line(text):
+    try:
+        value = parse(text)
+    except ValueError as error:
+        assert len(str(error).splitlines()) == 1  # noqa: PT017
+        return
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+@examples(100)
+@given(json_texts)
+def test_json_is_read_as_json_is_or_refused(text):
+    try:
+        value = parse(text)
+    except ValueError:  # numbers that nobody can read, halves of characters, a hundred levels
+        return
+    assert value == json.loads(text)
+
+
+TOOLS = [{"name": name, "parameters": schema} for name, schema in SCHEMAS.items() if name != "weather"]
+REQUESTS = [
+    request(tools=TOOLS),
+    request(tools=TOOLS, tool_choice="none"),
+    request(json_schema={}),
+    request(json_schema={"type": "object", "properties": {"a": {"type": "number"}}}),
+]
+
+
+@examples(150)
+@given(st.sampled_from(REQUESTS), written | any_text, st.sampled_from([None, "stop", "length"]))
+def test_any_answer_has_a_record(asked, text, finish_reason):
+    record = dict(typed_record(asked, text, finish_reason))
+    assert isinstance(record.get("tool_calls", []), list)
+    assert isinstance(record.get("json_valid", True), bool)
+
+
+def test_many_calls_that_are_slow_to_check_take_little_time_together():
+    slow = {"anyOf": [doubled(30, {"const": "no"}), {"type": "object"}]}
+    text = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>' * 50
+    with at_most(4):
+        reading = read_tool_calls(text, {"f": {**slow, "$defs": slow["anyOf"][0]["$defs"]}})
+    assert {bad.problem for bad in reading.bad} == {"$: checking it against the schema takes too long"}
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_a_request_with_a_schema_takes_any_answer_however_deep(kind):
+    text = json.dumps(nested(kind, 300))
+    deeper = ("[" * 100_000, '{"a":' * 100_000, text)
+    for each in deeper:
+        assert isinstance(dict(typed_record(REQUESTS[2], each, "stop"))["json_valid"], bool)
