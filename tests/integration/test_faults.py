@@ -115,7 +115,6 @@ def serving(model, workers=1, engine_args=None, **environment):
             "COG_WEIGHTS": str(model),
             "HERMES_ENGINE_ARGS": json.dumps(engine_args),
             "HERMES_ENGINE_DEATH_GRACE": str(GRACE),
-            "HERMES_SHUTDOWN_GRACE": "1",
             **({"VLLM_CPU_OMP_THREADS_BIND": "0|1"} if workers == 2 else {}),
             **environment,
         }
@@ -213,12 +212,12 @@ def test_the_server_may_stay_up_with_a_dead_engine(tiny_model):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("streams", "workers"), EVERY if os.environ.get("FAULTS") == "all" else [(16, 2)])
 def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error(tiny_model, streams, workers):
-    with serving(tiny_model, workers) as server:
+    with serving(tiny_model, workers, HERMES_SHUTDOWN_GRACE="3") as server:
         server.wait_until_ready(timeout=300)
         in_flight = InFlight(server, streams)
         with ThreadPoolExecutor(1) as caller:
             began = threading.Event()
-            short = caller.submit(stream, server, began.set, prompt="Hi", min_tokens=30, max_tokens=30)
+            short = caller.submit(stream, server, began.set, prompt="Hi", min_tokens=8, max_tokens=8)
             assert began.wait(30)
             told = time.monotonic()
             cogs_server(server).terminate()
@@ -227,7 +226,7 @@ def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error
                 post(server, prompt="Hi")
             assert short.result().completed["status"] == "succeeded"
         for said, metrics, _ in in_flight.ends():
-            assert "E1205 ServerStopping: the server is stopping and this was not finished within 1 s; " in said
+            assert "E1205 ServerStopping: the server is stopping and this was not finished within 3 s; " in said
             assert 0 < metrics["output_token_count"] < LONG["max_tokens"]
         until(lambda: server.health()["status"] == "STOPPED", 10, "the server has ended")
         assert time.monotonic() - told < 10, "what Docker gives a container"
