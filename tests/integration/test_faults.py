@@ -212,7 +212,7 @@ def test_the_server_may_stay_up_with_a_dead_engine(tiny_model):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("streams", "workers"), EVERY if os.environ.get("FAULTS") == "all" else [(16, 2)])
 def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error(tiny_model, streams, workers):
-    with serving(tiny_model, workers, HERMES_SHUTDOWN_GRACE="3") as server:
+    with serving(tiny_model, workers, HERMES_SHUTDOWN_GRACE="1.5") as server:
         server.wait_until_ready(timeout=300)
         in_flight = InFlight(server, streams)
         with ThreadPoolExecutor(1) as caller:
@@ -226,7 +226,7 @@ def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error
                 post(server, prompt="Hi")
             assert short.result().completed["status"] == "succeeded"
         for said, metrics, _ in in_flight.ends():
-            assert "E1205 ServerStopping: the server is stopping and this was not finished within 3 s; " in said
+            assert "E1205 ServerStopping: the server is stopping and this was not finished within 1.5 s; " in said
             assert 0 < metrics["output_token_count"] < LONG["max_tokens"]
         until(lambda: server.health()["status"] == "STOPPED", 10, "the server has ended")
         assert time.monotonic() - told < 10, "what Docker gives a container"
