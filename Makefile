@@ -8,7 +8,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast test-faults check format bench bench-weights soak lock audit sbom clean
+.PHONY: help install predict serve test test-fast test-faults fuzz check format bench bench-weights soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -29,6 +29,9 @@ test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a fe
 
 test-faults: $(INSTALLED) ## Run every fault with 1 and 16 streams and 1 and 2 workers, some 20 minutes
 	FAULTS=all $(BIN)/python -m pytest tests/integration/test_faults.py
+
+fuzz: $(INSTALLED) ## Try 20 times the hostile inputs that the tests try, some 10 minutes: make fuzz FUZZ_EXAMPLES=20
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20) $(BIN)/python -m pytest tests/fuzz -o timeout=0
 
 check: $(INSTALLED) ## Check format, lint and types
 	$(BIN)/ruff format --check .

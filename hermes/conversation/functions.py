@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hermes.conversation.schema_limits import SchemaProblem, check_size
+from hermes.conversation.schema_limits import LARGEST, SchemaProblem, Size, check_size
 from hermes.conversation.surrogates import SURROGATE, surrogate_problem
 from hermes.conversation.validation import shown
 from hermes.errors import BadTools
@@ -30,7 +30,8 @@ For each function call return a json object with function name and arguments wit
 </tool_call>"""  # noqa: E501  the trained text, letter for letter
 
 MAX_FUNCTIONS = 128
-MAX_BYTES = 262_144  # of all their schemas as JSON: twice what a context of 32,768 tokens holds
+TOGETHER = 4  # times as large as one schema may be may those of all functions be
+SIZES = ("bytes of JSON", "objects and booleans", "characters in patterns")  # what Size counts
 NO_ARGUMENTS = {"type": "object", "properties": {}}
 NAME = re.compile(r"[\w.-]{1,128}")
 
@@ -59,9 +60,10 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
     functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
-    size = sum(_size(function) for function in functions)
-    if size > MAX_BYTES:
-        raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES}")
+    sizes = [_size(function) for function in functions]
+    for what, size, largest in zip(SIZES, map(sum, zip(*sizes, strict=True)), LARGEST, strict=False):
+        if size > TOGETHER * largest:
+            raise BadTools("the parameters of all tools", f"have {size} {what}; at most {TOGETHER * largest}")
     names = [function.name for function in functions]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -91,7 +93,7 @@ def _parse(tool: Any, at: str) -> Function:
     return Function(name, {"type": "object", **parameters}, description)
 
 
-def _size(function: Function) -> int:
+def _size(function: Function) -> Size:
     try:
         return check_size(function.parameters)
     except SchemaProblem as problem:

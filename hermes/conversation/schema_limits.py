@@ -2,19 +2,28 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.validation import shortened
 
-MAX_BYTES = 65_536  # as JSON: twice what a context of 8,192 tokens holds
 MAX_DEPTH = 32
 MAX_VALUES = 2_000  # in one enum, or any other list or object
-MAX_PATTERNS = 4_000  # characters in all patterns; each becomes up to ninety for the grammar
 MAX_PATH = 200  # characters of a path in a message; its keys are the caller's
 MAX_WHY = 300
 
 Trail = tuple[Any, ...]  # the way to a value: () at the root, else the trail of what holds it, and the last step
+
+
+class Size(NamedTuple):
+    """What a schema costs to check and to make a grammar of."""
+
+    bytes: int  # as JSON
+    schemas: int  # objects and booleans, each of which may be one
+    pattern_characters: int  # each becomes up to ninety for the grammar
+
+
+LARGEST = Size(bytes=65_536, schemas=3_000, pattern_characters=4_000)  # twice what a context of 8,192 tokens holds
 
 
 class SchemaProblem(ValueError):
@@ -25,15 +34,15 @@ class SchemaProblem(ValueError):
         super().__init__(f"{path}: {keyword!r} {why}" if keyword else f"{path} {why}")
 
 
-def check_size(schema: Any) -> int:
-    """The size as JSON, in bytes.
+def check_size(schema: Any) -> Size:
+    """How large it is.
 
     Raises:
         SchemaProblem: it is too large or nested too deeply, or no JSON.
     """
     if not isinstance(schema, Mapping):
         raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
-    pattern_characters = 0
+    schemas = pattern_characters = 0
     for trail, depth, value in _walk(schema):
         if depth > MAX_DEPTH:
             raise SchemaProblem(_path(trail), None, f"is nested more than {MAX_DEPTH} levels deep")
@@ -42,16 +51,21 @@ def check_size(schema: Any) -> int:
         for text in value if isinstance(value, dict) else [value]:
             if isinstance(text, str) and (problem := surrogate_problem(text)):
                 raise SchemaProblem(_path(trail), None, problem)
+        schemas += isinstance(value, dict | bool)
         pattern_characters += len(value) if isinstance(value, str) and trail[1] == "pattern" else 0
-    if pattern_characters > MAX_PATTERNS:
-        raise SchemaProblem("$", "pattern", f"has {pattern_characters} characters in all; at most {MAX_PATTERNS}")
+    if pattern_characters > LARGEST.pattern_characters:
+        raise SchemaProblem(
+            "$", "pattern", f"has {pattern_characters} characters in all; at most {LARGEST.pattern_characters}"
+        )
     try:
-        size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode())
+        bytes_of_json = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode())
     except ValueError as error:
         raise SchemaProblem("$", None, "holds NaN, an infinity or a number of thousands of digits") from error
-    if size > MAX_BYTES:
-        raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
-    return size
+    if bytes_of_json > LARGEST.bytes:
+        raise SchemaProblem("$", None, f"is {bytes_of_json} bytes of JSON; at most {LARGEST.bytes}")
+    if schemas > LARGEST.schemas:
+        raise SchemaProblem("$", None, f"holds {schemas} objects and booleans; at most {LARGEST.schemas}")
+    return Size(bytes_of_json, schemas, pattern_characters)
 
 
 def _walk(schema: Any) -> Iterator[tuple[Trail, int, Any]]:

@@ -74,17 +74,22 @@ def drain(pieces: Pieces, cancel: Callable[[], object]) -> Iterator[str]:
 
     Closing the generator calls `cancel`.
     """
+    error = None
     try:
         while True:
             ready, end = _all_ready(pieces)
             if ready:
                 yield "".join(ready)
-            if end and end.error:
-                raise end.error
             if end:
+                error, end = end.error, None
+                if error:
+                    raise error
                 return
     finally:
         cancel()
+        # The error's traceback leads to this frame and to the inputs. If this frame led back to the error, all of that,
+        # which may be megabytes, would stay until the garbage collector looks at what is old.
+        del cancel, error
 
 
 def _all_ready(pieces: Pieces) -> tuple[list[str], End | None]:

@@ -132,7 +132,15 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ),
         (
             [{"name": f"f{n}", "parameters": {"title": "x" * 60_000}} for n in range(5)],
-            "the parameters of all tools are 300155 bytes of JSON; at most 262144",
+            "the parameters of all tools have 300155 bytes of JSON; at most 262144",
+        ),
+        (
+            [{"name": f"f{n}", "parameters": {"anyOf": [{}] * 2_000}} for n in range(7)],
+            "the parameters of all tools have 14007 objects and booleans; at most 12000",
+        ),
+        (
+            [{"name": f"f{n}", "parameters": {"properties": {"a": {"pattern": "x" * 3_999}}}} for n in range(5)],
+            "the parameters of all tools have 19995 characters in patterns; at most 16000",
         ),
         ([{"name": f"f{n}"} for n in range(129)], "tools has 129 functions; at most 128"),
     ],

@@ -255,6 +255,11 @@ INSIDE = "is not enforced by the grammar; put it inside"
             "$: 'pattern' has 4001 characters in all; at most 4000",
             id="patterns too long",
         ),
+        pytest.param(
+            {"anyOf": [{}, True] * 999, "$defs": {"a": {"anyOf": [{}] * 1_000}}},
+            "$ holds 3001 objects and booleans; at most 3000",
+            id="too many schemas",
+        ),
         # what json could not have read, or nothing can write
         pytest.param({"default": float("nan")}, f"$ {NO_NUMBER}", id="NaN"),
         pytest.param({"const": 10**5_000}, f"$ {NO_NUMBER}", id="more digits than Python writes"),
@@ -485,6 +490,7 @@ def test_one_of_branches_that_a_value_may_both_satisfy_is_refused(branches):
         pytest.param({"properties": {f"p{n}": {} for n in range(10_000)}}, id="10,000 optional properties"),
         pytest.param({"enum": [f"value {n}" for n in range(50_000)]}, id="a long enum"),
         pytest.param(nested(20_000), id="very deep"),
+        pytest.param({"properties": {f"p{n}": {"anyOf": [{}] * 1_990} for n in range(8)}}, id="60 KB of {}"),
         pytest.param({"x" * 1_000_000: {"enum": list(range(2_000))}}, id="a long name that is part of many paths"),
         pytest.param({"oneOf": [{"enum": list(range(n, n + 30))} for n in range(0, 7_650, 30)]}, id="a oneOf"),
         pytest.param({"oneOf": [{"const": n} for n in range(2_000)]}, id="a long oneOf"),

@@ -21,28 +21,11 @@ SCHEMAS = {
     "f": {"type": "object", "properties": {"a": {"enum": [1, "é"]}}, "additionalProperties": False, "required": ["a"]},
 }
 FRAGMENTS = [
-    *(
-        '{"name": "any", "arguments": ',
-        '{"arguments": {}, "name": "f"}',
-        '"name"',
-        '"arguments"',
-        "'any'",
-        '"parameters"',
-    ),
-    *(
-        '"type": "object"',
-        '"function": {',
-        "{'a': True}",
-        "[1,]",
-        "None",
-        "NaN",
-        "1e999",
-        "-",
-        "0" * 401,
-        "1." + "0" * 400,
-    ),
-    *('"\\ud83d"', '"\\ud83d\\ude00"', "\\u", "\\'", '\\"', "{" * 70, "[" * 70, "}" * 70, "]" * 70, "```", ":", ","),
-    *("<function=weather>", "<function=", "<tool_call>\n", "\n</tool_call>", "<|im_end|>", "&lt;", "\ud83d"),
+    *('{"name": "any", "arguments": ', '{"arguments": {}, "name": "f"}', '"name"', '"arguments"', "'any'"),
+    *('"parameters"', '"type": "object"', '"function": {', "{'a': True}", "[1,]", "None", "NaN", "1e999", "-"),
+    *("0" * 401, "1." + "0" * 400, "{" * 70, "[" * 70, "}" * 70, "]" * 70, "```", ":", ","),
+    *('"\\ud83d"', '"\\ud83d\\ude00"', "\\u", "\\'", '\\"', "\ud83d"),
+    *("<function=weather>", "<function=", "<tool_call>\n", "\n</tool_call>", "<|im_end|>", "&lt;"),
 ]
 fragments = st.sampled_from(FRAGMENTS) | st.sampled_from(TAGS) | words
 written = st.one_of(
@@ -57,7 +40,7 @@ def whole(pieces, cut):
     """All that is found, in its order, and the prose."""
     reader = ToolCallReader(SCHEMAS)
     found = [*(each for piece in pieces for each in reader.feed(piece)), *reader.flush(cut)]
-    assert found == [*reader.reading.calls, *reader.reading.bad] or len(found) > 1
+    assert [each for each in found if isinstance(each, BadToolCall)] == [*reader.reading.bad]
     return found, reader.reading.text
 
 

@@ -180,7 +180,7 @@ def answered_or_failed():
         one_line(error)
 
 
-@examples(150)
+@examples(100)
 @given(answers, st.sampled_from([{}, {"tools": [{}]}]))
 def test_any_answer_of_a_cog_server_is_a_reply_or_an_error(server, answer, more):
     server.answer, seen = answer, []

@@ -156,9 +156,9 @@ def test_any_conversation_makes_the_turns_that_it_has_or_an_error(messages, offe
         holds(prompt, request, CHATML[name], TOKENIZERS[name])
 
 
-@examples(4)
-@given(long, st.sampled_from(sorted(CHATML)), st.booleans())
-def test_a_user_turn_of_a_megabyte_gives_its_text_back(text, name, truncate):
+@examples(3)
+@given(long.map(lambda text: text[:300_000]), st.sampled_from(sorted(CHATML)), st.booleans())
+def test_a_long_user_turn_gives_its_text_back(text, name, truncate):
     request = requested(prompt=text, truncate="oldest_turns" if truncate else "error")
     prompt = request and encoded(request, CHATML[name], 2_000_000)
     if prompt:

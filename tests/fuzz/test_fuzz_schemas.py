@@ -5,7 +5,6 @@ import re
 
 import pytest
 from hostile import (
-    PATTERNS,
     any_schema,
     anything,
     at_most,
@@ -61,7 +60,7 @@ def test_any_value_meets_any_schema_or_has_a_problem_of_one_line(schema, value):
     (problem or "").encode()
 
 
-@examples(8)
+@examples(5)
 @given(schemas.filter(lambda schema: isinstance(schema, dict)), st.integers(2, 12) | st.just(40), values)
 def test_a_schema_that_doubles_takes_bounded_time(leaf, levels, value):
     with at_most(CHECK_SECONDS + 3):
@@ -88,8 +87,3 @@ def test_any_value_is_shown_on_one_short_line(value):
     assert len(text) <= 60
     assert len(text.splitlines()) <= 1
     text.encode()
-
-
-def test_every_pattern_here_is_met():
-    for pattern in PATTERNS:
-        assert Validator({"pattern": pattern}).problem("a" * 40) is not pattern

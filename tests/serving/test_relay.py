@@ -5,6 +5,7 @@ import gc
 import inspect
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -198,3 +199,32 @@ def test_outside_coglet_it_says_that_the_future_is_missing():
 
     with pytest.raises(RuntimeError, match="future of this prediction was not found"):
         asyncio.run(alone())
+
+
+class Megabytes:
+    """Stands for the inputs of a prediction."""
+
+
+def raised_with(inputs):
+    try:
+        [inputs].index(None)
+    except ValueError as error:
+        return error
+
+
+def test_the_inputs_of_a_prediction_that_failed_do_not_wait_for_the_garbage_collector():
+    inputs = Megabytes()
+    left = weakref.ref(inputs)
+    pieces = SimpleQueue()
+    task = [raised_with(inputs)]  # which `cancel` knows, as that of `relayed` does
+    pieces.put(End(task[0]))
+    stream = drain(pieces, task.copy)
+    del inputs, task
+    gc.disable()
+    try:
+        with pytest.raises(ValueError) as caught:
+            next(stream)
+        del caught, stream
+        assert left() is None
+    finally:
+        gc.enable()

@@ -118,7 +118,7 @@ def test_each_prediction_has_one_line_in_the_log_and_nothing_that_was_said(caplo
     assert "secret" not in caplog.text
     assert len(caplog.messages) == 3
     done, refused, died = log_lines(caplog, "prediction")
-    assert done["seconds"] > done["time_to_first_token"] > 0
+    assert done["seconds"] >= done["time_to_first_token"] > 0
     assert {**done, "seconds": 1, "time_to_first_token": 1} == {
         "input_tokens": 29,
         "output_tokens": 3,
@@ -149,7 +149,7 @@ class StuckEngine(FakeEngine):
         await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize(("own", "servers"), [(0.05, 900), (None, 0.05), (900, 0.05)])
+@pytest.mark.parametrize(("own", "servers"), [(0.3, 900), (None, 0.3), (900, 0.3)])
 def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(recorded, own, servers):
     engine = StuckEngine([Chunk("half", 1)])
     assert reply(service(engine, request_timeout=servers), time_limit=own) == (["half"], None)
