@@ -22,12 +22,13 @@ import psutil
 
 from hermes.errors import find_error
 from hermes.serving.guard import is_alive, kill, wait_for_end
+from hermes.serving.malloc import MALLOC
 from hermes.serving.openapi import Json
 from hermes.serving.schema import PredictorSource
 
 # coglet 0.23.1 takes a slot with try_lock, so two requests that arrive at the same moment on two threads can get a 409
 # with slots free. On one thread they cannot meet; cog.yaml sets the same for the image.
-COGLET_ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1"}
+COGLET_ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1", **MALLOC}
 
 PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0

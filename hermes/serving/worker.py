@@ -13,7 +13,7 @@ from typing import IO, cast
 import psutil
 
 from hermes.errors import ServerStopping
-from hermes.serving import guard
+from hermes.serving import guard, malloc
 from hermes.serving.service import ChatService
 from hermes.settings import Settings
 
@@ -30,6 +30,7 @@ class CogWorker:
             InvalidConfiguration: see Settings.load.
         """
         log_to_stderr()
+        malloc.not_for_children()
         self.settings = Settings.load()
         self._on_stopping: Callable[[], object] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
