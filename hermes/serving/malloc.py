@@ -8,6 +8,6 @@ MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 def not_for_children() -> None:
-    """Leave the engine's processes, which this one starts, as they would be: on a CPU they allocate tensors all the time."""
+    """Leave the processes that this one starts as they would be: on a CPU the engine allocates tensors all the time."""
     for name in MALLOC:
         os.environ.pop(name, None)
