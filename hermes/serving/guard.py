@@ -35,7 +35,8 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
         family |= descendants(worker)
         listens = is_listening(server)
         if listened and not listens:
-            print("stopping", flush=True)
+            with suppress(BrokenPipeError):  # the worker has just ended
+                print("stopping", flush=True)
         listened = listens
         time.sleep(POLL_SECONDS)
     if not is_alive(server):

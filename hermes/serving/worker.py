@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
@@ -18,6 +19,8 @@ from hermes.serving.service import ChatService
 from hermes.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+GUARD_PAUSE_SECONDS = 0.5  # before a new one, should they end as soon as they start
 
 
 class CogWorker:
@@ -78,6 +81,7 @@ class CogWorker:
             for _ in cast(IO[str], process.stdout):
                 self._on_stopping()
             process.wait()
+            time.sleep(GUARD_PAUSE_SECONDS)
 
 
 def log_to_stderr(line: str = "hermes: %(message)s") -> None:
