@@ -154,7 +154,8 @@ class Engine:
             raise EngineFailed("the engine has died") from error
         except HermesError:
             raise
-        except Exception as error:  # vLLM wraps what it did not expect; the engine lives on
+        except Exception as error:  # vLLM wraps what it did not expect; the engine lives on, unless it is known not to
+            self._watch.breaker.check()
             raise EngineFailed(f"the engine gave up on this request ({_one_line(error)})") from error
         finally:
             # vLLM aborts by itself once it has given out the request's queue, but not when cancelled before that.
