@@ -96,7 +96,7 @@ def failure(server, **inputs):
 
 def prediction_lines(server):
     """What the server's log says of each prediction, in the order of their ends."""
-    return [json.loads(line.split(": ", 2)[2]) for line in server.log if line.startswith("hermes: prediction: ")]
+    return [json.loads(line.split(": ", 2)[2]) for line in list(server.log) if line.startswith("hermes: prediction: ")]
 
 
 def kv_cache_tokens(server):

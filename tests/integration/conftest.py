@@ -52,7 +52,7 @@ def tiny_model(tmp_path_factory, small_model):
         num_hidden_layers=2,
         num_attention_heads=8,
         num_key_value_heads=2,
-        max_position_embeddings=2048,
+        max_position_embeddings=8192,
         eos_token_id=2,
         bos_token_id=1,
         initializer_range=0.2,  # far apart logits, so that greedy tokens do not hang on the last bit

@@ -11,6 +11,7 @@ import pytest
 from asking import QUESTION, predict, until
 from conftest import LOCAL
 
+from hermes.serving.guard import is_alive
 from hermes.serving.server import PROJECT, LocalServer, free_port
 
 
@@ -52,7 +53,7 @@ class Command:
             reader.join()
         self.process.stdout.close()
         self.process.stderr.close()
-        alive = [process for process in self._family.values() if process.is_running()]
+        alive = list(filter(is_alive, self._family.values()))
         return self.process.returncode, b"".join(self.reads).decode(), self.err.decode(), alive
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import LONG, post, prediction_lines, stream, until
+from asking import post, prediction_lines, stream, until
 from conftest import ENGINE_ARGS, LOCAL
 
 from hermes.caller.errors import PredictionFailed
 from hermes.serving.server import LocalServer
 
+LONG = {"prompt": "Count to a million.", "min_tokens": 8000, "max_tokens": 8000}  # some 20 s of the tiny model
 GRACE = 3  # seconds from the engine's death to the server's exit
 TOLD = 5  # seconds in which everybody whose prediction runs knows that it has failed
 UNHEALTHY = 10  # seconds until health says so
@@ -108,7 +109,7 @@ def cases(faults):
 
 def serving(model, workers=1, engine_args=None, **environment):
     """A server of the tiny model."""
-    engine_args = {**ENGINE_ARGS, "tensor_parallel_size": workers, **(engine_args or {})}
+    engine_args = {**ENGINE_ARGS, "max_model_len": 8192, "tensor_parallel_size": workers, **(engine_args or {})}
     return LocalServer(
         environment={
             **LOCAL,

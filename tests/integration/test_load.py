@@ -9,21 +9,21 @@ from asking import kv_cache_tokens, post, predict, prediction_lines, stream, thr
 from test_faults import serving
 
 SLOTS = 4
-BLOCKS = 8  # of 128 tokens: what two of the long answers below need
+BLOCKS = 4  # of 128 tokens: what two of the long answers below need
 
 
 @pytest.fixture(scope="module")
-def small_server(tiny_model):
+def small_server(small_model):
     """Four slots, a small KV cache, and the debugging log."""
-    engine_args = {"max_model_len": 640, "num_gpu_blocks_override": BLOCKS}
+    engine_args = {"max_model_len": 384, "num_gpu_blocks_override": BLOCKS}
     environment = {"COG_MAX_CONCURRENCY": str(SLOTS), "HERMES_LOG_PROMPTS": "true"}
-    with serving(tiny_model, engine_args=engine_args, **environment) as server:
+    with serving(small_model, engine_args=engine_args, **environment) as server:
         server.wait_until_ready(timeout=300)
         yield server
     assert server.processes() == []
 
 
-def long_answer(server, number, tokens=450):
+def long_answer(server, number, tokens=200):
     return stream(server, prompt=f"Tell {number} things.", temperature=0, min_tokens=tokens, max_tokens=tokens)
 
 
@@ -32,7 +32,7 @@ def test_a_full_kv_cache_costs_time_and_no_answer(small_server):
     alone = [long_answer(small_server, number).text for number in range(SLOTS)]
     with ThreadPoolExecutor(SLOTS) as callers:
         together = list(callers.map(lambda number: long_answer(small_server, number), range(SLOTS)))
-    assert [each.completed["metrics"]["output_token_count"] for each in together] == [450] * SLOTS
+    assert [each.completed["metrics"]["output_token_count"] for each in together] == [200] * SLOTS
     assert [each.text for each in together] == alone
     preemptions = sum(each.completed["metrics"].get("preemptions", 0) for each in together)
     assert preemptions > 0
@@ -43,7 +43,7 @@ def test_a_full_kv_cache_costs_time_and_no_answer(small_server):
 def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_speed(small_server):
     def in_a_slot(number):
         try:
-            return long_answer(small_server, number, 200).seconds
+            return long_answer(small_server, number, 80).seconds
         finally:
             first_is_done.set()
 
@@ -72,7 +72,7 @@ def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_
 
 def in_slots(server):
     """How many predictions have begun and not ended, by the log."""
-    begun = sum(line == "Starting prediction" for line in server.log)
+    begun = sum(line == "Starting prediction" for line in list(server.log))
     return begun - len(prediction_lines(server))
 
 
@@ -108,7 +108,7 @@ def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, smal
     ]
     for inputs in asked:
         post(server, max_tokens=8, **inputs)
-    assert not [line for line in server.log if "Xanthippe" in line]
+    assert not [line for line in list(server.log) if "Xanthippe" in line]
     post(small_server, prompt=secret, max_tokens=8)
-    assert [line for line in small_server.log if line.startswith("hermes: prompt: ") and secret in line]
-    assert [line for line in small_server.log if line.startswith("hermes: answer: ")]
+    assert [line for line in list(small_server.log) if line.startswith("hermes: prompt: ") and secret in line]
+    assert [line for line in list(small_server.log) if line.startswith("hermes: answer: ")]
