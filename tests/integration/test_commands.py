@@ -11,7 +11,7 @@ import pytest
 from asking import QUESTION, predict, until
 from conftest import LOCAL
 
-from hermes.serving.guard import is_alive
+from hermes.serving.guard import wait_for_end
 from hermes.serving.server import PROJECT, LocalServer, free_port
 
 
@@ -47,13 +47,13 @@ class Command:
         return True
 
     def wait(self, seconds=300):
-        """Its exit code, what it printed, and what outlived it."""
+        """Its exit code, what it printed, and what outlived it by 10 s."""
         until(lambda: not self.watch(), seconds, "the command ends")
         for reader in self._readers:
             reader.join()
         self.process.stdout.close()
         self.process.stderr.close()
-        alive = list(filter(is_alive, self._family.values()))
+        alive = list(wait_for_end(self._family.values(), 10))
         return self.process.returncode, b"".join(self.reads).decode(), self.err.decode(), alive
 
 

@@ -97,13 +97,13 @@ COG_FAULTS = [
 EVERY = list(product((1, 16), (1, 2)))  # streams in flight, tensor-parallel workers
 
 
-def cases(faults):
-    """All combinations, or each fault once with the combinations in turn."""
+def cases(faults, first=3):
+    """All combinations, or each fault once with the combinations in turn, from that one down."""
     everything = os.environ.get("FAULTS") == "all"
     return [
         pytest.param(fault, streams, workers, id=f"{fault.name}, {streams} streams, {workers} workers")
         for number, fault in enumerate(faults)
-        for streams, workers in (EVERY if everything else [EVERY[-1 - number % len(EVERY)]])
+        for streams, workers in (EVERY if everything else [EVERY[(first - number) % len(EVERY)]])
     ]
 
 
@@ -170,7 +170,7 @@ def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("fault", "streams", "workers"), cases(COG_FAULTS))
+@pytest.mark.parametrize(("fault", "streams", "workers"), cases(COG_FAULTS, first=2))
 def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, workers):
     with serving(tiny_model, workers) as server:
         server.wait_until_ready(timeout=300)
@@ -180,7 +180,7 @@ def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, 
         for said, _, ended in in_flight.ends():
             assert fault.said in said
             assert ended - struck < TOLD
-        assert server.health()["status"] in ("UNHEALTHY", "STOPPED")
+        assert server.health()["status"] != "READY"
         until(lambda: server.health()["status"] == "STOPPED", GRACE + 5, "the server has ended")
         assert server.exit_status != 0
         until(lambda: server.processes() == [], GONE, "everything else has ended")
