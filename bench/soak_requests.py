@@ -112,7 +112,7 @@ def cancelled_plain(c: Caller) -> str:
 
 def cancelled(c: Caller, answer: Answer) -> str:
     """A cancel that comes while coglet 0.23 hands the request to Python ends it too, but as a failure of its own."""
-    if "Failed to submit coroutine: CancelationException" in (answer.prediction.get("error") or ""):
+    if "CancelationException" in (answer.prediction.get("error") or ""):
         return "failed by the cancel"
     c.expect(answer.outcome == "canceled", "it was not cancelled", answer)
     return answer.outcome
