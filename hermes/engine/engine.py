@@ -149,12 +149,11 @@ class Engine:
                     yield _chunk(output)
         except VLLMClientError as error:
             raise (constraint.refused if constraint else BadSampling)(_one_line(error)) from error
-        except EngineDeadError as error:
-            self._watch.fail("the engine has died")
-            raise EngineFailed("the engine has died") from error
         except HermesError:
             raise
         except Exception as error:  # vLLM wraps what it did not expect; the engine lives on, unless it is known not to
+            if isinstance(error, EngineDeadError):
+                self._watch.fail("the engine has died")
             self._watch.breaker.check()
             raise EngineFailed(f"the engine gave up on this request ({_one_line(error)})") from error
         finally:

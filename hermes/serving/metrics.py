@@ -17,6 +17,7 @@ class Meter:
     """Counts one reply."""
 
     request: Request | None = None  # None when the inputs make none
+    keeps_text: bool = False  # of every answer; that of one which is to be read is kept anyway
     started: float = field(default_factory=time.perf_counter)
     input_token_count: int | None = None
     dropped_turns: int = 0
@@ -34,7 +35,8 @@ class Meter:
         self.output_token_count += chunk.token_count
         self.finish_reason = chunk.finish_reason
         self.preemptions = max(self.preemptions, chunk.preemptions)
-        self.text.append(chunk.text)
+        if self.keeps_text or (self.request and self.request.constraint):
+            self.text.append(chunk.text)
 
     @property
     def seconds(self) -> float:

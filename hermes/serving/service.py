@@ -95,7 +95,7 @@ class ChatService:
         Raises:
             HermesError: see hermes.errors. The metrics are recorded also then, and when cancelled.
         """
-        meter = Meter()
+        meter = Meter(keeps_text=self.settings.log_prompts)
         self.running += 1
         deadline = asyncio.get_running_loop().time() + min(time_limit or inf, self.settings.request_timeout)
         try:
