@@ -1,6 +1,5 @@
 """What integration tests do with a Cog server, as its callers do it."""
 
-import json
 import re
 import time
 from contextlib import closing, contextmanager
@@ -10,6 +9,7 @@ from itertools import pairwise
 
 import httpx
 
+from bench.soak_clients import prediction_lines
 from hermes.caller.cog_client import stream_prediction
 
 QUESTION = "What is the capital of France? Answer in one sentence."
@@ -94,9 +94,9 @@ def failure(server, **inputs):
     return prediction["error"]
 
 
-def prediction_lines(server):
-    """What the server's log says of each prediction, in the order of their ends."""
-    return [json.loads(line.split(": ", 2)[2]) for line in list(server.log) if line.startswith("hermes: prediction: ")]
+def lines_in_log(server):
+    """What the server's log says of each prediction, in the order of their ends; it can come after the answer."""
+    return prediction_lines(list(server.log))
 
 
 def kv_cache_tokens(server):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from asking import LONG, post, predict, prediction_lines, stream, streaming, three_chances, until
+from asking import LONG, lines_in_log, post, predict, stream, streaming, three_chances, until
 
 
 def engine_seconds(server):
@@ -15,7 +15,7 @@ def engine_seconds(server):
 
 def endings(server):
     """What the server's log says of predictions that did not finish."""
-    return [line for line in prediction_lines(server) if line["finish_reason"] is None]
+    return [line for line in lines_in_log(server) if line["finish_reason"] is None]
 
 
 def cancel(server, caller):

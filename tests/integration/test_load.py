@@ -5,8 +5,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asking import kv_cache_tokens, post, predict, prediction_lines, stream, three_chances, until
+from asking import kv_cache_tokens, lines_in_log, post, predict, stream, three_chances, until
 from test_faults import serving
+
+from bench.soak_clients import prediction_lines
 
 SLOTS = 4
 BLOCKS = 4  # of 128 tokens: what two of the long answers below need
@@ -36,7 +38,8 @@ def test_a_full_kv_cache_costs_time_and_no_answer(small_server):
     assert [each.text for each in together] == alone
     preemptions = sum(each.completed["metrics"].get("preemptions", 0) for each in together)
     assert preemptions > 0
-    assert preemptions == sum(line["preemptions"] for line in prediction_lines(small_server))
+    until(lambda: len(lines_in_log(small_server)) == 2 * SLOTS, 5, "the log has a line of each")
+    assert preemptions == sum(line["preemptions"] for line in lines_in_log(small_server))
 
 
 @three_chances
@@ -73,7 +76,7 @@ def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_
 def in_slots(server):
     """How many predictions have begun and not ended, by the log."""
     begun = sum(line == "Starting prediction" for line in list(server.log))
-    return begun - len(prediction_lines(server))
+    return begun - len(lines_in_log(server))
 
 
 @pytest.mark.parametrize(("limit", "tokens"), [(0.01, 0), (3, 1)])
@@ -84,7 +87,7 @@ def test_an_answer_ends_in_time_and_what_is_there_stands(server, limit, tokens):
     assert (answer.completed["status"], metrics["finish_reason"]) == ("succeeded", "timeout")
     assert tokens <= metrics["output_token_count"] < 1900
     assert limit <= metrics["predict_time"] < limit + 2
-    line = prediction_lines(server)[-1]
+    (line,) = prediction_lines(answer.completed["logs"].splitlines())
     assert (line["finish_reason"], line["engine"]["unfinished"]) == ("timeout", 0)
 
 
