@@ -1,7 +1,7 @@
 """What the engine itself counts: its tokens, and when it last computed something."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -10,7 +10,7 @@ class EngineCounts:
     """Of all requests since the start."""
 
     output_tokens: int = 0
-    last_sign: float = field(default_factory=time.monotonic)  # time.monotonic() of the last step that was reported
+    last_sign: float | None = None  # time.monotonic() of the last step that was reported
 
     def add(self, iteration: Any) -> None:
         """One step of the engine: vLLM's IterationStats, or None of a step that gave nobody a token."""

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 STOPPED_SECONDS = 2.0  # longer than a debugger that attaches, or a machine that is suspended, holds a process
+FIRST_STEP = 10  # times the stall timeout, for the first step allocates and may compile
 
 
 class EngineWatch:
@@ -30,7 +31,7 @@ class EngineWatch:
         *,
         stall_timeout: float,
         unfinished: Callable[[], int],
-        last_sign: Callable[[], float],
+        last_sign: Callable[[], float | None],
     ):
         """Nothing is watched until `start`.
 
@@ -38,7 +39,7 @@ class EngineWatch:
             processes: of the engine; it is dead without any of them.
             stall_timeout: seconds that may go by without a sign of the engine while it has requests.
             unfinished: how many requests it has.
-            last_sign: the time.monotonic() at which it last said that it had computed something.
+            last_sign: the time.monotonic() at which it last said that it had computed something, if it ever has.
         """
         self.breaker = Breaker()
         self.died = asyncio.Event()
@@ -85,12 +86,13 @@ class EngineWatch:
                 stopped_since = now
             if not self._unfinished():
                 idle_since = now
-            silent = now - max(idle_since, self._last_sign())
+            last_sign = self._last_sign()
+            silent = now - max(idle_since, last_sign or 0)
             if ended:
                 self.fail(f"the engine has died (its process {ended[0]} is gone)")
             elif now - stopped_since > STOPPED_SECONDS:
                 self.fail(f"the engine hangs (its process {stopped[0]} is stopped)")
-            elif silent > self._stall_timeout:
+            elif silent > self._stall_timeout * (1 if last_sign else FIRST_STEP):
                 self.fail(f"the engine hangs (nothing came from it for {silent:.0f} s)")
 
 

@@ -90,7 +90,9 @@ class LocalServer:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C is for us; we stop the server in order
+            # Ctrl-C is for us; we stop the server in order. A session of its own would have that effect too, but Linux
+            # schedules by session (autogroup): here a busy engine then held up its callers for up to 18 s.
+            process_group=0,
         )
         log = cast(IO[str], self._process.stderr)
         self._reader = threading.Thread(target=self._read_log, args=(log,), daemon=True)

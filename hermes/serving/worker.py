@@ -76,7 +76,7 @@ class CogWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
-                start_new_session=True,  # a Ctrl-C in a terminal is not for it
+                process_group=0,  # a Ctrl-C in a terminal is not for it
             )
             for _ in cast(IO[str], process.stdout):
                 self._on_stopping()

@@ -29,7 +29,7 @@ def engine_process():
     process.wait()
 
 
-def watching(*processes, stall_timeout=60.0, unfinished=1, last_sign=lambda: 0.0):
+def watching(*processes, stall_timeout=60.0, unfinished=1, last_sign=lambda: 0.1):
     return EngineWatch(processes, stall_timeout=stall_timeout, unfinished=lambda: unfinished, last_sign=last_sign)
 
 
@@ -70,8 +70,17 @@ def test_an_engine_that_says_nothing_while_it_has_work_hangs(engine_process):
     assert "E1203 EngineFailed: the engine hangs (nothing came from it for 0 s)" in said
 
 
-@pytest.mark.parametrize("signs", [{"unfinished": 0}, {"last_sign": time.monotonic}], ids=["no work", "signs of work"])
-def test_an_engine_without_work_or_with_signs_of_it_is_left_alone(engine_process, signs):
+def test_an_engine_that_never_says_anything_hangs(engine_process):
+    said = asyncio.run(failure_of(watching(engine_process, stall_timeout=0.02, last_sign=lambda: None)))
+    assert "the engine hangs (nothing came from it" in said
+
+
+@pytest.mark.parametrize(
+    "signs",
+    [{"unfinished": 0}, {"last_sign": time.monotonic}, {"last_sign": lambda: None}],
+    ids=["no work", "signs of work", "a first step"],
+)
+def test_an_engine_that_need_not_have_computed_anything_is_left_alone(engine_process, signs):
     async def look_on():
         looking_on = watching(engine_process, stall_timeout=0.05, **signs)
         looking_on.start()
