@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from asking import lines_in_log, post, stream, three_chances, until
+from asking import lines_in_log, post, stream, until
 from conftest import ENGINE_ARGS, LOCAL
 
 from hermes.caller.errors import PredictionFailed
@@ -147,7 +147,6 @@ class InFlight:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("fault", "streams", "workers"), cases(ENGINE_FAULTS))
-@three_chances
 def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers):
     with serving(tiny_model, workers, fault.engine_args, **fault.environment) as server:
         server.wait_until_ready(timeout=300)
@@ -173,7 +172,6 @@ def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("fault", "streams", "workers"), cases(COG_FAULTS, first=2))
-@three_chances
 def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, workers):
     with serving(tiny_model, workers) as server:
         server.wait_until_ready(timeout=300)
@@ -190,7 +188,6 @@ def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, 
 
 
 @pytest.mark.timeout(900)
-@three_chances
 def test_the_guard_is_killed_and_another_takes_its_place(tiny_model):
     with serving(tiny_model) as server:
         server.wait_until_ready(timeout=300)
@@ -204,7 +201,6 @@ def test_the_guard_is_killed_and_another_takes_its_place(tiny_model):
 
 
 @pytest.mark.timeout(900)
-@three_chances
 def test_the_server_may_stay_up_with_a_dead_engine(tiny_model):
     with serving(tiny_model, HERMES_ENGINE_DEATH_GRACE="off") as server:
         server.wait_until_ready(timeout=300)
@@ -217,7 +213,6 @@ def test_the_server_may_stay_up_with_a_dead_engine(tiny_model):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("streams", "workers"), EVERY if os.environ.get("FAULTS") == "all" else [(16, 2)])
-@three_chances
 def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error(tiny_model, streams, workers):
     with serving(tiny_model, workers, HERMES_SHUTDOWN_GRACE="1.5") as server:
         server.wait_until_ready(timeout=300)
