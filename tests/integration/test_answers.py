@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from timeit import timeit
 
 import httpx
 import pytest
@@ -39,6 +40,18 @@ def test_tokens_stream_as_they_are_generated(server):
     assert all(streamed.pieces), "an empty piece"
     assert streamed.text == "".join(predict(server, **inputs)["output"])
     assert streamed.completed["output"] == streamed.pieces
+
+
+@three_chances
+def test_a_busy_engine_keeps_no_caller_waiting(server):
+    """It spins on both cores here, in a session of its own, and this process has to get its turn: see server.py."""
+
+    def longest():
+        return max(timeit(lambda: predict(server, prompt="Hi", max_tokens=1), number=1) for _ in range(8))
+
+    alone = longest()
+    with streaming(server, **LONG):
+        assert longest() < 10 * alone
 
 
 @pytest.fixture(scope="module")
