@@ -211,6 +211,15 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing_more(server, store):
     assert server.bytes_sent == 0
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """Also where these tests were started with SIGINT ignored, as a shell does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, monkeypatch):
     for name in ("PIECE", "LEAST"):
         monkeypatch.setattr(http, name, 4000)
