@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 import time
@@ -21,6 +22,11 @@ def pytest_configure():
         del os.environ[name]
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # it would ask the hub which programs are AI agents
     os.environ["HF_TOKEN_PATH"] = os.devnull  # whoever runs the tests may be logged in
+
+
+def pytest_collection_finish():
+    """Some hundred thousand objects of pytest's stay until the end: no garbage collection need look at them again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
