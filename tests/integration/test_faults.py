@@ -145,7 +145,7 @@ class InFlight:
             return [each.result(timeout=60) for each in self._streams]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("fault", "streams", "workers"), cases(ENGINE_FAULTS))
 def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers):
     with serving(tiny_model, workers, fault.engine_args, **fault.environment) as server:
@@ -160,7 +160,7 @@ def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers
             assert ended - struck < TOLD
         asked = time.monotonic()
         late = post(server, prompt="Hi").json()
-        assert (late["status"], "E1203" in late["error"], time.monotonic() - asked < 2) == ("failed", True, True)
+        assert (late["status"], "E1203" in late["error"], time.monotonic() - asked < 1) == ("failed", True, True)
         until(lambda: server.health()["status"] != "READY", UNHEALTHY - (time.monotonic() - struck), "health is bad")
         assert server.health()["status"] == "UNHEALTHY"
         until(lambda: len(lines_in_log(server)) > streams, 5, "the log has a line of each")
@@ -170,7 +170,7 @@ def test_the_engine_dies_and_everybody_knows(tiny_model, fault, streams, workers
         until(lambda: server.processes() == [], GONE, "everything else has ended")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("fault", "streams", "workers"), cases(COG_FAULTS, first=2))
 def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, workers):
     with serving(tiny_model, workers) as server:
@@ -187,7 +187,7 @@ def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, 
         until(lambda: server.processes() == [], GONE, "everything else has ended")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 def test_the_guard_is_killed_and_another_takes_its_place(tiny_model):
     with serving(tiny_model) as server:
         server.wait_until_ready(timeout=300)
@@ -200,7 +200,7 @@ def test_the_guard_is_killed_and_another_takes_its_place(tiny_model):
         assert server.exit_status != 0
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 def test_the_server_may_stay_up_with_a_dead_engine(tiny_model):
     with serving(tiny_model, HERMES_ENGINE_DEATH_GRACE="off") as server:
         server.wait_until_ready(timeout=300)
@@ -211,7 +211,7 @@ def test_the_server_may_stay_up_with_a_dead_engine(tiny_model):
         assert "E1203" in post(server, prompt="Hi").json()["error"]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("streams", "workers"), EVERY if os.environ.get("FAULTS") == "all" else [(16, 2)])
 def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error(tiny_model, streams, workers):
     with serving(tiny_model, workers, HERMES_SHUTDOWN_GRACE="1.5") as server:
@@ -223,7 +223,7 @@ def test_sigterm_lets_short_answers_finish_and_ends_long_ones_with_a_clear_error
             assert began.wait(30)
             told = time.monotonic()
             cogs_server(server).terminate()
-            until(lambda: server.health()["status"] == "STARTING", 5, "the server takes no more")
+            until(lambda: server.health()["status"] == "STARTING", 2, "the server takes no more")
             with pytest.raises(httpx.ConnectError):
                 post(server, prompt="Hi")
             assert short.result().completed["status"] == "succeeded"
