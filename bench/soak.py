@@ -30,7 +30,7 @@ from bench.serving import RESULTS, percentile_95
 from bench.soak_clients import PATIENCE, Book, Client, Kind, Record, prediction_lines
 from bench.soak_requests import BAD, GOOD, LARGEST
 from bench.soak_watch import SETTLED_SECONDS, TOLERANCE, Sample, Watch
-from hermes.caller.cog_client import Json
+from hermes.caller.cog_client import Json, tls
 from hermes.serving.server import PROJECT, STOP_SECONDS, LocalServer
 
 sys.path.insert(0, str(PROJECT / "tests" / "integration"))
@@ -248,7 +248,7 @@ class Soak:
 
 
 def predict(url: str, **inputs: Any) -> httpx.Response:
-    return httpx.post(f"{url}/predictions", json={"input": {"prompt": "Hi", **inputs}}, timeout=PATIENCE)
+    return httpx.post(f"{url}/predictions", json={"input": {"prompt": "Hi", **inputs}}, timeout=PATIENCE, verify=tls())
 
 
 def every_slot(url: str) -> list[int]:

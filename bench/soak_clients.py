@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from hermes.caller.cog_client import Json, read_events, split_lines
+from hermes.caller.cog_client import Json, read_events, split_lines, tls
 
 PATIENCE = 120.0  # seconds without an answer, or without an event of a stream
 LINE = "hermes: prediction: "  # begins the line that the server's log has of each prediction
@@ -109,7 +109,7 @@ class Caller:
         self.book = book
         self.nonce = ""  # of the request that runs
         self.first_token: float | None = None
-        self.http = httpx.Client(trust_env=False, timeout=PATIENCE)
+        self.http = httpx.Client(trust_env=False, timeout=PATIENCE, verify=tls())
 
     def ask(self, **inputs: Any) -> Answer:
         """Run a prediction to its end, streamed or not."""

@@ -5,7 +5,9 @@ prediction.
 """
 
 import json
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import httpx
@@ -29,6 +31,7 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             json={"input": dict(inputs)},
             headers={"Accept": "text/event-stream"},
             timeout=httpx.Timeout(30, read=None),
+            verify=tls(),
         ) as response:
             response.encoding = "utf-8"  # whatever the server calls it
             if response.status_code != httpx.codes.OK:
@@ -37,6 +40,12 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             yield from read_events(split_lines(response.iter_text()))
     except httpx.RequestError as error:
         raise PredictionFailed(f"the connection to {url} broke: {error}") from error
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """The authorities that httpx trusts. It reads them for each request otherwise, in 0.03 s of CPU."""
+    return httpx.create_ssl_context()
 
 
 def split_lines(pieces: Iterable[str]) -> Iterator[str]:

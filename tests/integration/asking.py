@@ -10,7 +10,7 @@ from itertools import pairwise
 import httpx
 
 from bench.soak_clients import prediction_lines
-from hermes.caller.cog_client import stream_prediction
+from hermes.caller.cog_client import stream_prediction, tls
 
 QUESTION = "What is the capital of France? Answer in one sentence."
 LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}
@@ -76,7 +76,7 @@ def streaming(server, **inputs):
 def post(server, prediction_id=None, **inputs):
     """Run a prediction without SSE and return the response."""
     path, method = (f"/predictions/{prediction_id}", "PUT") if prediction_id else ("/predictions", "POST")
-    return httpx.request(method, server.url + path, json={"input": inputs}, timeout=120)
+    return httpx.request(method, server.url + path, json={"input": inputs}, timeout=120, verify=tls())
 
 
 def predict(server, **inputs):

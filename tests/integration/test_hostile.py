@@ -21,6 +21,7 @@ import psutil
 import pytest
 from asking import assert_goes_on, failure, lines_in_log, post, predict, three_chances, until
 
+from hermes.caller.cog_client import tls
 from hermes.serving.schema import PredictorSource
 from hermes.serving.server import PROJECT
 
@@ -91,7 +92,7 @@ def bounded(server):
 def send(server, body, *, method="POST", path="/predictions", **headers):
     """Send a body of bytes or text, as it is."""
     headers = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.request(method, server.url + path, content=body, headers=headers, timeout=SECONDS)
+    return httpx.request(method, server.url + path, content=body, headers=headers, timeout=SECONDS, verify=tls())
 
 
 def with_input(name, value):
