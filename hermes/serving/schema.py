@@ -41,8 +41,9 @@ class PredictorSource:
 
     def __init__(self, path: Path, class_name: str = "Predictor"):
         self._path = path
-        self._text = path.read_text(encoding="utf-8")
-        module = ast.parse(self._text)
+        text = path.read_bytes()
+        self._lines = text.splitlines(keepends=True)
+        module = ast.parse(text)
         self._names = dict(_assignments(module))
         predict = self._method(module, class_name)
         self._decorators = {_name(each): each for each in predict.decorator_list}
@@ -118,7 +119,7 @@ class PredictorSource:
         for keyword in default.keywords:
             if keyword.arg is None or keyword.arg not in {*KEYWORDS, "choices"}:
                 raise self._refusal(default, f"Input() takes no {keyword.arg!r} here")
-            written = (ast.get_source_segment(self._text, keyword) or "").partition("=")[2].strip()
+            written = self._source(keyword).partition("=")[2].strip()
             if written.startswith("("):
                 raise self._refusal(keyword, f"{keyword.arg} must be one plain literal, without parentheses")
             options[keyword.arg] = self._literal(keyword.value, names_allowed=keyword.arg in NAMES_ALLOWED)
@@ -135,10 +136,14 @@ class PredictorSource:
             value = ast.literal_eval(node)
         except ValueError as error:
             raise self._refusal(node, f"{ast.unparse(node)} must be a literal") from error
-        source = ast.get_source_segment(self._text, node) or ""
-        if isinstance(value, str) and value != source[1:-1]:
+        if isinstance(value, str) and value != self._source(node)[1:-1]:
             raise self._refusal(node, "a string must be one plain literal in one piece, without escapes")
         return value
+
+    def _source(self, node: ast.expr | ast.keyword) -> str:
+        """How it is written. ast.get_source_segment takes the whole file apart for each node, in a millisecond."""
+        *lines, last = self._lines[node.lineno - 1 : node.end_lineno]
+        return b"".join([*lines, last[: node.end_col_offset]])[node.col_offset :].decode("utf-8")
 
     def _type(self, annotation: ast.expr | None, where: ast.AST) -> tuple[Json, bool]:
         """The JSON Schema of a type annotation, and whether None is a value of it."""

@@ -2,11 +2,13 @@ import json
 import threading
 from contextlib import suppress
 
+import httpx
 import pytest
 import replicate
 from scripted import Handler, serving
 
 from hermes.caller import CogServer, PredictionFailed, PredictionRefused, ReplicateModel, Reply, ToolCall, ToolCallError
+from hermes.caller.cog_client import tls
 
 METRICS = {"finish_reason": "stop", "output_token_count": 2, "seed": 3}
 TEXT = "Hé\u2028llo 😀\nthere"
@@ -197,7 +199,7 @@ def ask(request):
 
     def ask(handler, ref="me/hermes:v1", inputs=None, on_text=None):
         with serving(handler) as url:
-            client = replicate.Client(api_token="r8_x", base_url=url)
+            client = replicate.Client(api_token="r8_x", base_url=url, transport=httpx.HTTPTransport(verify=tls()))
             client.poll_interval = 0.001
             request.addfinalizer(client._client.close)
             return ReplicateModel(ref, client).ask(inputs or {"prompt": "Hi"}, on_text)

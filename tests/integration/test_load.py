@@ -56,7 +56,7 @@ def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_
         while not first_is_done.is_set():
             began = time.monotonic()
             answers.append((post(small_server, prompt="Hi", max_tokens=1).status_code, time.monotonic() - began))
-            time.sleep(0.02)
+            time.sleep(0.1)  # it is the server's speed that counts, and this process takes the CPU from it
         return answers[:-1]
 
     first_is_done = threading.Event()
