@@ -18,9 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from math import ceil
 from pathlib import Path
-from string import digits
 from typing import IO, Annotated, Any
 
 import httpx
@@ -37,13 +35,11 @@ from hermes.serving.server import PROJECT, STOP_SECONDS, LocalServer
 
 sys.path.insert(0, str(PROJECT / "tests" / "integration"))
 
-from asking import kv_cache_tokens  # type: ignore[import-not-found]
 from conftest import LOCAL  # type: ignore[import-not-found]
 
 SLOTS = 32
 BAD_ONE_IN = 4
 QUIET_SECONDS = 30.0  # for the server to come to rest after the last client
-FILLING = 8000  # tokens of a prompt, of the 8192 that there may be
 STEPS = 4  # of the engine, that a request may be ahead of what its caller was told when it is broken off
 MORE_FILES, MORE_THREADS = 4, 4  # than at the start, that a server at rest may have
 SHOWN = 20  # failures of a kind
@@ -130,7 +126,6 @@ class Soak:
             server.wait_until_ready(timeout=600)
             every_slot(server.url)  # starts a thread for each, which stays
             fill_buffers(server.url)
-            fill_kv_cache(server)
             first = self._alone()
             self.watch = Watch(server)
             self.before = self.watch.look()
@@ -219,7 +214,7 @@ class Soak:
         return Check("no prompt in the log", not told, f"{len(told)} of {len(self.log)} messages")
 
     def _memory(self) -> Iterator[Check]:
-        for role in ("server", "worker", "engine worker"):
+        for role in ("server", "worker"):
             memory, what = self.watch.settled(role), f"memory of the {role} is level"
             if memory is None:
                 yield Check(what, None, "too short to tell")
@@ -272,19 +267,6 @@ def fill_buffers(url: str) -> None:
     prompt = "日" * (LARGEST + 1000)
     with ThreadPoolExecutor(8) as callers:
         list(callers.map(lambda _: predict(url, prompt=prompt), range(4 * SLOTS)))
-
-
-def fill_kv_cache(server: LocalServer) -> None:
-    """Let the engine write every block of its KV cache once: it has no pages of memory before that.
-
-    A prompt is digits, each a token to SmolLM2, and none begins as another does: what is cached would be read, not
-    written.
-    """
-    draw = random.Random(0)
-    prompts = ["".join(draw.choices(digits, k=FILLING)) for _ in range(ceil(kv_cache_tokens(server) / FILLING))]
-    with ThreadPoolExecutor(4) as callers:
-        statuses = callers.map(lambda prompt: predict(server.url, prompt=prompt, max_tokens=1).status_code, prompts)
-        assert set(statuses) == {200}
 
 
 def until_empty(look: Callable[[], Iterable[Any]]) -> list[Any]:

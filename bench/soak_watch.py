@@ -12,7 +12,7 @@ import psutil
 from hermes.serving.server import LocalServer
 
 POLL_SECONDS = 5.0
-LOOKS = 3
+LOOKS, LOOK_SECONDS = 4, 0.3
 SETTLED_SECONDS = 120.0  # after which memory is to be level
 TOO_SHORT_SECONDS = 180.0
 TOLERANCE = 0.05
@@ -70,7 +70,10 @@ class Watch:
 
     def sample(self) -> list[Sample]:
         """Of each process the look at which it had least memory: a prompt of megabytes that passes is no growth."""
-        looks = [each for _ in range(LOOKS) for each in self.look()]
+        looks = self.look()
+        for _ in range(LOOKS - 1):
+            time.sleep(LOOK_SECONDS)
+            looks += self.look()
         by_role = {role: [each for each in looks if each.role == role] for role in self._roles}
         return [min(several, key=lambda each: each.unique_bytes) for several in by_role.values() if several]
 
