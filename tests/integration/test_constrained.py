@@ -78,7 +78,7 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys):
 
     inputs_of = [constrained_inputs(number) for number in range(GENERATIONS)]
     counts = dict.fromkeys(["json documents", "tool calls", "answers with calls", "cut by max_tokens"], 0)
-    with ThreadPoolExecutor(32) as callers:
+    with ThreadPoolExecutor(16) as callers:
         answers = list(callers.map(generate, range(GENERATIONS)))
     for inputs, prediction in answers:
         text, metrics = "".join(prediction["output"]), prediction["metrics"]
