@@ -25,7 +25,7 @@ def pytest_configure():
 
 
 def pytest_collection_finish():
-    """Some hundred thousand objects of pytest's stay until the end: no garbage collection need look at them again."""
+    """Hundreds of thousands of objects are there until the end: no garbage collection need look at them again."""
     gc.freeze()
 
 
