@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hermes.conversation.functions import Function
 from hermes.conversation.schema import narrowed
 from hermes.conversation.schema_limits import SchemaProblem
+from hermes.conversation.schema_shapes import plain_schema
 from hermes.errors import BadJsonSchema, BadTools, CallerError
 
 WHITE_SPACE = 1  # most in a row between two parts of JSON; a small model writes it without end
@@ -36,6 +37,18 @@ def json_constraint(schema: Mapping[str, Any]) -> Constraint:
     """
     try:
         return _constraint("json_schema", _json(narrowed(schema)))
+    except SchemaProblem as problem:
+        raise BadJsonSchema(str(problem)) from problem
+
+
+def parse_json_schema(given: Any) -> dict[str, Any]:
+    """The schema that a caller means, see `plain_schema`.
+
+    Raises:
+        BadJsonSchema: it is none.
+    """
+    try:
+        return plain_schema(given)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
 

@@ -7,10 +7,11 @@ the training data; so is the order of the keys in a call, arguments first.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hermes.conversation.schema_limits import LARGEST, SchemaProblem, Size, check_size
+from hermes.conversation.schema_shapes import require_telling, stray_schema, without_nulls
 from hermes.conversation.surrogates import SURROGATE, surrogate_problem
 from hermes.conversation.validation import shown
 from hermes.errors import BadTools
@@ -34,6 +35,9 @@ TOGETHER = 4  # times as large as one schema may be may those of all functions b
 SIZES = ("bytes of JSON", "objects and booleans", "characters in patterns")  # what Size counts
 NO_ARGUMENTS = {"type": "object", "properties": {}}
 NAME = re.compile(r"[\w.-]{1,128}")
+MAX_KEY = 60  # characters of a key in a message
+PARAMETERS = ("parameters", "input_schema", "inputSchema")  # OpenAI's word for them, Anthropic's, and MCP's
+KNOWN_SCHEMAS = frozenset({*PARAMETERS, "outputSchema"})  # the last is MCP's, of the result
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     for what, size, largest in zip(SIZES, map(sum, zip(*sizes, strict=True)), LARGEST, strict=False):
         if size > TOGETHER * largest:
             raise BadTools("the parameters of all tools", f"have {size} {what}; at most {TOGETHER * largest}")
+    functions = tuple(replace(function, parameters=_tidy(function)) for function in functions)
     names = [function.name for function in functions]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -74,23 +79,47 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
 def _parse(tool: Any, at: str) -> Function:
     if not isinstance(tool, Mapping):
         raise BadTools(at, f"has to be an object, not {type(tool).__name__}")
-    if "function" in tool or "type" in tool:
-        if tool.get("type", "function") != "function":
-            raise BadTools(f"{at}.type", f"is {shown(tool['type'])}; only 'function' is known")
-        tool, at = tool.get("function"), f"{at}.function"
+    kind = tool.get("type")
+    if kind not in (None, "function") and not (kind == "custom" and "input_schema" in tool):  # as Anthropic has it
+        raise BadTools(f"{at}.type", f"is {shown(kind)}; only 'function' is known")
+    if "function" in tool:
+        if stray := stray_schema(tool, frozenset({"function"})):
+            raise BadTools(f"{at}.{stray[:MAX_KEY]}", "looks like a schema; put it into 'function', as 'parameters'")
+        tool, at = tool["function"], f"{at}.function"
         if not isinstance(tool, Mapping):
             raise BadTools(at, "has to be an object with name, description and parameters")
     name, description = tool.get("name"), tool.get("description")
-    parameters = tool.get("parameters") or NO_ARGUMENTS
+    parameters = _parameters(tool, at)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise BadTools(f"{at}.name", f"is {shown(name)}; it has to be 1 to 128 letters, digits, '_', '.' or '-'")
     if description is not None and not isinstance(description, str):
         raise BadTools(f"{at}.description", f"has to be text, not {type(description).__name__}")
     if problem := surrogate_problem(description or ""):
         raise BadTools(f"{at}.description", problem)
-    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
-        raise BadTools(f"{at}.parameters", "has to be the JSON schema of an object, {'type': 'object', ...}")
-    return Function(name, {"type": "object", **parameters}, description)
+    return Function(name, parameters, description)
+
+
+def _parameters(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """The schema of the arguments, whatever API's word for it the caller uses."""
+    if stray := stray_schema(tool, KNOWN_SCHEMAS):
+        raise BadTools(f"{at}.{stray[:MAX_KEY]}", "looks like a schema; that of the arguments goes into 'parameters'")
+    given = {key: tool[key] for key in PARAMETERS if tool.get(key) not in (None, [], {})}
+    key, parameters = next(iter(given.items()), ("parameters", NO_ARGUMENTS))
+    for other, schema in given.items():
+        if schema != parameters:
+            raise BadTools(f"{at}.{other}", f"is not the same as {key}; send one of them")
+    if not isinstance(parameters, Mapping) or parameters.get("type") not in (None, "object"):
+        raise BadTools(f"{at}.{key}", "has to be the JSON schema of an object, {'type': 'object', ...}")
+    return {"type": "object", **{keyword: value for keyword, value in parameters.items() if keyword != "type"}}
+
+
+def _tidy(function: Function) -> dict[str, Any]:
+    parameters: dict[str, Any] = without_nulls(function.parameters)
+    try:
+        require_telling(parameters)
+    except SchemaProblem as problem:
+        raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
+    return parameters
 
 
 def _size(function: Function) -> Size:
@@ -105,9 +134,31 @@ def tools_prompt(functions: Iterable[Function]) -> str:
     return TOOLS_PROMPT.replace("{TOOLS}", "\n".join(function.signature() for function in functions))
 
 
-def call_block(name: str, arguments: Mapping[str, Any]) -> str:
-    """A call as the model writes it."""
-    return f"<tool_call>\n{json_within_tags({'arguments': arguments, 'name': name})}\n</tool_call>"
+def call_block(name: str, arguments: Mapping[str, Any] | str) -> str:
+    """A call as the model writes it. Arguments that are text and no JSON object stay as they are: a model wrote them.
+
+    Raises:
+        ValueError: the arguments hold what JSON has no form for.
+    """
+    if isinstance(arguments, str):
+        arguments = _object_in(arguments)
+    if isinstance(arguments, str):
+        call = f'{{"arguments": {_within_tags(arguments)}, "name": {json_within_tags(name)}}}'
+    else:
+        call = json_within_tags({"arguments": arguments, "name": name})
+    return f"<tool_call>\n{call}\n</tool_call>"
+
+
+def _object_in(text: str) -> dict[str, Any] | str:
+    """The JSON object that the text is, or else the text."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+        json_within_tags(value)  # Python reads NaN, and more levels than it can write
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
 
 
 def result_block(name: str, content: Any) -> str:
@@ -127,7 +178,12 @@ def json_within_tags(value: Any) -> str:
         raise ValueError("nested too deeply") from error
     except ValueError as error:
         raise ValueError("it holds NaN, an infinity or a number of thousands of digits") from error
-    text = SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)  # half a character is none for a tokenizer
+    return _within_tags(text)
+
+
+def _within_tags(text: str) -> str:
+    """JSON with escapes in the place of what is none for a tokenizer (half a character) or would be a tag."""
+    text = SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
     for tag in TAGS:
         text = text.replace(tag, rf"\u003c{tag[1:]}")  # only strings hold "<", and there it is the same character
     return text

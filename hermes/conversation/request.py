@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hermes.conversation.chatml import ChatML
-from hermes.conversation.constraint import Constraint, json_constraint, tools_constraint
+from hermes.conversation.constraint import Constraint, json_constraint, parse_json_schema, tools_constraint
 from hermes.conversation.functions import Function, json_within_tags, parse_functions, tools_prompt
 from hermes.conversation.messages import Message, parse_messages
 from hermes.conversation.surrogates import surrogate_problem
@@ -133,6 +133,7 @@ class Request:
             )
         constraint = None
         if json_schema is not None:
+            json_schema = parse_json_schema(json_schema)
             constraint = json_constraint(json_schema)
         elif functions:
             constraint = tools_constraint(functions, tool_choice)

@@ -26,21 +26,28 @@ from hermes.conversation.validation import Patience, Validator
 
 MAX_FOUND = 1_000  # more than a context of 8,192 tokens holds; the rest is not read
 
-CUT_OFF = "cut off by max_tokens"
+CUT_OFF = "cut off before its end"
 Schemas = Mapping[str, Mapping[str, Any]]  # tool name -> JSON schema of its arguments
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A whole text: the calls in their order, and the prose around them."""
+    """A whole text: the calls, good and bad, in their order, and the prose around them."""
 
-    calls: tuple[ToolCall, ...]
-    bad: tuple[BadToolCall, ...]
+    found: tuple[Found, ...]
     text: str
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(each for each in self.found if isinstance(each, ToolCall))
+
+    @property
+    def bad(self) -> tuple[BadToolCall, ...]:
+        return tuple(each for each in self.found if isinstance(each, BadToolCall))
 
 
 def read_tool_calls(text: str, schemas: Schemas, cut: bool = False) -> Reading:
-    """Read a finished text. `cut`: it ends where max_tokens did, not where the model wanted."""
+    """Read a finished text. `cut`: it does not end where the model wanted, but at max_tokens or a timeout."""
     reader = ToolCallReader(schemas)
     reader.feed(text)
     reader.flush(cut)
@@ -94,7 +101,7 @@ class ToolCallReader:
         return self._found[known:]
 
     def flush(self, cut: bool = False) -> list[Found]:
-        """What the end of the text makes certain. `cut`: the end is where max_tokens was."""
+        """What the end of the text makes certain. `cut`: see `read_tool_calls`."""
         known = len(self._found)
         while self._step() or self._step_at_end(cut):
             pass
@@ -103,11 +110,7 @@ class ToolCallReader:
     @property
     def reading(self) -> Reading:
         """All of it; the prose is right after `flush`."""
-        return Reading(
-            calls=tuple(found for found in self._found if isinstance(found, ToolCall)),
-            bad=tuple(found for found in self._found if isinstance(found, BadToolCall)),
-            text=_prose(self._text[: self._end_of_reading], self._taken),
-        )
+        return Reading(tuple(self._found), _prose(self._text[: self._end_of_reading], self._taken))
 
     @property
     def _full(self) -> bool:

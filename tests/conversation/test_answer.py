@@ -51,7 +51,7 @@ def test_a_broken_call_is_an_error_and_no_reason_to_finish():
 
 
 def test_of_an_answer_that_was_broken_off_what_is_whole_is_recorded():
-    bad = {"text": CALL[12:40], "problem": "cut off by max_tokens", "name": None}
+    bad = {"text": CALL[12:40], "problem": "cut off before its end", "name": None}
     assert record(CALL + CALL[:40], None, tools=[WEATHER]) == {"tool_calls": [READ], "tool_call_errors": [bad]}
 
 

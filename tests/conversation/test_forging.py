@@ -33,9 +33,8 @@ conversations = st.fixed_dictionaries(
         "user": texts,
         "assistant": texts,
         "name": texts,
-        "arguments": st.dictionaries(texts, st.lists(texts, max_size=2), max_size=2),
+        "arguments": st.dictionaries(texts, st.lists(texts, max_size=2), max_size=2) | texts,
         "result": results,
-        "result_name": texts,
         "description": texts,
         "schema": schemas,
     }
@@ -47,7 +46,7 @@ def asked(fields, **inputs):
     messages = [
         {"role": "user", "content": fields["user"]},
         {"role": "assistant", "content": fields["assistant"], "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "c", "name": fields["result_name"], "content": fields["result"]},
+        {"role": "tool", "tool_call_id": "c", "name": fields["name"], "content": fields["result"]},
     ]
     return request(system_prompt=f"A{fields['system']}", prompt=f"A{fields['user']}", messages=messages, **inputs)
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.conversation.functions import (
+    NO_ARGUMENTS,
     TAGS,
     Function,
     call_block,
@@ -74,6 +75,33 @@ def test_each_function_is_a_line():
             Function("f", {"type": "object", "required": ["a"]}, "d"),
             id="parameters without a type",
         ),
+        pytest.param({"name": "f", "inputSchema": STOCK["parameters"]}, Function("f", STOCK["parameters"]), id="MCP"),
+        pytest.param(
+            {"name": "f", "inputSchema": STOCK["parameters"], "outputSchema": {"type": "object"}, "annotations": {}},
+            Function("f", STOCK["parameters"]),
+            id="MCP with a schema of the result",
+        ),
+        pytest.param(
+            {
+                "type": "custom",
+                "name": "f",
+                "input_schema": STOCK["parameters"],
+                "cache_control": {"type": "ephemeral"},
+            },
+            Function("f", STOCK["parameters"]),
+            id="Anthropic",
+        ),
+        pytest.param(
+            {"type": "function", "name": "f", "parameters": STOCK["parameters"], "strict": True},
+            Function("f", STOCK["parameters"]),
+            id="OpenAI's Responses",
+        ),
+        pytest.param(
+            {"name": "f", "parameters": {"type": None, "properties": {"a": {"type": "string", "description": None}}}},
+            Function("f", {"type": "object", "properties": {"a": {"type": "string"}}}),
+            id="null for what is not there",
+        ),
+        pytest.param({"name": "f", "parameters": []}, Function("f", NO_ARGUMENTS), id="an empty list, as PHP has it"),
         pytest.param({"name": "a.b-c_9"}, Function("a.b-c_9", {"type": "object", "properties": {}}), id="a name"),
     ],
 )
@@ -88,6 +116,8 @@ def deep():
     return value
 
 
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+STRAY = "looks like a schema; that of the arguments goes into 'parameters'"
 NO_NAME = "it has to be 1 to 128 letters, digits, '_', '.' or '-'"
 NO_OBJECT = "has to be an object with name, description and parameters"
 NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
@@ -99,7 +129,8 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         (["f"], "tools[0] has to be an object, not str"),
         ([{"name": "f"}, None], "tools[1] has to be an object, not NoneType"),
         ([{"type": "retrieval"}], "tools[0].type is 'retrieval'; only 'function' is known"),
-        ([{"type": "function"}], f"tools[0].function {NO_OBJECT}"),
+        ([{"type": "function"}], f"tools[0].name is null; {NO_NAME}"),
+        ([{"type": "custom", "name": "f"}], "tools[0].type is 'custom'; only 'function' is known"),
         ([{"function": "f"}], f"tools[0].function {NO_OBJECT}"),
         ([{}], f"tools[0].name is null; {NO_NAME}"),
         ([{"function": {}}], f"tools[0].function.name is null; {NO_NAME}"),
@@ -112,6 +143,22 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ([{"name": "f", "parameters": ["a"]}], f"tools[0].parameters {NO_SCHEMA}"),
         ([{"name": "f", "parameters": {"type": "string"}}], f"tools[0].parameters {NO_SCHEMA}"),
         ([{"function": {"name": "f", "parameters": "x"}}], f"tools[0].function.parameters {NO_SCHEMA}"),
+        ([{"name": "f", "inputSchema": ["a"]}], f"tools[0].inputSchema {NO_SCHEMA}"),
+        ([{"name": "f", "schema": CITY}], f"tools[0].schema {STRAY}"),
+        ([{"name": "f", "args": {"$ref": "#/$defs/a"}}], f"tools[0].args {STRAY}"),
+        ([{"function": {"name": "f", "arguments": {"properties": {}}}}], f"tools[0].function.arguments {STRAY}"),
+        (
+            [{"function": {"name": "f"}, "parameters": CITY}],
+            "tools[0].parameters looks like a schema; put it into 'function', as 'parameters'",
+        ),
+        (
+            [{"name": "f", "parameters": CITY, "input_schema": {"type": "object"}}],
+            "tools[0].input_schema is not the same as parameters; send one of them",
+        ),
+        (
+            [{"name": "f", "parameters": {"type": "object", "city": {"type": "string"}}}],
+            "the parameters of 'f', $: 'city' is no keyword of JSON Schema and looks like a schema; say what it is for",
+        ),
         (
             [{"name": "f"}, {"name": "g"}, {"name": "f"}],
             "tools[2] is a second function called 'f'; give each its own name",

@@ -6,7 +6,7 @@ import pytest
 from fakes import byte_tokenizer
 
 from hermes.conversation import ChatML, Message
-from hermes.conversation.functions import Function
+from hermes.conversation.functions import Function, result_block
 from hermes.conversation.messages import parse_messages
 from hermes.errors import BadMessages
 
@@ -80,8 +80,8 @@ def test_several_calls_are_one_turn_and_so_are_their_results():
         '<tool_call>\n{"arguments": {"city": "Oslo"}, "name": "weather"}\n</tool_call>\n'
         '<tool_call>\n{"arguments": {}, "name": "clock"}\n</tool_call><|im_end|>\n'
         "<|im_start|>tool\n"
-        '<tool_response>\n{"name": "clock", "content": "noon"}\n</tool_response>\n'
-        '<tool_response>\n{"name": "weather", "content": [4, null]}\n</tool_response>\n<|im_end|>\n'
+        '<tool_response>\n{"name": "weather", "content": [4, null]}\n</tool_response>\n'
+        '<tool_response>\n{"name": "clock", "content": "noon"}\n</tool_response>\n<|im_end|>\n'
         "<|im_start|>assistant\nIt is noon.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -106,7 +106,16 @@ def result_turn(assistant, result, functions=()):
             id="parts of text",
         ),
         pytest.param({"content": "", "tool_call_id": "c1"}, '"weather", "content": ""', id="an id"),
-        pytest.param({"content": "", "tool_call_id": "c1", "name": "w"}, '"w", "content": ""', id="a name and an id"),
+        pytest.param(
+            {"content": "", "tool_call_id": "c1", "name": "weather"}, '"weather", "content": ""', id="a name and an id"
+        ),
+        pytest.param({"content": 4, "tool_name": "weather"}, '"weather", "content": 4', id="a name in Ollama's words"),
+        pytest.param(
+            {"content": 4, "tool_name": "weather", "name": "weather"},
+            '"weather", "content": 4',
+            id="the same name twice",
+        ),
+        pytest.param({"content": 4, "name": None, "tool_call_id": ""}, '"weather", "content": 4', id="empty fields"),
     ],
 )
 def test_a_result_goes_in_as_json_beside_the_name_of_what_was_called(result, block):
@@ -140,6 +149,124 @@ def test_two_calls_that_were_written_are_answered_in_their_order():
     )
 
 
+READ_A, READ_B = call("read", '{"f": "a"}', id="A"), call("read", '{"f": "b"}', id="B")
+APPLE, BLUE = {"content": "apple"}, {"content": "blue"}
+MISSING = {"error": "no result of this call was sent"}
+
+
+@pytest.mark.parametrize(
+    ("calls", "results", "contents"),
+    [
+        pytest.param(
+            [READ_A, READ_B],
+            [{"tool_call_id": "B", **BLUE}, {"tool_call_id": "A", **APPLE}],
+            ["apple", "blue"],
+            id="ids, in another order",
+        ),
+        pytest.param(
+            [call("read", id=1), call("read", id=2), call("read", id=3)],
+            [{"tool_call_id": "3", "content": 3}, {"tool_call_id": 1, "content": 1}, {"tool_call_id": 2, "content": 2}],
+            [1, 2, 3],
+            id="ids that are numbers, also once as text",
+        ),
+        pytest.param(
+            [call("a"), call("b"), call("a")],
+            [{"name": "b", "content": 1}, {"name": "a", "content": 2}, {"name": "a", "content": 3}],
+            [2, 1, 3],
+            id="names, in another order",
+        ),
+        pytest.param(
+            [call("a", id=""), call("b", id="")],
+            [{"tool_call_id": "", "tool_name": "b", **BLUE}, {"tool_call_id": "", "tool_name": "a", **APPLE}],
+            ["apple", "blue"],
+            id="empty ids, and names in Ollama's words",
+        ),
+        pytest.param(
+            [READ_A, READ_B],
+            [BLUE, {"tool_call_id": "A", **APPLE}],
+            ["apple", "blue"],
+            id="one without an id has the call that is left",
+        ),
+        pytest.param(
+            [call("a", id="x"), call("b", id="x")],
+            [{"tool_call_id": "x", **APPLE}, {"tool_call_id": "x", **BLUE}],
+            ["apple", "blue"],
+            id="one id for all calls, as some servers have it",
+        ),
+        pytest.param([READ_A, READ_B], [{"tool_call_id": "B", **BLUE}], [MISSING, "blue"], id="the first is missing"),
+        pytest.param([call("a"), call("b")], [APPLE], ["apple", MISSING], id="the second is missing"),
+        pytest.param([READ_A, READ_B], [], [MISSING, MISSING], id="all are missing"),
+    ],
+)
+def test_results_stand_in_the_order_of_the_calls_and_a_missing_one_is_said(calls, results, contents):
+    turns = parse_messages([calling(*calls), *[{"role": "tool", **result} for result in results], USER])
+    names = [each["function"]["name"] for each in calls]
+    assert [turn.role for turn in turns] == ["assistant", "tool", "user"]
+    assert turns[1].content == "".join(map(result_block, names, contents))
+
+
+def test_of_calls_that_were_written_the_missing_result_is_said_beside_another():
+    clock = '<tool_call>\n{"arguments": {}, "name": "clock"}\n</tool_call>'
+    text = {"role": "assistant", "content": f"<tool_call>\n{{oops\n</tool_call>\n{CALL}\n{clock}"}
+    result = {"role": "tool", "name": "clock", "content": 1}
+    assert parse_messages([text, result])[1].content == result_block("weather", MISSING) + result_block("clock", 1)
+    assert [turn.role for turn in parse_messages([text, USER])] == ["assistant", "user"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param('{"city": "Par', id="cut off"),
+        pytest.param('{"city": "Paris",}', id="a comma too many"),
+        pytest.param("{'city': 'Paris'}", id="Python"),
+        pytest.param('["Paris"]', id="a list"),
+        pytest.param('"Paris"', id="a text"),
+        pytest.param('{"city": NaN}', id="NaN"),
+        pytest.param('{"a":' * 9_999, id="nested too deeply"),
+        pytest.param('{"a": 1' + "0" * 9_999 + "}", id="a number of thousands of digits"),
+    ],
+)
+def test_arguments_that_a_model_got_wrong_stay_as_they_are(arguments):
+    turns = parse_messages([calling(call(arguments=arguments)), {**RESULT, "content": {"error": "no JSON"}}, USER])
+    assert turns[0].content == f'<tool_call>\n{{"arguments": {arguments}, "name": "weather"}}\n</tool_call>'
+    assert turns[1].content == result_block("weather", {"error": "no JSON"})
+
+
+def test_arguments_that_are_no_json_can_close_no_tag_and_hold_no_half_of_a_character():
+    turns = parse_messages([calling(call(arguments='{"a": "</tool_call>\ud800'))])
+    assert turns[0].content == (
+        '<tool_call>\n{"arguments": {"a": "\\u003c/tool_call>\\ud800, "name": "weather"}\n</tool_call>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "turn"),
+    [
+        pytest.param({"role": "assistant", "content": None}, Message("assistant", ""), id="nothing was said"),
+        pytest.param({"role": "assistant"}, Message("assistant", ""), id="no content"),
+        pytest.param({"role": "assistant", "content": "", "tool_calls": None}, Message("assistant", ""), id="no calls"),
+        pytest.param({"role": "developer", "content": "Be kind."}, Message("system", "Be kind."), id="a developer"),
+        pytest.param(
+            {
+                "role": "assistant",
+                "content": None,
+                "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+            },
+            Message("assistant", CALL),
+            id="a call in OpenAI's older shape",
+        ),
+    ],
+)
+def test_a_turn_in_another_shape_of_openais(message, turn):
+    assert parse_messages([message, USER])[0] == turn
+
+
+def test_a_result_in_openais_older_shape():
+    asked = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": ""}}
+    result = {"role": "function", "name": "weather", "content": "4"}
+    assert parse_messages([asked, result])[1] == Message("tool", result_block("weather", "4"))
+
+
 def test_text_is_a_result_however_deep_the_json_in_it_is():
     for depth in range(900, 1_000):  # there are depths that Python reads and can't write
         assert result_turn(calling(call()), {"content": "[" * depth + "]" * depth}).count("]") == depth
@@ -167,6 +294,7 @@ def test_parts_of_text_are_one_text():
 NO_ROLE = "it has to be system, user, assistant or tool"
 NO_PART = "has to be {'type': 'text', 'text': ...}; the model reads only text"
 NO_CALL = "is 'tool' and answers no call; it has to follow an assistant turn with calls"
+ANSWERED = "and each call before it has its result already"
 RESULT = {"role": "tool", "content": "4"}
 HALF = "holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode"
 ARGUMENTS = "messages[0].tool_calls[0].function.arguments"
@@ -190,7 +318,7 @@ def deep():
         ([{"role": ["user"], "content": ""}], f'messages[0].role is ["user"]; {NO_ROLE}'),
         ([{"role": "x" * 999}], f"messages[0].role is '{'x' * 56}...; {NO_ROLE}"),
         ([USER, {"role": "user"}], "messages[1].content has to be text, not nothing"),
-        ([{"role": "assistant", "content": None}], "messages[0].content has to be text, not nothing"),
+        ([{"role": "developer", "content": None}], "messages[0].content has to be text, not nothing"),
         ([{"role": "system", "content": {}}], "messages[0].content has to be text, not dict"),
         ([{"role": "user", "content": ["Hi"]}], f"messages[0].content[0] {NO_PART}"),
         (
@@ -204,14 +332,10 @@ def deep():
         ([calling(call(), {})], "messages[0].tool_calls[1].name has to be the name of a function"),
         ([calling({"function": "f"})], "messages[0].tool_calls[0].function.name has to be the name of a function"),
         ([calling(call(5))], "messages[0].tool_calls[0].function.name has to be the name of a function"),
+        ([calling(call(arguments=[1]))], f"{ARGUMENTS} has to be an object, not list"),
         (
-            [calling(call(arguments="{oops"))],
-            "messages[0].tool_calls[0].function.arguments is not JSON: "
-            "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
-        ),
-        (
-            [calling(call(arguments="[1]"))],
-            "messages[0].tool_calls[0].function.arguments has to be an object, not list",
+            [{"role": "assistant", "function_call": {}}],
+            "messages[0].function_call.name has to be the name of a function",
         ),
         (
             [calling({"name": "f", "arguments": 5})],
@@ -220,16 +344,33 @@ def deep():
         ([RESULT], f"messages[0].role {NO_CALL}"),
         ([{"role": "assistant", "content": "Hello"}, RESULT], f"messages[1].role {NO_CALL}"),
         ([calling(call()), USER, RESULT], f"messages[2].role {NO_CALL}"),
-        ([calling(call()), RESULT, RESULT], f"messages[2].role {NO_CALL}"),
+        ([calling(call()), RESULT, RESULT], f"messages[2].role is 'tool', {ANSWERED}"),
+        ([calling(call(), call()), *[{**RESULT, "name": "weather"}] * 3], f"messages[3].name is 'weather', {ANSWERED}"),
+        (
+            [calling(call(id="c1")), {**RESULT, "tool_call_id": "c1"}, RESULT],
+            f"messages[2].role is 'tool', {ANSWERED}",
+        ),
         (
             [calling(call(id="c1")), {**RESULT, "tool_call_id": "c2"}],
-            "messages[1].tool_call_id is 'c2', which no open call before it has",
+            "messages[1].tool_call_id is 'c2', which no call before it has",
         ),
         (
             [calling(call(id="c1"), call(id="c2")), *[{**RESULT, "tool_call_id": "c2"}] * 2],
-            "messages[2].tool_call_id is 'c2', which no open call before it has",
+            f"messages[2].tool_call_id is 'c2', {ANSWERED}",
         ),
-        ([calling(call()), {**RESULT, "name": "f"}], "messages[1].name is 'f', which no open call before it has"),
+        ([calling(call()), {**RESULT, "name": "f"}], "messages[1].name is 'f', which no call before it has"),
+        (
+            [calling(call()), {**RESULT, "name": "weather", "tool_name": "clock"}],
+            "messages[1].tool_name is 'clock', and name is 'weather'",
+        ),
+        (
+            [calling(call()), {**RESULT, "tool_name": "clock"}],
+            "messages[1].name is 'clock', which no call before it has",
+        ),
+        (
+            [calling(call(id="c1"), call("clock", id="c2")), {**RESULT, "tool_call_id": "c1", "tool_name": "clock"}],
+            "messages[1] names 'clock', and the call that it answers, 'weather'",
+        ),
         # values that json could not have read, and text that is none
         ([{"role": deep()}], f"messages[0].role is {'[' * 57}...; {NO_ROLE}"),
         ([{"role": 10**5_000}], f"messages[0].role is a number of very many digits; {NO_ROLE}"),
@@ -239,18 +380,21 @@ def deep():
             [{"role": "user", "content": [{"type": "text", "text": "a\ud800"}]}],
             f"messages[0].content[0].text {HALF}",
         ),
-        ([calling(call(id=deep()))], "messages[0].tool_calls[0].id has to be text, not list"),
         (
-            [calling(call(id="c1")), {**RESULT, "tool_call_id": deep()}],
-            "messages[1].tool_call_id has to be text, not list",
+            [calling(call(id=deep()))],
+            f"messages[0].tool_calls[0].id is {'[' * 57}...; it has to be text or a whole number",
+        ),
+        (
+            [calling(call(id="c1")), {**RESULT, "tool_call_id": True}],
+            "messages[1].tool_call_id is true; it has to be text or a whole number",
         ),
         (
             [calling(call(id="c1")), {**RESULT, "tool_call_id": 10**5_000}],
-            "messages[1].tool_call_id is a number of very many digits, which no open call before it has",
+            "messages[1].tool_call_id is a number of very many digits; it has to be text or a whole number",
         ),
         (
             [calling(call()), {**RESULT, "name": deep()}],
-            f"messages[1].name is {'[' * 57}..., which no open call before it has",
+            f"messages[1].name is {'[' * 57}...; it has to be the name of a function",
         ),
         ([calling(call(arguments={"a": deep()}))], f"{ARGUMENTS} is not JSON: nested too deeply"),
         ([calling(call(arguments={"a": float("inf")}))], f"{ARGUMENTS} is not JSON: {NO_NUMBER}"),

@@ -340,7 +340,7 @@ json_values = st.recursive(
 def test_any_arguments_in_the_trained_format_come_back_as_they_were(several, ascii_only):
     texts = [json.dumps({"arguments": each, "name": "any"}, ensure_ascii=ascii_only) for each in several]
     calls = tuple(ToolCall("any", each) for each in several)
-    assert read_tool_calls(tagged(*texts), SCHEMAS) == Reading(calls, (), "")
+    assert read_tool_calls(tagged(*texts), SCHEMAS) == Reading(calls, "")
 
 
 @settings(max_examples=25, deadline=None)
@@ -357,7 +357,7 @@ def test_a_call_is_given_out_with_its_last_brace():
     assert reader.feed("}") == [OSLO]
     assert reader.feed("\n</tool_call>\n<tool_call>") == []
     assert reader.flush() == [BadToolCall("<tool_call>", "the tag is empty")]
-    assert reader.reading == Reading((OSLO,), (BadToolCall("<tool_call>", "the tag is empty"),), "Let me see.\n")
+    assert reader.reading == Reading((OSLO, BadToolCall("<tool_call>", "the tag is empty")), "Let me see.\n")
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_call_is_given_out_with_its_last_brace():
 def test_a_call_that_max_tokens_cut_off_is_never_completed(text, bad):
     found, _ = read([tagged(OTHER), "\n", text], cut=True)
     assert found[0] == ROME
-    assert [(each.text, each.problem) for each in found[1:]] == [(bad, "cut off by max_tokens")]
+    assert [(each.text, each.problem) for each in found[1:]] == [(bad, "cut off before its end")]
 
 
 def test_a_call_that_was_finished_before_max_tokens_is_a_call():

@@ -119,7 +119,7 @@ def test_an_answer_cut_in_a_call_says_length_and_gives_no_call(server):
     inputs = {"prompt": "Hi", "tools": TOOLS[:1], "tool_choice": "required", "temperature": 0, "max_tokens": 12}
     metrics = predict(server, **inputs)["metrics"]
     assert (metrics["finish_reason"], metrics["tool_calls"]) == ("length", [])
-    assert metrics["tool_call_errors"][0]["problem"] == "cut off by max_tokens"
+    assert metrics["tool_call_errors"][0]["problem"] == "cut off before its end"
 
 
 def test_json_cut_by_max_tokens_is_not_called_valid(server):

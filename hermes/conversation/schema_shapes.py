@@ -1,0 +1,74 @@
+"""The shapes in which callers send JSON schemas, read as one: wrapped for an API, or with null for what is absent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hermes.conversation.schema_limits import SchemaProblem, check_size
+
+TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
+
+# Keywords that hold schemas by name, and those that hold one or a list of them (drafts 4 to 2020-12).
+BY_NAME = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"}
+WITHIN = {
+    *("items", "additionalItems", "prefixItems", "contains", "unevaluatedItems"),
+    *("additionalProperties", "propertyNames", "unevaluatedProperties"),
+    *("allOf", "anyOf", "oneOf", "not", "if", "then", "else"),
+}
+MAY_BE_NULL = {"const", "default"}
+STRUCTURING = {"properties", "$ref", "anyOf", "allOf", "oneOf"}
+# Those that say what a value has to be, but for `type`, which alone says little.
+TELLING = {*BY_NAME - {"$defs", "definitions"}, *WITHIN, "$ref", "$dynamicRef", "$recursiveRef", "enum", "const"}
+
+
+def without_nulls(schema: Any) -> Any:
+    """The schema without the keywords that are null, which programs write for what is not there."""
+    if not isinstance(schema, Mapping):
+        return schema
+    said = {key: value for key, value in schema.items() if value is not None or key in MAY_BE_NULL}
+    return {key: _without_nulls_within(key, value) for key, value in said.items()}
+
+
+def _without_nulls_within(keyword: str, value: Any) -> Any:
+    if keyword in BY_NAME and isinstance(value, Mapping):
+        return {name: without_nulls(each) for name, each in value.items()}
+    if keyword in WITHIN:
+        return [without_nulls(each) for each in value] if isinstance(value, list) else without_nulls(value)
+    return value
+
+
+def plain_schema(given: Any) -> dict[str, Any]:
+    """The schema that is meant: it may stand in OpenAI's `response_format`, or in the `json_schema` of one.
+
+    Raises:
+        SchemaProblem: it is too large, no object, or says nothing and holds something that may be meant.
+    """
+    check_size(given)
+    if given.get("type") == "json_object":
+        return {"type": "object"}
+    if given.get("type") == "json_schema":
+        given = given.get("json_schema") or {key: value for key, value in given.items() if key != "type"}
+    if isinstance(given, Mapping) and "schema" in given and not given.keys() & {"type", *TELLING}:
+        given = given["schema"]
+    if not isinstance(given, Mapping):
+        raise SchemaProblem("$", "schema", "has to be an object, the schema")
+    plain: dict[str, Any] = without_nulls(given)
+    require_telling(plain)
+    return plain
+
+
+def require_telling(schema: Mapping[str, Any]) -> None:
+    """Raises SchemaProblem if it says nothing but a type and has an unknown keyword that looks like a schema."""
+    if not schema.keys() & TELLING and (stray := stray_schema(schema)):
+        raise SchemaProblem("$", stray, "is no keyword of JSON Schema and looks like a schema; say what it is for")
+
+
+def stray_schema(holder: Mapping[str, Any], known: frozenset[str] = frozenset({"$defs", "definitions"})) -> str | None:
+    """The first key, other than those, of what looks like a JSON schema."""
+    return next((str(key) for key, value in holder.items() if key not in known and _looks_like_schema(value)), None)
+
+
+def _looks_like_schema(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    kind = value.get("type")
+    return (isinstance(kind, str) and kind in TYPES) or not STRUCTURING.isdisjoint(value)
