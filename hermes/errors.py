@@ -60,7 +60,10 @@ class EmptyRequest(CallerError):
     code = "E1001"
 
     def __init__(self) -> None:
-        super().__init__("there is no prompt, no messages and no prompt_template; send one of them")
+        super().__init__(
+            "there is no prompt, no messages and no prompt_template; send one of them, "
+            'in the body of a POST within {"input": {...}}'
+        )
 
 
 class PromptTooLong(CallerError):
@@ -68,12 +71,32 @@ class PromptTooLong(CallerError):
 
     code = "E1002"
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, context_tokens: int, at_least: bool = False):
-        seen = f"at least {prompt_tokens}" if at_least else prompt_tokens
+    def __init__(
+        self,
+        prompt_tokens: int,
+        max_tokens: int,
+        context_tokens: int,
+        *,
+        at_least: bool = False,
+        truncate: bool | None = None,
+    ):
+        """Args:
+        prompt_tokens: of what has to stay of the prompt.
+        max_tokens: as the request has it.
+        context_tokens: that the model takes.
+        at_least: whether the prompt may have more tokens than that.
+        truncate: whether its oldest turns were left out; None where it has none that could be.
+        """
+        what, seen = "what has to stay of the prompt" if truncate else "the prompt", f"{prompt_tokens} tokens"
+        advice = {
+            True: "; that is the system turns, the last user turn and what follows it",
+            False: ", or set truncate to 'oldest_turns'",
+            None: "",
+        }
         super().__init__(
-            f"the prompt is {seen} tokens and max_tokens is {max_tokens}; the model takes {context_tokens} "
-            f"with at least 1 to generate; shorten the prompt by at least {prompt_tokens - context_tokens + 1} tokens, "
-            "or send a conversation as messages with truncate 'oldest_turns'"
+            f"{what} is {'at least ' if at_least else ''}{seen} and max_tokens is {max_tokens}; the model takes "
+            f"{context_tokens} with at least 1 to generate; shorten it by at least "
+            f"{prompt_tokens - context_tokens + 1} tokens{advice[truncate]}"
         )
 
 

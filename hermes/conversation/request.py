@@ -8,14 +8,14 @@ from typing import Any
 from hermes.conversation.chatml import ChatML
 from hermes.conversation.constraint import Constraint, json_constraint, parse_json_schema, tools_constraint
 from hermes.conversation.functions import Function, json_within_tags, parse_functions, tools_prompt
-from hermes.conversation.messages import Message, parse_messages
+from hermes.conversation.messages import ROLES, Message, parse_messages
 from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.template import check, fill, filled_size
 from hermes.conversation.truncation import Prompt, truncated
 from hermes.conversation.validation import shortened, shown
 from hermes.errors import BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong
 
-MAX_SEED = 2**32 - 1
+MAX_DRAWN_SEED = 2**31 - 1  # the most that `cog run -i` takes, so that each one that is reported can be sent again
 MAX_NUMBER = 2**53  # of any sampling value, either way
 MAX_STOPS = 256  # each is looked for after each token, while others stream
 MAX_STOP = 1_000  # characters of one: the engine holds back as much text
@@ -67,14 +67,8 @@ class Sampling:
             raise BadSampling(f"top_p is {self.top_p}; it must be above 0 and at most 1 (for greedy: temperature 0)")
 
     def fitted(self, prompt_tokens: int, context_tokens: int) -> "Sampling":
-        """These values with as many tokens to generate as the model's context still takes after the prompt.
-
-        Raises:
-            PromptTooLong: not even one token fits.
-        """
+        """These values with as many tokens to generate as the model's context still takes after the prompt."""
         room = context_tokens - prompt_tokens
-        if room < 1:
-            raise PromptTooLong(prompt_tokens, self.max_tokens, context_tokens)
         return replace(self, max_tokens=min(self.max_tokens, room), min_tokens=min(self.min_tokens, room))
 
 
@@ -126,10 +120,10 @@ class Request:
         functions = parse_functions(tools or [])
         _check_together(prompt_template, messages, functions, tool_choice, json_schema, sampling)
         turns = parse_messages(messages or [], functions)
-        if turns and not prompt and turns[-1].role not in ("user", "tool"):
+        if messages and not prompt and (role := ROLES[messages[-1]["role"]]) not in ("user", "tool"):
             raise BadMessages(
-                f"messages[{len(messages or []) - 1}].role",
-                f"is {turns[-1].role!r}, so there is nothing to answer; end with a user turn, or send a prompt",
+                f"messages[{len(messages) - 1}].role",
+                f"is {role!r}, so there is nothing to answer; end with a user turn, or send a prompt",
             )
         constraint = None
         if json_schema is not None:
@@ -142,7 +136,7 @@ class Request:
             system_prompt,
             prompt_template or None,
             Sampling(
-                seed=random.randint(0, MAX_SEED) if seed is None else seed,
+                seed=random.randint(0, MAX_DRAWN_SEED) if seed is None else seed,
                 stop=split_stop_sequences(stop_sequences),
                 **sampling,
             ),
@@ -191,19 +185,31 @@ class Request:
         """
         if self.prompt_template:
             parts = self.prompt_template, self.prompt, self.system_prompt
-            self._check_length(chatml.fewest_tokens(filled_size(*parts)), context_tokens)
+            self._require_room(chatml.fewest_tokens(filled_size(*parts)), context_tokens, at_least=True)
             if not (raw := fill(*parts)):
                 raise EmptyRequest
             return Prompt(chatml.encode_raw(raw))
         turns = self.conversation()
-        if self.truncate:
+        if self.truncate and self.messages:
             return truncated(turns, chatml, context_tokens, self.sampling.max_tokens)
-        self._check_length(sum(map(chatml.fewest_tokens_of_turn, turns)), context_tokens)
+        self._require_room(sum(map(chatml.fewest_tokens_of_turn, turns)), context_tokens, at_least=True)
         return Prompt(chatml.encode(turns))
 
-    def _check_length(self, fewest_tokens: int, context_tokens: int) -> None:
-        if fewest_tokens >= context_tokens:
-            raise PromptTooLong(fewest_tokens, self.sampling.max_tokens, context_tokens, at_least=True)
+    def fitted(self, prompt_tokens: int, context_tokens: int) -> Sampling:
+        """How to sample after a prompt of so many tokens.
+
+        Raises:
+            PromptTooLong: not even one token fits.
+        """
+        self._require_room(prompt_tokens, context_tokens)
+        return self.sampling.fitted(prompt_tokens, context_tokens)
+
+    def _require_room(self, prompt_tokens: int, context_tokens: int, *, at_least: bool = False) -> None:
+        if prompt_tokens >= context_tokens:
+            truncate = self.truncate if self.messages else None
+            raise PromptTooLong(
+                prompt_tokens, self.sampling.max_tokens, context_tokens, at_least=at_least, truncate=truncate
+            )
 
 
 def _check_together(

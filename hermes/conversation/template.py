@@ -4,29 +4,33 @@ Nothing in a template is evaluated: no str.format, no Jinja. `{prompt.__class__}
 are text like any other.
 """
 
+import logging
 import re
 
 from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.validation import shortened
 from hermes.errors import BadMessages, BadPromptTemplate, PromptTemplateError
 
+logger = logging.getLogger(__name__)
+
 MAX_STATEMENT = 60  # characters of one in a message
 
-PLACEHOLDER = re.compile(r"\{(prompt|system_prompt)\}")
+# Two braces are what other template languages want; an answer to a prompt in braces is what nobody wants.
+PLACEHOLDER = re.compile(r"\{(prompt|system_prompt)\}|\{\{\s{0,9}(prompt|system_prompt)\s{0,9}\}\}")
 JINJA_STATEMENT = re.compile(r"\{%-?\s*(?:for|if|elif|else|end\w+|set|macro|block|include|import)\b")
 
 
 def fill(template: str, prompt: str, system_prompt: str) -> str:
     """The template with {prompt} and {system_prompt} replaced; what they bring in is not looked at again."""
     values = {"prompt": prompt, "system_prompt": system_prompt}
-    return PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], template)
+    return PLACEHOLDER.sub(lambda placeholder: values[placeholder[1] or placeholder[2]], template)
 
 
 def filled_size(template: str, prompt: str, system_prompt: str) -> int:
     """How many bytes `fill` would make, at no cost: a small template can make much of a prompt."""
     sizes = {"prompt": len(prompt.encode()), "system_prompt": len(system_prompt.encode())}
     placeholders = PLACEHOLDER.finditer(template)
-    return len(template.encode()) + sum(sizes[each[1]] - len(each[0]) for each in placeholders)
+    return len(template.encode()) + sum(sizes[each[1] or each[2]] - len(each[0]) for each in placeholders)
 
 
 def check(template: str, prompt: str) -> None:
@@ -41,5 +45,8 @@ def check(template: str, prompt: str) -> None:
         raise BadMessages("prompt_template", problem)
     if statement := JINJA_STATEMENT.search(template):
         raise PromptTemplateError(shortened(statement[0], MAX_STATEMENT))
-    if prompt and "{prompt}" not in template:
+    placeholders = list(PLACEHOLDER.finditer(template))
+    if prompt and not any("prompt" in (each[1], each[2]) for each in placeholders):
         raise BadPromptTemplate
+    if doubled := next((each[2] for each in placeholders if each[2]), None):
+        logger.info("prompt_template: {{%s}} is read as {%s}", doubled, doubled)

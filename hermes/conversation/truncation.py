@@ -30,7 +30,7 @@ def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, 
     stay = [index for index in range(len(messages)) if index not in may_go]
     fewest = sum(chatml.fewest_tokens_of_turn(messages[index]) for index in stay)
     if fewest >= context_tokens:
-        raise PromptTooLong(fewest, max_tokens, context_tokens, at_least=True)
+        raise PromptTooLong(fewest, max_tokens, context_tokens, at_least=True, truncate=True)
     head, opening = chatml.bos_ids, chatml.opening()
     turns = {index: chatml.encode_turn(messages[index]) for index in stay}
     room = context_tokens - min(max_tokens, context_tokens // 2) - len(head) - len(opening)

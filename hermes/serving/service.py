@@ -103,7 +103,7 @@ class ChatService:
             request = meter.request = self._completed(await asyncio.to_thread(Request.from_inputs, **inputs))
             prompt = await asyncio.to_thread(request.encode, self.chatml, self.engine.context_tokens)
             meter.input_token_count, meter.dropped_turns = len(prompt.token_ids), prompt.dropped_turns
-            sampling = request.sampling.fitted(len(prompt.token_ids), self.engine.context_tokens)
+            sampling = request.fitted(len(prompt.token_ids), self.engine.context_tokens)
             meter.max_tokens = sampling.max_tokens
             if self.settings.log_prompts:
                 logger.info("prompt: %s", json.dumps(self.chatml.shown(prompt.token_ids)))

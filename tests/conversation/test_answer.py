@@ -79,5 +79,23 @@ def test_json_is_checked_against_its_schema(text, finish_reason, valid):
     assert record(text, finish_reason, json_schema=schema) == {"json_valid": valid, "finish_reason": finish_reason}
 
 
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "stop_sequences", "valid"),
+    [
+        pytest.param("12345", "length", None, False, id="a number at max_tokens"),
+        pytest.param("-1.5", "timeout", None, False, id="a number when the time is over"),
+        pytest.param("1234", "stop", "END,5", False, id="a number at a stop sequence that it may hold"),
+        pytest.param("1234", "stop", "END", True, id="a number that the model ended"),
+        pytest.param("12345", "stop", None, True, id="a number"),
+        pytest.param("true", "length", None, True, id="a word is whole"),
+        pytest.param('"12"', "length", None, True, id="a text is whole"),
+        pytest.param("[12]", "length", None, True, id="a list is whole"),
+    ],
+)
+def test_a_number_is_whole_only_where_the_model_ended_it(text, finish_reason, stop_sequences, valid):
+    found = record(text, finish_reason, json_schema={}, stop_sequences=stop_sequences)
+    assert found == {"json_valid": valid, "finish_reason": finish_reason}
+
+
 def test_json_that_was_broken_off_is_not_judged():
     assert record('{"a": 1', None, json_schema={}) == {}

@@ -10,7 +10,7 @@ from fakes import byte_tokenizer, request
 
 from hermes.conversation import ChatML, Message, Request, Sampling
 from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT, split_stop_sequences
-from hermes.errors import BadPromptTemplate, BadSampling, CallerError, EmptyRequest, PromptTooLong
+from hermes.errors import BadMessages, BadPromptTemplate, BadSampling, CallerError, EmptyRequest, PromptTooLong
 
 TOKENIZER = byte_tokenizer()
 CHATML = ChatML(TOKENIZER)
@@ -37,10 +37,25 @@ def test_zero_is_a_seed_and_none_draws_one():
     assert len({request(seed=None).sampling.seed for _ in range(20)}) > 1
 
 
+def test_each_drawn_seed_can_be_sent_again_also_where_integers_have_32_bits():
+    assert max(request(seed=None).sampling.seed for _ in range(100)) < 2**31
+
+
 @pytest.mark.parametrize("template", [None, ""])
 def test_nothing_to_answer_is_refused(template):
-    with pytest.raises(EmptyRequest, match="E1001"):
+    with pytest.raises(EmptyRequest) as refused:
         request(prompt="", prompt_template=template)
+    assert str(refused.value) == (
+        "E1001 EmptyRequest: there is no prompt, no messages and no prompt_template; send one of them, "
+        'in the body of a POST within {"input": {...}}'
+    )
+
+
+def test_calls_without_their_results_leave_nothing_to_answer_but_a_prompt_beside_them():
+    calls = {"role": "assistant", "tool_calls": [{"function": {"name": "clock"}}]}
+    with pytest.raises(BadMessages, match=r"E1005 BadMessages: messages\[1\].role is 'assistant', so there is nothing"):
+        request(prompt="", messages=[USER, calls])
+    assert [turn.role for turn in request(messages=[USER, calls]).messages] == ["user", "assistant", "tool"]
 
 
 def test_a_template_may_be_the_whole_prompt():
@@ -115,19 +130,35 @@ def test_max_tokens_is_lowered_to_what_the_context_still_takes():
     assert Sampling(seed=1, max_tokens=5).fitted(10, 8192).max_tokens == 5
 
 
+CONVERSATION = {"messages": [USER, HELLO, USER]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "what", "advice"),
+    [
+        ({}, "the prompt", ""),
+        ({"truncate": "oldest_turns"}, "the prompt", ""),
+        ({"prompt_template": "{prompt}"}, "the prompt", ""),
+        (CONVERSATION, "the prompt", ", or set truncate to 'oldest_turns'"),
+        (
+            {**CONVERSATION, "truncate": "oldest_turns"},
+            "what has to stay of the prompt",
+            "; that is the system turns, the last user turn and what follows it",
+        ),
+    ],
+)
 @pytest.mark.parametrize("prompt_tokens", [8192, 9012])
-def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers(prompt_tokens):
+def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers_and_what_helps(prompt_tokens, inputs, what, advice):
     with pytest.raises(PromptTooLong) as refused:
-        Sampling(seed=1).fitted(prompt_tokens, 8192)
+        request(**inputs, max_tokens=512).fitted(prompt_tokens, 8192)
     assert str(refused.value) == (
-        f"E1002 PromptTooLong: the prompt is {prompt_tokens} tokens and max_tokens is 512; the model takes 8192 "
-        f"with at least 1 to generate; shorten the prompt by at least {prompt_tokens - 8191} tokens, or send a "
-        "conversation as messages with truncate 'oldest_turns'"
+        f"E1002 PromptTooLong: {what} is {prompt_tokens} tokens and max_tokens is 512; the model takes 8192 with at "
+        f"least 1 to generate; shorten it by at least {prompt_tokens - 8191} tokens{advice}"
     )
 
 
 def test_one_token_of_room_is_enough():
-    assert Sampling(seed=1).fitted(8191, 8192).max_tokens == 1
+    assert request(max_tokens=512).fitted(8191, 8192).max_tokens == 1
 
 
 def test_a_prompt_is_a_conversation_or_the_callers_raw_prompt():

@@ -15,6 +15,10 @@ from hermes.errors import BadPromptTemplate, PromptTemplateError
         pytest.param("{prompt!r} {0} {} {prompt}", "{prompt!r} {0} {} Hi", id="other format fields are text"),
         pytest.param("{{ 7 * 7 }} {prompt}", "{{ 7 * 7 }} Hi", id="expressions are text"),
         pytest.param("{prompt}{prompt}", "HiHi", id="twice"),
+        pytest.param("[{{prompt}}] {prompt}", "[Hi] Hi", id="two braces"),
+        pytest.param("{{ system_prompt }}{{prompt }}", "Be kind.Hi", id="two braces and spaces"),
+        pytest.param('{"a": {{{prompt}}}}', '{"a": {Hi}}', id="two braces in those of JSON"),
+        pytest.param("{ prompt } {{prompt} {prompt}", "{ prompt } {Hi Hi", id="braces that do not match"),
     ],
 )
 def test_only_the_two_placeholders_are_replaced(template, filled):
@@ -28,6 +32,20 @@ def test_what_is_filled_in_is_not_filled_again():
 def test_a_template_that_would_lose_the_prompt_is_refused():
     with pytest.raises(BadPromptTemplate, match=r"E1003 BadPromptTemplate: prompt_template has no \{prompt\}"):
         check("<|im_start|>user\n{prompt:>9}", prompt="Hi")
+
+
+@pytest.mark.parametrize("template", ["{{prompt}}", "User: {{ prompt }}", "{prompt} {{ system_prompt }}"])
+def test_two_braces_are_read_as_one_and_the_log_says_it(template, caplog):
+    with caplog.at_level("INFO"):
+        check(template, prompt="Hi")
+    name = "system_prompt" if "system" in template else "prompt"
+    assert caplog.messages == [f"prompt_template: {{{{{name}}}}} is read as {{{name}}}"]
+
+
+def test_one_brace_is_no_matter_for_the_log(caplog):
+    with caplog.at_level("INFO"):
+        check("{prompt} {{ 7 * 7 }}", prompt="Hi")
+    assert caplog.messages == []
 
 
 def test_a_template_that_is_the_whole_prompt_needs_no_placeholder():
