@@ -4,6 +4,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,8 +36,10 @@ def predict(
     ] = None,
 ) -> None:
     """Start the server, stream one answer to standard output, stop the server."""
+    types = input_types()
     values = read_json(json_source) if json_source else {}
-    values |= parse_inputs(inputs or [], input_types())
+    require_known(values, types)
+    values |= parse_inputs(inputs or [], types)
     with local_server() as server:
         wait_until_ready(server)
         completed = print_stream(server.url, values)
@@ -130,6 +134,15 @@ def input_types() -> dict[str, str]:
     return {name: schema.get("type", "string") for name, schema in properties.items()}
 
 
+def require_known(names: Iterable[str], types: Mapping[str, str]) -> None:
+    """Raises typer.BadParameter at the first name that is no input: coglet would drop it in silence."""
+    for name in names:
+        if name not in types:
+            close = get_close_matches(name, types, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(types)}"
+            raise typer.BadParameter(f"there is no input {name!r}; {hint}")
+
+
 def parse_inputs(pairs: list[str], types: dict[str, str]) -> dict[str, Any]:
     """name=value pairs as inputs: a string as it is, anything else as JSON; @file is the text of a file.
 
@@ -143,8 +156,7 @@ def _parse_input(pair: str, types: dict[str, str]) -> tuple[str, Any]:
     name, equals, value = pair.partition("=")
     if not equals:
         raise typer.BadParameter(f"-i {pair}: write name=value")
-    if name not in types:
-        raise typer.BadParameter(f"there is no input {name!r}; there are {', '.join(types)}")
+    require_known([name], types)
     if value.startswith("@"):
         value = _read(Path(value[1:]))
     if types[name] == "string":

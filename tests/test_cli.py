@@ -99,7 +99,9 @@ def test_whatever_goes_wrong_is_one_line(events, capsys, script, line):
     [
         (["predikt"], "No such command 'predikt'"),
         (["predict", "-i", "prompt"], "-i prompt: write name=value"),
-        (["predict", "-i", "promt=Hi"], "there is no input 'promt'; there are prompt, system_prompt"),
+        (["predict", "-i", "promt=Hi"], "there is no input 'promt'; did you mean 'prompt'?"),
+        (["predict", "-i", "max_new_tokens=5"], "there is no input 'max_new_tokens'; did you mean 'max_tokens'?"),
+        (["predict", "-i", "xyz=5"], "there is no input 'xyz'; there are prompt, system_prompt"),
         (["predict", "-i", "max_tokens=many"], "max_tokens: 'many' is no integer"),
         (["predict", "-i", "prompt=@/no/such/file"], "/no/such/file"),
         (["predict", "--json", "/no/such/file"], "/no/such/file"),
@@ -135,6 +137,13 @@ def test_inputs_may_come_as_one_json_object(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO('{"prompt": "from stdin"}'))
     assert read_json(str(path)) == read_json(f"@{path}") == {"prompt": "Hi"}
     assert read_json("-") == {"prompt": "from stdin"}
+
+
+def test_an_unknown_input_in_a_json_object_is_misuse(events, tmp_path, capsys):
+    (tmp_path / "inputs.json").write_text('{"prompt": "Hi", "max_new_tokens": 5}')
+    assert main(["predict", "--json", str(tmp_path / "inputs.json")]) == 2
+    assert "there is no input 'max_new_tokens'; did you mean 'max_tokens'?" in capsys.readouterr().err
+    assert events.inputs is None
 
 
 def test_a_single_input_wins_over_the_json_object(events, tmp_path):

@@ -3,8 +3,14 @@
 from typing import Any
 
 from hermes.caller.schema import one_line
+from hermes.finish_reason import FinishReason
 
 REASON_CHARACTERS = 1_000
+# What cut an answer off, and what to do about it.
+CUT_OFF_BY: dict[FinishReason, str] = {
+    "length": "at max_tokens (raise it)",
+    "timeout": "when its time was over (raise timeout)",
+}
 
 
 class PredictionFailed(Exception):
@@ -23,11 +29,11 @@ class PredictionRefused(PredictionFailed):
 
 
 class ToolCallCutOff(Exception):
-    """max_tokens was reached in the middle of a tool call; no call of that answer was run."""
+    """The answer was cut off in the middle of a tool call; no call of it was run."""
 
-    def __init__(self, messages: list[dict[str, Any]], text: str):
-        """Take the conversation up to the answer, and the answer as far as it came."""
-        super().__init__("the answer was cut off at max_tokens in the middle of a tool call; raise max_tokens")
+    def __init__(self, messages: list[dict[str, Any]], text: str, finish_reason: FinishReason):
+        """Take the conversation up to the answer, the answer as far as it came, and what cut it off."""
+        super().__init__(f"the answer was cut off {CUT_OFF_BY[finish_reason]} in the middle of a tool call")
         self.messages = messages
         self.text = text
 

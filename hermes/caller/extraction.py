@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hermes.caller.errors import ExtractionFailed
+from hermes.caller.errors import CUT_OFF_BY, ExtractionFailed
 from hermes.caller.reply import Model, OnText
 from hermes.caller.schema import PlainSchema, problems
+from hermes.finish_reason import CUT_OFF
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -46,8 +47,8 @@ def extract(
             return kind.model_validate_json(reply.text)
         except ValidationError as error:
             problem = problems(error)
-        if reply.finish_reason == "length":  # a correction would be cut off as well
-            raise ExtractionFailed(kind.__name__, "it was cut off at max_tokens, raise max_tokens", reply.text)
+        if reply.finish_reason in CUT_OFF:  # a correction would be cut off as well
+            raise ExtractionFailed(kind.__name__, f"it was cut off {CUT_OFF_BY[reply.finish_reason]}", reply.text)
         messages = [
             *messages,
             {"role": "assistant", "content": reply.text},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from hermes.caller.cog_client import stream_prediction
+from hermes.caller.cog_client import given, stream_prediction
 from hermes.caller.errors import PredictionFailed, PredictionRefused
 from hermes.caller.reply import OnText, Reply, read_reply, read_text
 from hermes.errors import find_error
@@ -89,7 +89,7 @@ class ReplicateModel:
 
         try:
             self._version = self._version or self._latest_version()
-            return self._client.predictions.create(self._version, dict(inputs), stream=True)
+            return self._client.predictions.create(self._version, given(inputs), stream=True)
         except ReplicateError as error:
             raise PredictionRefused(error.status or 0, str(error.detail or error.title or "no reason given")) from error
         except httpx.TransportError as error:

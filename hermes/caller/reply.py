@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
 from hermes.caller.errors import PredictionFailed
 from hermes.caller.schema import problems
 from hermes.errors import find_error
+from hermes.finish_reason import FinishReason
 
 OnText = Callable[[str], None]
 
@@ -36,7 +37,7 @@ class Reply:
     """A complete answer. `text` is all that the model wrote, tags of tool calls included."""
 
     text: str
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_errors: tuple[ToolCallError, ...] = ()
     json_valid: bool | None = None  # None without json_schema

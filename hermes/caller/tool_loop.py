@@ -8,6 +8,7 @@ from hermes.caller.errors import ToolCallCutOff
 from hermes.caller.reply import Model, OnText, Reply, ToolCall
 from hermes.caller.schema import one_line
 from hermes.caller.tools import Tool, tool
+from hermes.finish_reason import CUT_OFF
 
 Json = dict[str, Any]
 
@@ -53,7 +54,7 @@ def run_tools(
 
     Raises:
         PredictionFailed: a round got no complete answer.
-        ToolCallCutOff: max_tokens was reached in the middle of a call.
+        ToolCallCutOff: max_tokens was reached, or the time was over, in the middle of a call.
     """
     by_name = _by_name(tools)
     inputs |= {"tools": [each.as_dict() for each in by_name.values()]}
@@ -62,8 +63,8 @@ def run_tools(
     for _ in range(max_rounds):
         reply = model.ask({**inputs, "messages": chat, "tool_choice": tool_choice}, on_text)
         tool_choice = "auto"  # a call that is always required would never end
-        if reply.finish_reason == "length" and reply.tool_call_errors:
-            raise ToolCallCutOff(chat, reply.text)
+        if reply.finish_reason in CUT_OFF and reply.tool_call_errors:
+            raise ToolCallCutOff(chat, reply.text, reply.finish_reason)
         chat.append({"role": "assistant", "content": reply.text})
         if not reply.tool_calls and not reply.tool_call_errors:
             return ToolRun(reply, chat, calls)

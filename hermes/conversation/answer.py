@@ -9,12 +9,12 @@ from typing import Any
 from hermes.conversation.request import Request
 from hermes.conversation.tools import read_tool_calls
 from hermes.conversation.validation import Validator
-
+from hermes.finish_reason import CUT_OFF, FinishReason
 
 IN_A_NUMBER = re.compile(r"[.eE]?[-+]?\d|[.eE+-]+\Z")  # what begins so may be written within one
 
 
-def typed_record(request: Request, text: str, finish_reason: str | None) -> Iterator[tuple[str, Any]]:
+def typed_record(request: Request, text: str, finish_reason: FinishReason | None) -> Iterator[tuple[str, Any]]:
     """Names and values that go beside the text, the finish reason among them.
 
     A finish reason of None stands for an answer that was broken off; what is whole in it is recorded.
@@ -33,7 +33,7 @@ def typed_record(request: Request, text: str, finish_reason: str | None) -> Iter
         yield "finish_reason", finish_reason
 
 
-def _is_valid_json(text: str, request: Request, finish_reason: str) -> bool:
+def _is_valid_json(text: str, request: Request, finish_reason: FinishReason) -> bool:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -43,6 +43,6 @@ def _is_valid_json(text: str, request: Request, finish_reason: str) -> bool:
     return Validator(request.json_schema or {}).problem(value) is None
 
 
-def _was_cut(request: Request, finish_reason: str) -> bool:
+def _was_cut(request: Request, finish_reason: FinishReason) -> bool:
     """Whether the answer may have ended where the model wanted to write another digit."""
-    return finish_reason != "stop" or any(map(IN_A_NUMBER.match, request.sampling.stop))
+    return finish_reason in CUT_OFF or any(map(IN_A_NUMBER.match, request.sampling.stop))

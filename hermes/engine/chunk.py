@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from hermes.conversation import Constraint, Sampling
 from hermes.engine.counts import EngineCounts
-
-FinishReason = Literal["stop", "length", "timeout"]
+from hermes.finish_reason import FinishReason
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from uuid import uuid4
 import psutil
 
 from hermes.conversation import Constraint, Sampling
-from hermes.engine.chunk import Chunk, FinishReason
+from hermes.engine.chunk import Chunk
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import GrammarTrial
 from hermes.engine.watch import EngineWatch
@@ -34,6 +34,7 @@ from hermes.errors import (
     InvalidConfiguration,
     UnknownEngineArgument,
 )
+from hermes.finish_reason import FinishReason
 
 logger = logging.getLogger(__name__)
 

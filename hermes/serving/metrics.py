@@ -10,6 +10,7 @@ from cog import current_scope
 from hermes.conversation import Request
 from hermes.conversation.answer import typed_record
 from hermes.engine import Chunk
+from hermes.finish_reason import FinishReason
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Meter:
     max_tokens: int | None = None  # that applied
     output_token_count: int = 0
     time_to_first_token: float | None = None
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     preemptions: int = 0
     code: str | None = None  # of the error that ended it
     text: list[str] = field(default_factory=list)

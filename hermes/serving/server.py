@@ -36,6 +36,9 @@ STOP_SECONDS = 15.0
 SERVER_NICE = "10"  # of its session; 5 was enough, 1 was not
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to listen on it is the caller's choice
 
+READY = {"READY", "BUSY"}  # of the states in /health-check; BUSY: all slots are taken
+STARTING = {"UNKNOWN", "STARTING"}
+
 OnLog = Callable[[str], None]
 
 
@@ -106,8 +109,8 @@ class LocalServer:
             ServerFailed: setup() failed, the server ended, or `timeout` seconds went by.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (health := self.health())["status"] != "READY":
-            if health["status"] != "STARTING":
+        while (health := self.health())["status"] not in READY:
+            if health["status"] not in STARTING:
                 raise ServerFailed(self._why_it_failed(health))
             if deadline and time.monotonic() > deadline:
                 raise ServerFailed(

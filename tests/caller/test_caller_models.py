@@ -1,6 +1,7 @@
 import json
 import threading
 from contextlib import suppress
+from typing import get_args
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from scripted import Handler, serving
 
 from hermes.caller import CogServer, PredictionFailed, PredictionRefused, ReplicateModel, Reply, ToolCall, ToolCallError
 from hermes.caller.cog_client import tls
+from hermes.finish_reason import FinishReason
 
 METRICS = {"finish_reason": "stop", "output_token_count": 2, "seed": 3}
 TEXT = "Hé\u2028llo 😀\nthere"
@@ -59,6 +61,31 @@ def test_a_cog_server_gives_the_text_as_it_comes_and_the_record_at_the_end():
         assert CogServer(url).ask({"prompt": "Hi"}, seen.append) == Reply(TEXT, "stop", metrics=METRICS)
     assert seen == PIECES
     assert handler.seen == {"prompt": "Hi"}
+
+
+@pytest.mark.parametrize("finish_reason", get_args(FinishReason))
+def test_whatever_the_server_ends_an_answer_for_is_an_answer(finish_reason):
+    metrics = {**METRICS, "finish_reason": finish_reason}
+    with serving(cog(*outputs(), completed(metrics=metrics))) as url:
+        assert CogServer(url).ask({"prompt": "Hi"}) == Reply(TEXT, finish_reason, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sent"),
+    [
+        ({"prompt": "Hi", "seed": None}, {"prompt": "Hi"}),
+        ({"prompt": "Hi", "messages": None, "tools": None, "json_schema": None, "timeout": None}, {"prompt": "Hi"}),
+        (
+            {"prompt": "", "seed": 0, "stop_sequences": "", "messages": [], "min_p": 0.0},
+            {"prompt": "", "seed": 0, "stop_sequences": "", "messages": [], "min_p": 0.0},
+        ),
+    ],
+)
+def test_none_is_not_sent(inputs, sent):
+    handler = cog(*outputs(), completed())
+    with serving(handler) as url:
+        CogServer(url).ask(inputs)
+    assert handler.seen == sent
 
 
 def test_calls_and_mistakes_are_values():

@@ -89,8 +89,9 @@ def test_a_wrong_answer_may_be_corrected_once():
             [Reply("no", "stop"), Reply("never", "stop")],
             "$: Invalid JSON: expected ident at line 1 column 2, got 'never'",
         ),
-        ([Reply('{"name": "A', "length")], "it was cut off at max_tokens, raise max_tokens"),
-        ([OLD, Reply('{"name": "A', "length")], "it was cut off at max_tokens, raise max_tokens"),
+        ([Reply('{"name": "A', "length")], "it was cut off at max_tokens (raise it)"),
+        ([OLD, Reply('{"name": "A', "length")], "it was cut off at max_tokens (raise it)"),
+        ([Reply('{"name": "A', "timeout")], "it was cut off when its time was over (raise timeout)"),
     ],
 )
 def test_an_answer_that_stays_wrong_is_an_error_with_its_text(replies, problem):

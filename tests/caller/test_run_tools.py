@@ -104,23 +104,25 @@ def test_a_call_is_required_in_the_first_round_only():
     assert [inputs["tool_choice"] for inputs in model.asked] == ["required", "auto"]
 
 
-def test_an_answer_cut_off_in_a_call_runs_nothing():
+@pytest.mark.parametrize(("finish_reason", "advice"), [("length", "raise it"), ("timeout", "raise timeout")])
+def test_an_answer_cut_off_in_a_call_runs_nothing(finish_reason, advice):
     ran = []
 
     def note(text: str) -> None:
         """Note something."""
         ran.append(text)
 
-    cut = calls(("note", {"text": "a"}), errors=[("note", "cut off")], finish_reason="length")
-    with pytest.raises(ToolCallCutOff, match="raise max_tokens") as caught:
+    cut = calls(("note", {"text": "a"}), errors=[("note", "cut off")], finish_reason=finish_reason)
+    with pytest.raises(ToolCallCutOff, match=advice) as caught:
         run_tools(ScriptedModel([cut]), "Go", [note])
     assert ran == []
     assert caught.value.messages == [{"role": "user", "content": "Go"}]
     assert caught.value.text == "<note>"
 
 
-def test_an_answer_cut_off_in_its_text_is_an_answer():
-    assert run_tools(ScriptedModel([Reply("It is", "length")]), "Go", [add]).reply.finish_reason == "length"
+@pytest.mark.parametrize("finish_reason", ["length", "timeout"])
+def test_an_answer_cut_off_in_its_text_is_an_answer(finish_reason):
+    assert run_tools(ScriptedModel([Reply("It is", finish_reason)]), "Go", [add]).text == "It is"
 
 
 def test_the_text_of_every_round_is_streamed():
