@@ -1,5 +1,6 @@
 """JSON schemas that a decoding grammar can follow, and what pydantic has against a value as one line."""
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ _NOT_IN_A_GRAMMAR = {
     "uniqueItems",
 }
 _LENGTHS = {"maxLength", "minLength"}  # beside a pattern or format
+_LOOK_AROUND = re.compile(r"\(\?<?[=!]")
 
 
 class PlainSchema(GenerateJsonSchema):
@@ -33,12 +35,22 @@ class PlainSchema(GenerateJsonSchema):
         return {**definitions[whole["$ref"].removeprefix("#/$defs/")], "$defs": definitions}
 
     def generate_inner(self, schema: Any) -> JsonSchemaValue:
-        inner = super().generate_inner(schema)
-        dropped = _NOT_IN_A_GRAMMAR | (_LENGTHS if inner.keys() & {"pattern", "format"} else set())
-        return {"anyOf" if key == "oneOf" else key: value for key, value in inner.items() if key not in dropped}
+        return _plain(super().generate_inner(schema))
+
+    def decimal_schema(self, schema: Any) -> JsonSchemaValue:
+        """A number or a text. pydantic 2.14 writes the text plainly, 2.13 with a pattern that looks ahead."""
+        decimal = super().decimal_schema(schema)
+        return {**decimal, "anyOf": [_plain(each) for each in decimal["anyOf"]]} if "anyOf" in decimal else decimal
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
+
+
+def _plain(schema: JsonSchemaValue) -> JsonSchemaValue:
+    dropped = _NOT_IN_A_GRAMMAR | ({"pattern"} if _LOOK_AROUND.search(schema.get("pattern", "")) else set())
+    if (schema.keys() - dropped) & {"pattern", "format"}:
+        dropped = dropped | _LENGTHS
+    return {"anyOf" if key == "oneOf" else key: value for key, value in schema.items() if key not in dropped}
 
 
 def problems(error: ValidationError) -> str:

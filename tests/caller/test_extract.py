@@ -1,5 +1,9 @@
+from decimal import Decimal
+from typing import Annotated
+
 import pytest
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, create_model, field_validator
+from pydantic.json_schema import GenerateJsonSchema
 from scripted import ScriptedModel
 
 from hermes.caller import ExtractionFailed, Reply, extract
@@ -64,6 +68,30 @@ def test_a_model_that_holds_itself_has_an_object_at_the_top():
     }
     assert model.asked[0]["json_schema"] == {**node, "$defs": {"Node": node}}
     assert narrowed(model.asked[0]["json_schema"]), "the server takes it"
+
+
+# Each type of a field, with what pydantic 2.13.5 writes for its text; 2.14 writes {"type": "string"}.
+DECIMALS = {
+    "plain": (Decimal, r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"),
+    "money": (
+        Annotated[Decimal, Field(max_digits=5, decimal_places=2)],
+        r"^(?!^[-+.]*$)[+-]?0*(?:\d{0,3}|(?=[\d.]{1,6}0*$)\d{0,3}\.\d{0,2}0*$)",
+    ),
+    "optional": (Decimal | None, r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"),
+}
+
+
+@pytest.mark.parametrize("of_2_13", [False, True], ids=["pydantic installed", "pydantic 2.13"])
+@pytest.mark.parametrize(("kind", "pattern"), DECIMALS.values(), ids=DECIMALS)
+def test_a_decimal_is_read_whatever_pydantic_writes_for_it(kind, pattern, of_2_13, monkeypatch):
+    if of_2_13:
+        written = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": pattern}]}
+        monkeypatch.setattr(GenerateJsonSchema, "decimal_schema", lambda *_: written)
+    invoice = create_model("Invoice", total=(kind, ...))
+    model = ScriptedModel([Reply('{"total": "12.50"}', "stop", json_valid=True)])
+    assert extract(model, invoice, "Total: 12.50").total == Decimal("12.50")
+    assert narrowed(model.asked[0]["json_schema"]), "the server takes it"
+    assert "(?" not in str(model.asked[0]["json_schema"])
 
 
 def test_a_wrong_answer_may_be_corrected_once():
