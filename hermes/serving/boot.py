@@ -19,6 +19,7 @@ class Beside:
         self._work = work
         self._error: BaseException | None = None
         self.seconds = 0.0
+        self._waited = 0.0
         self._thread = threading.Thread(target=self._run, name="beside", daemon=True)
         self._thread.start()
 
@@ -26,9 +27,10 @@ class Beside:
         """Wait for its end. Returns how many of its seconds nobody had to wait for. Raises what it raised."""
         began = time.monotonic()
         self._thread.join()
+        self._waited += time.monotonic() - began
         if self._error:
             raise self._error
-        return max(0.0, self.seconds - (time.monotonic() - began))
+        return max(0.0, self.seconds - self._waited)
 
     def _run(self) -> None:
         began = time.monotonic()

@@ -51,7 +51,7 @@ class ChatService:
         began = time.monotonic()
         require_devices(settings.defaults)
         importing = Beside(partial(import_vllm, settings.defaults.environment))
-        weights = resolve(settings, source, partial(require_fit, settings))
+        weights = resolve(settings, source, partial(require_fit, settings), before_converting=importing.join)
         saved = importing.join()
 
         settings = settings.with_predictor_config(weights.folder)

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -58,8 +58,10 @@ def folder_name(file: Path, suffix: str) -> str:
     return f"{file.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{suffix}"
 
 
-def dequantised(file: Path, folder: Path) -> Path:
+def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda: None) -> Path:
     """The model of `file` in `folder`, converted there unless it is already. It appears whole or not at all.
+
+    `before` is called when it is to be converted, before transformers is imported.
 
     Raises:
         WeightsError: the file is no GGUF or cut short, its weights do not fit, or transformers can't read it.
@@ -68,13 +70,14 @@ def dequantised(file: Path, folder: Path) -> Path:
         return folder
     header = read_header(file)
     logger.info("weights: de-quantising %s, once", file.name)
+    before()
     with _named_failures(file), _appearing_whole(folder) as unfinished:
         check_room(header, psutil.virtual_memory().available, shutil.disk_usage(unfinished).free)
         _convert(header, unfinished)
     return folder
 
 
-def for_plugin(file: Path, folder: Path) -> Path:
+def for_plugin(file: Path, folder: Path, before: Callable[[], object] = lambda: None) -> Path:
     """The same without de-quantising, for GPUs: `folder` has the config, the tokenizer and a predictor_config.json with
     the engine_args that point vLLM at the weights. Of a Llama it also has a copy of the file.
 
@@ -88,6 +91,7 @@ def for_plugin(file: Path, folder: Path) -> Path:
     if header.architecture not in PLUGIN_READS:
         problem = f"{PLUGIN} {PLUGIN_VERSION} may read the architecture {header.architecture!r} wrongly"
         raise WeightsError(str(file), problem, f"known are {', '.join(PLUGIN_READS)}; {ORIGINAL}")
+    before()
     with _named_failures(file), _appearing_whole(folder) as unfinished:
         weights = _copy_in_order(header, unfinished, folder) if header.architecture == "llama" else file
         _config(header).save_pretrained(unfinished)

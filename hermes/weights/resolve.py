@@ -1,6 +1,7 @@
 """A source of weights becomes a folder on this disk."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from hermes.errors import WeightsError
@@ -14,25 +15,32 @@ from hermes.weights.store import Admit, Store, Weights
 logger = logging.getLogger(__name__)
 
 
-def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambda _: None) -> Weights:
+def resolve(
+    settings: Settings,
+    weights: str | None = None,
+    admit: Admit = lambda _: None,
+    before_converting: Callable[[], object] = lambda: None,
+) -> Weights:
     """The folder of the model that is to be served, fetched or prepared if it is not there.
 
     Args:
         settings: name the source, unless `weights` does, and say where fetched weights are kept.
         weights: what Cog passes to setup(), from COG_WEIGHTS: a source.
         admit: gets the path of config.json before the bulk is fetched, and may refuse the model by raising.
+        before_converting: is called before transformers is imported to convert a GGUF file: a thread that imports it
+            while another one imports vLLM can see half of it.
 
     Raises:
         WeightsError: it is not there, could not be fetched, or is not what it seems.
     """
     source = parse_source(weights or settings.source)
     if isinstance(source, DemoSource):
-        found = Weights(smollm2.prepare(settings.weights_dir / smollm2.FOLDER))
+        found = Weights(smollm2.prepare(settings.weights_dir / smollm2.FOLDER, before_converting))
     elif isinstance(source, FolderSource):
         found = Weights(in_place(source.path))
         admit(found.folder / "config.json")
     elif isinstance(source, GgufSource):
-        found = Weights(_gguf(source.path, settings))
+        found = Weights(_gguf(source.path, settings, before_converting))
     else:
         found = open_store(settings, admit).fetch(source)
     require_one_model(found.folder)
@@ -45,9 +53,9 @@ def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
     return Store(settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit)
 
 
-def _gguf(file: Path, settings: Settings) -> Path:
+def _gguf(file: Path, settings: Settings, before_converting: Callable[[], object]) -> Path:
     if not file.is_file():
         raise WeightsError(file, "there is no such file", "check the path")
     if settings.defaults.cuda_devices:
-        return for_plugin(file, settings.weights_dir / folder_name(file, GGUF_FOLDER))
-    return dequantised(file, settings.weights_dir / folder_name(file, "bfloat16"))
+        return for_plugin(file, settings.weights_dir / folder_name(file, GGUF_FOLDER), before_converting)
+    return dequantised(file, settings.weights_dir / folder_name(file, "bfloat16"), before_converting)

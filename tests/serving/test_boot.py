@@ -52,6 +52,16 @@ def test_the_seconds_that_work_was_waited_for_are_not_saved():
     assert max(0, beside.seconds - waited) <= saved < beside.seconds
 
 
+def test_who_waits_twice_has_saved_no_more():
+    work = Work()
+    beside = Beside(work)
+    timer = threading.Timer(0.02, work.go.set)
+    timer.start()
+    saved = beside.join()
+    assert beside.join() == pytest.approx(saved, abs=0.005)
+    timer.join()
+
+
 @pytest.mark.parametrize("error", [ValueError("no such module"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_what_the_work_raised_is_raised_where_it_is_waited_for(error):
     work = Work(error)
