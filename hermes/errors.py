@@ -27,6 +27,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
 
+AGAIN = "the request can be sent again"
+MAY_FAIL_AGAIN = "the engine lives on, and the request may fail again"
+
 
 class HermesError(Exception):
     """Something this package could not do; `code` is stable across releases."""
@@ -190,12 +193,12 @@ class InvalidConfiguration(ServerError):
 
 
 class EngineFailed(ServerError):
-    """The engine died, or gave up on this request; the request may be sent again."""
+    """The engine died, or gave up on this request; the message says whether the request can be sent again."""
 
     code = "E1203"
 
-    def __init__(self, cause: str):
-        super().__init__(f"{cause}; the request can be sent again")
+    def __init__(self, cause: str, next_step: str = AGAIN):
+        super().__init__(f"{cause}; {next_step}")
 
 
 class NoAccelerator(ServerError):
@@ -216,9 +219,7 @@ class ServerStopping(ServerError):
     code = "E1205"
 
     def __init__(self, seconds: float):
-        super().__init__(
-            f"the server is stopping and this was not finished within {seconds:g} s; the request can be sent again"
-        )
+        super().__init__(f"the server is stopping and this was not finished within {seconds:g} s; {AGAIN}")
 
 
 def find_error(text: str) -> str | None:

@@ -27,6 +27,8 @@ from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import GrammarTrial
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
+    AGAIN,
+    MAY_FAIL_AGAIN,
     BadSampling,
     EngineFailed,
     EngineStartFailed,
@@ -147,6 +149,7 @@ class Engine:
                         output = await anext(outputs, None)
                     if output is None:
                         return
+                    _require_orderly_end(output.outputs[0].finish_reason, constraint)
                     yield _chunk(output)
         except VLLMClientError as error:
             raise (constraint.refused if constraint else BadSampling)(_one_line(error)) from error
@@ -156,7 +159,7 @@ class Engine:
             if isinstance(error, EngineDeadError):
                 self._watch.fail("the engine has died")
             self._watch.breaker.check()
-            raise EngineFailed(f"the engine gave up on this request ({_one_line(error)})") from error
+            raise EngineFailed(f"the engine gave up on this request ({_one_line(error)})", MAY_FAIL_AGAIN) from error
         finally:
             # vLLM aborts by itself once it has given out the request's queue, but not when cancelled before that.
             if self.alive:
@@ -269,21 +272,25 @@ def _stat_logger(counts: EngineCounts) -> type:
     return Counting
 
 
+def _require_orderly_end(finish_reason: str | None, constraint: Constraint | None) -> None:
+    """Raises the error of a request that a living engine ended before the model did."""
+    if finish_reason in (None, "stop", "length"):
+        return
+    if finish_reason == "error" and constraint:  # so it is where no token fits the grammar, at each try
+        raise constraint.refused("the grammar allows no token at some place of the answer; make its patterns simpler")
+    next_step = MAY_FAIL_AGAIN if finish_reason == "error" else AGAIN
+    raise EngineFailed(f"the engine ended this request with {finish_reason!r}", next_step)
+
+
 def _chunk(output: Any) -> Chunk:
     """vLLM's RequestOutput as ours."""
     completion = output.outputs[0]
     return Chunk(
         completion.text,
         len(completion.token_ids),
-        _finish_reason(completion.finish_reason),
+        cast(FinishReason | None, completion.finish_reason),
         preemptions=output.metrics.num_preemptions,
     )
-
-
-def _finish_reason(reason: str | None) -> FinishReason | None:
-    if reason in (None, "stop", "length"):
-        return cast(FinishReason | None, reason)
-    raise EngineFailed(f"the engine ended this request with {reason!r}")
 
 
 def _one_line(error: Exception) -> str:

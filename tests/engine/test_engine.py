@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from hermes.engine.engine import eos_token_ids
+from hermes.conversation.constraint import json_constraint
+from hermes.engine.engine import _require_orderly_end, eos_token_ids
+from hermes.errors import BadJsonSchema, EngineFailed
 
 
 def write(folder, name, **values):
@@ -31,3 +33,17 @@ def test_token_zero_is_an_id(tmp_path):
 def test_a_model_may_have_none(tmp_path):
     write(tmp_path, "config.json")
     assert eos_token_ids(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "constraint", "error"),
+    [
+        ("error", json_constraint({}), BadJsonSchema),
+        ("error", None, EngineFailed),
+        ("abort", json_constraint({}), EngineFailed),
+    ],
+)
+def test_what_would_fail_at_each_try_is_not_said_to_pass(finish_reason, constraint, error):
+    with pytest.raises(error) as raised:
+        _require_orderly_end(finish_reason, constraint)
+    assert ("can be sent again" in str(raised.value)) == (finish_reason == "abort")

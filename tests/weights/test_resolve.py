@@ -74,7 +74,7 @@ def test_a_gguf_file_that_is_not_there_is_named(tmp_path):
 
 def test_the_local_profile_prepares_the_built_in_model(monkeypatch, model, tmp_path):
     asked = []
-    monkeypatch.setattr(smollm2, "prepare", lambda folder: asked.append(folder) or model)
+    monkeypatch.setattr(smollm2, "prepare", lambda folder, _: asked.append(folder) or model)
     assert resolve(Settings(profile="local", weights_dir=tmp_path)) == Weights(model)
     assert asked == [tmp_path / "smollm2-135m-instruct"]
 
