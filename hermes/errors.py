@@ -169,7 +169,7 @@ class EngineStartFailed(ServerError):
     code = "E1200"
 
     def __init__(self, cause: str):
-        super().__init__(f"vLLM did not start: {cause}; its own log is above this line")
+        super().__init__(f"vLLM did not start: {cause}; the server's log has more")
 
 
 class UnknownEngineArgument(ServerError):

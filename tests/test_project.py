@@ -162,12 +162,13 @@ def room(module):
 MAY_IMPORT = {
     "errors": set(),
     "settings": {"errors"},
-    "conversation": {"conversation", "errors"},
+    "finish_reason": set(),
+    "conversation": {"conversation", "errors", "finish_reason"},
     "weights": {"weights", "errors", "settings"},
     "sizing": {"sizing"},
-    "engine": {"engine", "sizing", "conversation", "errors", "settings"},
-    "serving": {"serving", "engine", "weights", "conversation", "errors", "settings"},
-    "caller": {"caller", "errors"},
+    "engine": {"engine", "sizing", "conversation", "errors", "finish_reason", "settings"},
+    "serving": {"serving", "engine", "weights", "conversation", "errors", "finish_reason", "settings"},
+    "caller": {"caller", "errors", "finish_reason"},
     "cli": {"cli_weights", "serving", "caller", "errors"},
     "cli_weights": {"serving", "weights", "sizing", "errors", "settings"},
 }

@@ -25,6 +25,7 @@ from hermes.conversation import Constraint, Sampling
 from hermes.engine.chunk import Chunk
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import GrammarTrial
+from hermes.engine.root_cause import one_line, root_cause
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
     AGAIN,
@@ -44,6 +45,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",  # vLLM reports to its makers otherwise
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # Cog's worker has threads and sockets that a fork must not copy
 }
+
+UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for want of memory"
 
 GRAMMARS = {"structured_outputs_config": {"backend": "xgrammar"}}  # whose structural tags Constraint holds
 
@@ -90,22 +93,18 @@ class Engine:
         eos = eos_token_ids(folder)
         logger.info("engine: starting vLLM, which takes half a minute for a small model and minutes for a large one")
         try:
-            from vllm.v1.engine.async_llm import AsyncLLM
-
             config = _vllm_config(folder, engine_args)
             grammars = GrammarTrial(folder, eos)  # gets ready while the model loads
             counts = EngineCounts()
             try:
-                llm = AsyncLLM.from_vllm_config(
-                    config, disable_log_stats=True, stat_loggers=[cast(Any, _stat_logger(counts))]
-                )
+                llm = _start(config, counts)
             except BaseException:
                 grammars.stop()
                 raise
         except HermesError:
             raise
         except Exception as error:  # whatever vLLM, torch or a driver raise: the server can only report it
-            raise EngineStartFailed(_one_line(error)) from error
+            raise EngineStartFailed(one_line(error)) from error
         logger.info("engine: vLLM loaded %s in %.0f s", folder.name, time.monotonic() - started)
         return cls(llm, grammars, eos, counts, stall_timeout)
 
@@ -152,14 +151,14 @@ class Engine:
                     _require_orderly_end(output.outputs[0].finish_reason, constraint)
                     yield _chunk(output)
         except VLLMClientError as error:
-            raise (constraint.refused if constraint else BadSampling)(_one_line(error)) from error
+            raise (constraint.refused if constraint else BadSampling)(one_line(error)) from error
         except HermesError:
             raise
         except Exception as error:  # vLLM wraps what it did not expect; the engine lives on, unless it is known not to
             if isinstance(error, EngineDeadError):
                 self._watch.fail("the engine has died")
             self._watch.breaker.check()
-            raise EngineFailed(f"the engine gave up on this request ({_one_line(error)})", MAY_FAIL_AGAIN) from error
+            raise EngineFailed(f"the engine gave up on this request ({one_line(error)})", MAY_FAIL_AGAIN) from error
         finally:
             # vLLM aborts by itself once it has given out the request's queue, but not when cancelled before that.
             if self.alive:
@@ -192,7 +191,7 @@ class Engine:
             # The engine core never recovers from a message that it can't read, such as one with a seed of 1.0.
             return MsgpackDecoder(SamplingParams).decode(MsgpackEncoder().encode(params))
         except (VLLMClientError, ValueError, OverflowError) as error:
-            raise BadSampling(_one_line(error)) from error
+            raise BadSampling(one_line(error)) from error
 
 
 def import_vllm(environment: Mapping[str, str]) -> None:
@@ -209,7 +208,7 @@ def import_vllm(environment: Mapping[str, str]) -> None:
     try:
         import_module("vllm.v1.engine.async_llm")
     except Exception as error:  # a driver or library that is missing, mostly
-        raise EngineStartFailed(_one_line(error)) from error
+        raise EngineStartFailed(one_line(error)) from error
 
 
 def eos_token_ids(folder: Path) -> list[int]:
@@ -241,7 +240,22 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
     try:
         return AsyncEngineArgs(model=str(folder), **{**GRAMMARS, **engine_args}).create_engine_config()
     except (TypeError, ValueError) as error:
-        raise InvalidConfiguration("engine_args", _one_line(error)) from error
+        raise InvalidConfiguration("engine_args", one_line(error)) from error
+
+
+def _start(config: Any, counts: EngineCounts) -> Any:
+    """vLLM's AsyncLLM, with its processes started and the model loaded."""
+    from vllm.logger import DEFAULT_LOGGING_CONFIG
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    loggers = [cast(Any, _stat_logger(counts))]
+    if config.parallel_config.distributed_executor_backend == "ray":  # other machines would not have the file
+        return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
+    with root_cause(config.logging_config, DEFAULT_LOGGING_CONFIG) as cause:
+        try:
+            return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
+        except Exception as error:
+            raise EngineStartFailed(cause() or f"{one_line(error)} ({UNEXPLAINED})") from error
 
 
 def engine_processes(llm: Any) -> list[psutil.Process]:
@@ -291,7 +305,3 @@ def _chunk(output: Any) -> Chunk:
         cast(FinishReason | None, completion.finish_reason),
         preemptions=output.metrics.num_preemptions,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

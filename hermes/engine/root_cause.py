@@ -1,0 +1,54 @@
+"""Why vLLM's own processes could not start. They log it, and tell their parent only that they failed.
+
+So while an engine starts, its processes have one logging handler more, by which vLLM's logging configuration names this
+module: it notes the first exception that is logged in a file.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class RootCause(logging.Handler):
+    """Writes the first exception that is logged into a file, for as long as the file is there and empty."""
+
+    def __init__(self, path: str):
+        super().__init__(logging.ERROR)
+        self._path = Path(path)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info and record.exc_info[1]
+        if error and self._path.is_file() and not self._path.stat().st_size:
+            self._path.write_text(one_line(error), encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def root_cause(logging_config: Any, plain: Mapping[str, Any]) -> Iterator[Callable[[], str]]:
+    """Around the start of an engine. What it gives tells the cause, as far as it was logged; else it tells "".
+
+    Args:
+        logging_config: vLLM's LoggingConfig for its processes. One with a file of its own is left as it is.
+        plain: vLLM's dictConfig, to which the handler is added.
+    """
+    with tempfile.TemporaryDirectory(prefix="hermes-") as folder:
+        cause, file = Path(folder, "cause"), Path(folder, "logging.json")
+        cause.touch()
+        if logging_config.pylogging_config_file is None:
+            file.write_text(json.dumps(_with_handler(plain, cause)), encoding="utf-8")
+            logging_config.pylogging_config_file = str(file)
+        yield lambda: cause.read_text(encoding="utf-8")
+
+
+def _with_handler(plain: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    ours = {"class": f"{RootCause.__module__}.{RootCause.__name__}", "path": str(path)}
+    loggers = {name: {**each, "handlers": [*each["handlers"], "cause"]} for name, each in plain["loggers"].items()}
+    return {**plain, "handlers": {**plain["handlers"], "cause": ours}, "loggers": loggers}
+
+
+def one_line(error: BaseException) -> str:
+    """The error on one line, by its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
