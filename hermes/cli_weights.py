@@ -16,6 +16,7 @@ from hermes.weights.lock import Lock
 from hermes.weights.pack import pack as pack_files
 from hermes.weights.pack import predictor_config
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+from hermes.weights.safetensors import require_heads
 from hermes.weights.source import ArchiveSource, FetchedSource, FolderSource, HubSource, parse_source
 
 weights = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
@@ -71,7 +72,9 @@ def pack(
 ) -> None:
     """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
     config = predictor_config(prompt_template, json_object(engine_args))
-    packed = pack_files(contents(source), config, out, Patience())
+    files = contents(source)
+    require_heads(source, files, Patience())
+    packed = pack_files(files, config, out, Patience())
     print(f"{out}: {len(packed)} files, {out.stat().st_size / 1e9:.1f} GB")
 
 

@@ -1,6 +1,7 @@
 """Small honest stand-ins for the parts that a fast test does without."""
 
 import asyncio
+import random
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ LLAMA_70B = {  # what the config.json of Hermes-2-Theta-Llama-3-70B says of its 
     "intermediate_size": 28672,
     "max_position_embeddings": 8192,
 }
+
+
+def safetensors(size, seed=0):
+    """So many bytes that begin as safetensors do: with the size of the header, and the header."""
+    return (64).to_bytes(8, "little") + b"{" + random.Random(seed).randbytes(size - 9)
 
 
 @dataclass

@@ -237,9 +237,14 @@ class Armed:
     times: float
     method: str
     skip: int
+    looks: bool
 
-    def hits(self, method, path, reply):
-        if self.method not in ("*", method) or not (self.match in path or fnmatchcase(path, self.match)):
+    def hits(self, method, path, reply, look):
+        if (
+            look != self.looks
+            or self.method not in ("*", method)
+            or not (self.match in path or fnmatchcase(path, self.match))
+        ):
             return False
         if self.skip:
             self.skip -= 1
@@ -254,6 +259,11 @@ class Asked(NamedTuple):
     path: str  # with its query
     range: str | None
     has_authorization: bool
+
+    @property
+    def is_look(self):
+        """Whether only the first bytes are wanted, to see what the file is."""
+        return bool(re.fullmatch(r"bytes=0-([1-9]|[1-5]\d|6[0-3])", self.range or ""))
 
 
 class Call(NamedTuple):
@@ -280,14 +290,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         owner = self.server.owner
-        owner.requests.append(Asked(self.command, self.path, self.headers["Range"], "Authorization" in self.headers))
+        asked = Asked(self.command, self.path, self.headers["Range"], "Authorization" in self.headers)
+        (owner.looks if asked.is_look else owner.requests).append(asked)
         try:
             reply = owner.reply_to(self.call())
         except Refused as refused:
             reply = refused.reply
         if self.command == "GET":
             reply = reply.ranged(self.headers["Range"], self.headers["If-Range"])
-        self.send(owner.spoiled(self.command, self.path, reply))
+        self.counts = not asked.is_look
+        self.send(owner.spoiled(self.command, self.path, reply, asked.is_look))
 
     do_GET = do_HEAD = answer  # noqa: N815
 
@@ -321,7 +333,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_body(self, reply, start, stop):
         with reply.content.open() as file:
             while start < stop:
-                size = self.server.owner.count_slice(stop - start) if reply.is_file else stop - start
+                size = self.server.owner.count_slice(stop - start) if reply.is_file and self.counts else stop - start
                 self.send_slice(reply, file, reply.start + start, size)
                 self.server.owner.ring_alarms()
                 start += size
@@ -382,7 +394,8 @@ class FileServer:
     """Files at paths. It serves from the moment it is made until close()."""
 
     def __init__(self):
-        self.requests = []  # each an Asked
+        self.requests = []  # each an Asked, but for
+        self.looks = []  # those that are only for the first bytes of a file
         self.bytes_sent = 0  # of files, and no other bodies; counted as they go into the socket
         self.closing = threading.Event()
         self._files, self._faults, self._alarms = {}, [], []
@@ -419,26 +432,26 @@ class FileServer:
     def clear(self):
         """Forgets requests, faults, callbacks and bytes sent."""
         with self._lock:
-            for things in (self.requests, self._faults, self._alarms):
+            for things in (self.requests, self.looks, self._faults, self._alarms):
                 things.clear()
             self.bytes_sent = 0
 
-    def fail(self, match, fault, times=1, method="GET", skip=0):
+    def fail(self, match, fault, times=1, method="GET", skip=0, looks=False):
         """The next `times` (None: all) requests whose path and query contain or fnmatch `match` meet the fault.
 
-        The first `skip` of them pass.
+        The first `skip` of them pass. It is for the looks at a file's first bytes, or for the other requests.
         """
         with self._lock:
-            self._faults.append(Armed(match, fault, math.inf if times is None else times, method, skip))
+            self._faults.append(Armed(match, fault, math.inf if times is None else times, method, skip, looks))
 
     def on_bytes(self, number, callback):
         """Calls back, once, when that many bytes of files are out and before any more of the same answer is."""
         with self._lock:
             self._alarms.append((number, callback))
 
-    def spoiled(self, method, path, reply):
+    def spoiled(self, method, path, reply, look):
         with self._lock:
-            armed = next((armed for armed in self._faults if armed.hits(method, path, reply)), None)
+            armed = next((armed for armed in self._faults if armed.hits(method, path, reply, look)), None)
             if armed is None:
                 return reply
             armed.times -= 1

@@ -8,7 +8,7 @@ import tarfile
 from functools import partial
 
 import pytest
-from fakes import LLAMA_70B
+from fakes import LLAMA_70B, safetensors
 from hub_server import HubServer, Truncate
 from huggingface_hub.utils import close_session
 
@@ -17,7 +17,7 @@ from hermes.cli import main
 from hermes.weights.remote import Patience
 
 CONFIGS = {"mixtral": json.dumps(LLAMA_70B | {"architectures": ["MixtralForCausalLM"]}), "list": "[]", "cut": '{"a": 1'}
-WEIGHTS = bytes(range(256)) * 40
+WEIGHTS = safetensors(10_240)
 FILES = {"config.json": json.dumps(LLAMA_70B).encode(), "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
 TOKEN = "hf_aSecretThatOpensIt"
 MODEL = "hf://org/model"

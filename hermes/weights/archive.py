@@ -21,17 +21,17 @@ from pydantic import BaseModel, ConfigDict
 
 from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
-from hermes.weights.lock import Lock, LockedFile, safe_name
+from hermes.weights.lock import Lock, LockedFile
+from hermes.weights.members import CONFIG, REPACK, Members
 from hermes.weights.reader import Reader
 from hermes.weights.remote import Piece
+from hermes.weights.safetensors import ENDING, HEAD, require_head
 from hermes.weights.source import ArchiveSource
-from hermes.weights.staging import MARKER, Digests, Staging, write_all
+from hermes.weights.staging import Digests, Staging, write_all
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
 BATCH = 1 << 20  # bytes that are hashed while the next are written
-REPACK = "pack it again, with `python -m hermes weights pack` or `tar -C FOLDER -cf model.tar .`"
 
 
 class Damaged(Exception):
@@ -100,20 +100,24 @@ class Unpacking:
             self._staging.clear()
         self._staging.progress.reset()
         done = {each.file.name: each for each in self._resume()}
+        members = Members(self._source, self._lock, self._staging.files)
+        for each in done.values():
+            self._arrived(members, each.file.name)
         start = max((each.end for each in done.values()), default=0)
         self._staging.require_room((self._staging.progress.total or 0) - start - self._staging.part_bytes())
         with closing(Reader(pieces_from)) as reader:
             reader.seek(start)
             with tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:") as tar:
                 for member in tar:
-                    name = self._checked_name(member)
-                    if name in done:
-                        raise self._unwanted(f"it holds {name!r} twice")
-                    if name:
+                    if member.size < 0:
+                        raise Damaged(f"{member.name!r} in it has {member.size} bytes")
+                    if name := members.wanted(member):
                         done[name] = Unpacked(file=self._member(name, member, reader), end=_end(member))
                         self._note(done[name])
+                        self._arrived(members, name)
                 _require_end_mark(reader)
-        return [each.file for each in done.values()]
+        model = members.model()
+        return [each.file for name, each in done.items() if name in model]
 
     def _resume(self) -> list[Unpacked]:
         """What an earlier run has unpacked, as far as it is still there."""
@@ -121,8 +125,6 @@ class Unpacking:
         done = list(takewhile(self._is_here, _parsed(lines)))
         self._journal.write_text("".join(f"{each.model_dump_json()}\n" for each in done), encoding="utf-8")
         self._staging.progress.files_done = len(done)
-        if any(each.file.name == CONFIG for each in done):
-            self._admit(self._staging.files / CONFIG)
         return done
 
     def _is_here(self, unpacked: Unpacked) -> bool:
@@ -139,15 +141,24 @@ class Unpacking:
         if problem := self._lock and self._lock.problem(found):
             self._staging.drop_part(name)
             raise Damaged(problem)
-        whole = self._staging.finish(name)
-        if name == CONFIG:
-            self._admit(whole)
+        self._staging.finish(name)
         return found
+
+    def _arrived(self, members: Members, name: str) -> None:
+        members.arrived(name)
+        if name == CONFIG:
+            self._admit(self._staging.files / CONFIG)
 
     def _extract(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
         with self._staging.part(name, member.size) as out:
             digests = Digests(name, member.size).take_in(self._staging.read_part(name))
             reader.seek(member.offset_data + out.tell())
+            if name.endswith(ENDING) and not (out.tell() or self._lock):  # a checksum tells more
+                head = reader.read(min(HEAD, member.size))
+                if len(head) == min(HEAD, member.size):  # else see below
+                    require_head(self._source, name, head, member.size)
+                write_all(out, head)
+                digests.update(head)
             with ThreadPoolExecutor(1) as beside:
                 hashing = beside.submit(digests.take_in, iter(()))
                 for batch in _batches(_written(out, reader.pieces(member.size - out.tell()))):
@@ -156,31 +167,6 @@ class Unpacking:
             if out.tell() < member.size:
                 raise Damaged(f"it ends in the middle of {name}")
         return digests.locked
-
-    def _checked_name(self, member: tarfile.TarInfo) -> str | None:
-        """The name of a file to unpack; None for a folder, and for the mark of a whole folder that was packed.
-
-        Raises:
-            WeightsError: the member is none that a model has.
-        """
-        if not (member.isdir() or member.isreg()) or member.issparse():
-            raise self._unwanted(f"{member.name!r} in it is a link, a device or otherwise no plain file")
-        if member.size < 0:
-            raise Damaged(f"{member.name!r} in it has {member.size} bytes")
-        try:
-            name = safe_name(member.name)
-        except ValueError as error:
-            raise self._unwanted(str(error)) from error
-        if name.endswith(".safetensors") and "/" in name:
-            raise self._unwanted(f"the model is not at its top, for it holds {name!r}")
-        if member.isdir() or name == MARKER:
-            return None
-        if self._lock and not self._lock.file(name):
-            raise self._unwanted(f"it holds {name!r}, which weights.lock does not have")
-        return name
-
-    def _unwanted(self, problem: str) -> WeightsError:
-        return WeightsError(self._source, problem, REPACK)
 
 
 def decompressor(name: str) -> Callable[[Any], Any] | None:

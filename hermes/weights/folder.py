@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
-from hermes.weights.remote import Piece, RemoteFile
+from hermes.weights.remote import Patience, Piece, RemoteFile
+from hermes.weights.safetensors import INDEX, require_heads, require_small
 
 
 def in_place(folder: Path) -> Path:
@@ -48,14 +50,21 @@ def files_of(folder: Path) -> list[RemoteFile]:
     """The files of a model, chosen as those of a repository are.
 
     Raises:
-        WeightsError: there is no model, or not all of one.
+        WeightsError: there is no model, or not all of one, or its weights are no safetensors.
     """
     with _disk_errors(folder):
         names = [path.name for path in in_place(folder).iterdir() if path.is_file()]
         try:
-            return [_on_disk(folder / name) for name in choose(names)]
+            files = [_on_disk(folder / name) for name in choose(names, read_index=partial(_read_index, folder))]
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
+    require_heads(folder, files, Patience(attempts=1))
+    return files
+
+
+def _read_index(folder: Path) -> bytes:
+    require_small((folder / INDEX).stat().st_size)
+    return (folder / INDEX).read_bytes()
 
 
 def _on_disk(path: Path) -> RemoteFile:

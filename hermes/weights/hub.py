@@ -6,10 +6,9 @@ because hf_hub_download 2.4 throws away what it has of a file when it is killed.
 
 import fnmatch
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from json import JSONDecodeError
 from typing import Any
 
@@ -19,11 +18,11 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
+from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards, require_small
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
-SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
 
 
@@ -46,8 +45,15 @@ def list_hub(
     return _asking_hub(source, partial(_list, source, secret, names, session or Session()))
 
 
-def choose(names: Sequence[str], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[str]:
+def choose(
+    names: Sequence[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    read_index: Callable[[], bytes] | None = None,
+) -> list[str]:
     """The files that vLLM needs: the small ones and one set of safetensors. `include` replaces this choice.
+
+    `read_index` gives what is in the index of the safetensors, if that is among the names.
 
     Raises:
         ValueError: there are no safetensors, not all of them, or `include` wants what may hold code.
@@ -56,26 +62,15 @@ def choose(names: Sequence[str], include: Sequence[str] = (), exclude: Sequence[
         chosen = [name for name in names if _matches(name, include)]
     else:
         top = [name for name in names if "/" not in name and not name.endswith(MAY_HOLD_CODE)]
-        chosen = [name for name in top if _matches(name, SMALL)] + _safetensors(top)
+        chosen = [name for name in top if _matches(name, SMALL)] + chosen_safetensors(top, read_index)
     chosen = [name for name in chosen if not _matches(name, exclude) and name != MARKER]
+    if read_index and INDEX in chosen:
+        require_shards(indexed(read_index()), chosen)
     if code := [name for name in chosen if name.endswith(MAY_HOLD_CODE)]:
         raise ValueError(f"{code[0]} may hold code; only safetensors are loaded")
     if "config.json" not in chosen:
         raise ValueError("there is no config.json among its files")
     return sorted(chosen)
-
-
-def _safetensors(names: Sequence[str]) -> list[str]:
-    """One of the sets of safetensors that a repository may have side by side."""
-    found = [name for name in names if name.endswith(".safetensors")]
-    shards = [name for name in found if SHARD.fullmatch(name)]
-    plain = [name for name in found if not name.startswith(("consolidated", "adapter"))]
-    chosen = shards or [name for name in found if name == "model.safetensors"] or plain or found
-    if not chosen:
-        raise ValueError("there are no safetensors among its files, and nothing else is loaded")
-    if (sharded := SHARD.fullmatch(chosen[0])) and len(chosen) != int(sharded[1]):
-        raise ValueError(f"there are {len(chosen)} of {int(sharded[1])} shards of its safetensors")
-    return chosen
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -91,11 +86,8 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     commit = api.model_info(source.repo, revision=source.revision, timeout=READ_SECONDS).sha
     tree = _tree(f"{api.endpoint}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
     files = {safe_name(entry.path): entry for entry in tree}
-    chosen = names or choose(list(files), source.include, source.exclude)
-    if missing := set(chosen) - files.keys():
+    if missing := set(names) - files.keys():
         raise ValueError(f"it has no {min(missing)}, which weights.lock has")
-
-    get_hf_file_metadata(hf_hub_url(source.repo, chosen[0], revision=commit, endpoint=endpoint), token=token)
     xet = XetStorage(source.repo, commit, headers, endpoint)
     session.others.append(xet.hang_up)
 
@@ -106,8 +98,20 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         http = HttpFile(session, url, what, headers=_only_strings(headers), size=entry.size, signs=True)
         read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
         sha256 = entry.lfs.sha256 if entry.lfs else None
-        return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read)
+        head = partial(http.read, end=min(HEAD, entry.size))
+        return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read, head)
 
+    def require_access(name: str) -> None:
+        get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint), token=token)
+
+    @cache
+    def read_index() -> bytes:
+        require_access(INDEX)
+        require_small(files[INDEX].size)
+        return b"".join(map(bytes, remote(INDEX).read(0)))
+
+    chosen = names or choose(list(files), source.include, source.exclude, read_index)
+    require_access(chosen[0])
     return Listing(str(source), commit, tuple(remote(name) for name in chosen))
 
 

@@ -16,6 +16,7 @@ from hermes.settings import require_allowed
 from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+from hermes.weights.safetensors import INDEX
 from hermes.weights.staging import Digests, write_all
 
 CONFIG = "predictor_config.json"
@@ -45,7 +46,7 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
     Raises:
         WeightsError: a file could not be fetched, or the disk said no.
     """
-    ordered = [config, *sorted((file for file in files if file.name != CONFIG), key=_config_first)]
+    ordered = [config, *sorted((file for file in files if file.name != CONFIG), key=_first_things_first)]
     progress = Progress(total=sum(file.size for file in ordered), files=len(ordered))
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
@@ -63,8 +64,9 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
     return packed
 
 
-def _config_first(file: RemoteFile) -> tuple[bool, str]:
-    return file.name != "config.json", file.name
+def _first_things_first(file: RemoteFile) -> tuple[bool, bool, str]:
+    """What tells whether the rest can be served comes before the rest."""
+    return file.name != "config.json", file.name != INDEX, file.name
 
 
 def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patience) -> LockedFile:

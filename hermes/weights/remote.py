@@ -21,6 +21,7 @@ class RemoteFile:
     sha256: str | None  # as its host publishes it
     git_sha1: str | None  # of the blob in git, for small files that have no published SHA-256
     read: Read
+    read_head: Read | None = None  # the same for its first bytes, where that is cheaper
 
 
 @dataclass(frozen=True)

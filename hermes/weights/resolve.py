@@ -7,7 +7,7 @@ from pathlib import Path
 from hermes.errors import WeightsError
 from hermes.settings import GGUF_FOLDER, Settings
 from hermes.weights import smollm2
-from hermes.weights.folder import in_place, require_one_model
+from hermes.weights.folder import files_of, in_place, require_one_model
 from hermes.weights.gguf import dequantised, folder_name, for_plugin
 from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
 from hermes.weights.store import Admit, Store, Weights
@@ -39,6 +39,8 @@ def resolve(
     elif isinstance(source, FolderSource):
         found = Weights(in_place(source.path))
         admit(found.folder / "config.json")
+        if settings.with_predictor_config(found.folder).engine_args.get("load_format") == "safetensors":
+            files_of(found.folder)  # refuses what can't be loaded
     elif isinstance(source, GgufSource):
         found = Weights(_gguf(source.path, settings, before_converting))
     else:

@@ -1,14 +1,17 @@
 """A model in a folder on this disk."""
 
 import hashlib
+import json
 
 import pytest
+from fakes import safetensors
 
 from hermes.errors import WeightsError
+from hermes.weights import safetensors as safetensors_of_ours
 from hermes.weights.folder import files_of, in_place
 from hermes.weights.http import PIECE
 
-SHARD = bytes(range(256)) * (PIECE // 256) + b"end"
+SHARD = safetensors(PIECE + 3)
 FILES = {"config.json": b"{}", "model.safetensors": SHARD, "tokenizer.json": b"{ }"}
 
 
@@ -94,6 +97,68 @@ def test_a_model_without_safetensors_is_refused(model):
         WeightsError, match=r"there are no safetensors among its files.*; name the folder of a model with"
     ):
         files_of(model)
+
+
+SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(100 + n, n) for n in range(3)}
+INDEX = json.dumps({"weight_map": dict(zip("ab", sorted(SHARDS), strict=False))}).encode()
+
+
+def sharded(model, **files):
+    """The model in two shards, numbered from zero, and a stray one."""
+    (model / "model.safetensors").unlink()
+    for name, content in {**SHARDS, "model.safetensors.index.json": INDEX, **files}.items():
+        (model / name).write_bytes(content)
+    return model
+
+
+def test_the_index_says_which_shards_are_the_model(model):
+    names = ["config.json", *sorted(SHARDS)[:2], "model.safetensors.index.json", "tokenizer.json"]
+    assert [file.name for file in files_of(sharded(model))] == names
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n"
+NO_PLAIN = "; name the folder of a model with safetensors"
+BROKEN = {
+    "an index of another model": (
+        {"model.safetensors.index.json": INDEX.replace(b"of-00002", b"of-00009")},
+        "its model.safetensors.index.json names model-00000-of-00009.safetensors and 1 more, which is not there"
+        f"{NO_PLAIN}",
+    ),
+    "an index of nothing": (
+        {"model.safetensors.index.json": b'{"weight_map": {}}'},
+        f"its model.safetensors.index.json names no safetensors{NO_PLAIN}",
+    ),
+    "an index that is none": (
+        {"model.safetensors.index.json": POINTER},
+        f"its model.safetensors.index.json is no index of safetensors{NO_PLAIN}",
+    ),
+    "a pointer of git-lfs": (
+        {min(SHARDS): POINTER},
+        "model-00000-of-00002.safetensors is a pointer of git-lfs and not the file itself; "
+        "run `git lfs pull` in the clone that it is from",
+    ),
+    "a header longer than the file": (
+        {min(SHARDS): (101).to_bytes(8, "little") + b"{" + bytes(99)},
+        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from where it came",
+    ),
+    "nothing": (
+        {min(SHARDS): b""},
+        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from where it came",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "problem"), BROKEN.values(), ids=BROKEN)
+def test_weights_that_can_not_be_loaded_are_refused(model, files, problem):
+    with pytest.raises(WeightsError) as raised:
+        files_of(sharded(model, **files))
+    assert str(raised.value) == f"E1000 WeightsError: weights '{model}': {problem}"
+
+
+def test_an_index_larger_than_any_is_not_read(model, monkeypatch):
+    monkeypatch.setattr(safetensors_of_ours, "LARGEST_INDEX", len(INDEX) - 1)
+    with pytest.raises(WeightsError, match=rf"its model.safetensors.index.json is {len(INDEX)} bytes; at most"):
+        files_of(sharded(model))
 
 
 def test_a_file_that_is_gone_meanwhile_is_named(model):

@@ -2,6 +2,7 @@ import logging
 import re
 
 import pytest
+from fakes import safetensors
 
 from hermes.errors import WeightsError
 from hermes.settings import Settings
@@ -13,6 +14,7 @@ def model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(safetensors(100))
     return folder
 
 
@@ -25,6 +27,21 @@ def test_the_log_says_which_profile_serves_what(model, caplog):
     caplog.set_level(logging.INFO, "hermes")
     resolve(Settings(profile="local"), str(model))
     assert caplog.messages == [f"weights: profile local serves {model} from {model}"]
+
+
+@pytest.mark.parametrize("profile", ["local", "production"])
+def test_a_folder_with_weights_that_can_not_be_loaded_is_refused_before_the_engine(model, profile):
+    (model / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(WeightsError, match=r"model.safetensors is a pointer of git-lfs .* run `git lfs pull` in the"):
+        resolve(Settings(profile=profile), str(model))
+    (model / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="there are no safetensors among its files, and nothing else is loaded"):
+        resolve(Settings(profile=profile), str(model))
+
+
+def test_weights_in_another_format_are_the_engines_to_judge(model):
+    (model / "model.safetensors").unlink()
+    assert resolve(Settings(engine_args={"load_format": "dummy"}), str(model)) == Weights(model)
 
 
 def test_a_model_that_is_not_admitted_is_not_served(model):

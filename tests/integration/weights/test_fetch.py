@@ -11,6 +11,7 @@ from dataclasses import replace
 import psutil
 import pytest
 from asking import until
+from fakes import safetensors
 from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 from tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
@@ -19,7 +20,7 @@ from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 
 SOURCE = HubSource("org/model")
-SHARDS = {f"model-0000{n}-of-00004.safetensors": WEIGHTS[n:] for n in range(1, 5)}
+SHARDS = {f"model-0000{n}-of-00004.safetensors": safetensors(30_000 - n, n) for n in range(1, 5)}
 
 
 @pytest.fixture
@@ -62,12 +63,40 @@ FAULTS = [
 def test_faults_that_pass_are_not_seen(server, tmp_path, monkeypatch):
     monkeypatch.setattr(http, "READ_SECONDS", 0.3)
     store = store_in(tmp_path, patience=replace(QUICK, attempts=10))  # a busy machine is silent, too
-    shards = {f"model-{n:05}-of-{len(FAULTS):05}.safetensors": WEIGHTS[n:] for n in range(1, len(FAULTS) + 1)}
+    shards = {
+        f"model-{n:05}-of-{len(FAULTS):05}.safetensors": safetensors(30_000 - n, n) for n in range(1, len(FAULTS) + 1)
+    }
     server.add_repo("org/model", {"config.json": b"{}", **shards})
     for shard, fault in zip(shards.values(), FAULTS, strict=True):
         server.fail(hashlib.sha256(shard).hexdigest(), fault)
     assert files_in(store.fetch(SOURCE).folder) == {"config.json": b"{}", **shards}
     assert server._faults == []
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n"
+NO_WEIGHTS = {
+    "a pointer of git-lfs": (
+        POINTER,
+        "is a pointer of git-lfs and not the file itself; run `git lfs pull` in the",
+    ),
+    "a page": (b"<!DOCTYPE html>" * 2000, "does not begin as safetensors do; fetch it again from where it came"),
+    "a header longer than the file": ((1 << 40).to_bytes(8, "little") + b"{" * 9, "does not begin as safetensors do"),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), NO_WEIGHTS.values(), ids=NO_WEIGHTS)
+def test_what_is_no_safetensors_is_refused_before_the_bulk(server, store, content, problem):
+    name = min(SHARDS)
+    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, name: content})
+    assert f"weights 'hf://org/model@main': {name} {problem}" in refusal(store.fetch, SOURCE)
+    assert server.bytes_sent == len(b"{}")
+
+
+@pytest.mark.parametrize("fault", [Status(503), Reset(3), Html()], ids=repr)
+def test_faults_that_pass_are_not_seen_at_the_first_look_either(server, store, fault):
+    server.fail("/cdn/", fault, looks=True)
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert len(server.looks) == 2 * 2, "a look is one that leads to the file, and one at it"
 
 
 FOR_EVER = {
@@ -126,7 +155,7 @@ def test_a_wrong_checksum_is_fetched_once_more(server, store, caplog):
 
 
 WRONG = {
-    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 0342988"),
+    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 0bf1411"),
     "of a small file": ("config.json", "config.json", "git's SHA-1 5e37e83"),
 }
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hub_server import Html, HubServer, Reply, Stall, Status
 from huggingface_hub import constants
@@ -77,7 +79,7 @@ def test_patterns_choose_otherwise(patterns, expected):
 UNSERVABLE = {
     "only pickles": (["config.json", "pytorch_model.bin"], (), "there are no safetensors among its files, and nothing"),
     "nothing": ([], (), "there are no safetensors among its files, and nothing else is loaded"),
-    "missing shards": (["config.json", SHARDS[1]], (), "there are 1 of 2 shards of its safetensors"),
+    "missing shards": (["config.json", SHARDS[1]], (), "there are 1 of 2 shards of its safetensors, and no index"),
     "a pickle that was asked for": (["config.json", "a.bin"], ("*",), "a.bin may hold code; only safetensors are"),
     "no config": (["model.safetensors"], (), "there is no config.json among its files"),
     "patterns without the config": (["config.json", "a.safetensors"], ("*.safetensors",), "there is no config.json"),
@@ -90,6 +92,66 @@ def test_what_can_not_be_served_is_refused(names, include, problem):
         choose(names, include)
 
 
+ZERO_BASED = [f"model-{n:05}-of-00003.safetensors" for n in range(4)]
+
+
+def index_of(*names):
+    return json.dumps({"weight_map": {f"layer.{n}": name for n, name in enumerate(names)}}).encode()
+
+
+INDEXED = {
+    "from zero": (ZERO_BASED[:3], [], ()),
+    "a stray shard": (ZERO_BASED[:3], [ZERO_BASED[3]], ()),
+    "another set beside it": (ZERO_BASED[:3], ["model.safetensors", "consolidated.safetensors"], ()),
+    "names of its own": (["a.safetensors", "b-2.safetensors"], ["c.safetensors"], ()),
+    "patterns that leave a stray": (SHARDS, ["x.safetensors"], (("*.json", "model-*"), ())),
+}
+
+
+@pytest.mark.parametrize(("names", "left", "patterns"), INDEXED.values(), ids=INDEXED)
+def test_where_there_is_an_index_it_decides(names, left, patterns):
+    chosen = choose(["config.json", INDEX, *left, *names], *patterns, read_index=lambda: index_of(*names))
+    assert chosen == sorted(["config.json", INDEX, *names])
+
+
+NOT_INDEXED = {
+    "other shards": (
+        SHARDS,
+        (),
+        (),
+        f"its {INDEX} names model-00000-of-00003.safetensors and 2 more, which",
+    ),
+    "one is missing": (
+        ZERO_BASED[:2],
+        (),
+        (),
+        f"its {INDEX} names model-00002-of-00003.safetensors, which is",
+    ),
+    "patterns that leave one": (ZERO_BASED[:3], ("*.json", "*-00001-*"), (), f"its {INDEX} names model-00000-of"),
+    "an exclusion of one": (
+        ZERO_BASED[:3],
+        (),
+        ("*-00001-*",),
+        f"its {INDEX} names model-00001-of-00003.safe",
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "include", "exclude", "problem"), NOT_INDEXED.values(), ids=NOT_INDEXED)
+def test_an_index_that_names_what_is_not_there_is_refused(names, include, exclude, problem):
+    with pytest.raises(ValueError, match=problem):
+        choose(["config.json", INDEX, *names], include, exclude, lambda: index_of(*ZERO_BASED[:3]))
+
+
+def test_the_index_of_a_repository_is_read_before_anything_else_is_fetched(server):
+    shards = dict.fromkeys(ZERO_BASED, WEIGHTS)
+    server.add_repo("org/model", {"config.json": b"{}", INDEX: index_of(*ZERO_BASED[:3]), **shards})
+    assert [file.name for file in list_hub(SOURCE, None).files] == ["config.json", *ZERO_BASED[:3], INDEX]
+    server.add_repo("org/other", {"config.json": b"{}", INDEX: index_of("x.safetensors"), **shards})
+    said = f"its {INDEX} names x.safetensors, which is not there; name another source, or choose with ?include=PATTERN"
+    assert said in refusal(list_hub, HubSource("org/other"), None)
+
+
 def test_a_listing_has_sizes_and_the_checksums_that_the_hub_publishes(server):
     repo = server.add_repo("org/model", {**MODEL, "README.md": b"a model"})
     listing = list_hub(SOURCE, None)
@@ -97,7 +159,7 @@ def test_a_listing_has_sizes_and_the_checksums_that_the_hub_publishes(server):
     assert (listing.source, listing.commit) == ("hf://org/model@main", repo.commit)
     assert facts == [
         ("config.json", 10, "", "5e37e83"),
-        ("model.safetensors", 30_000, "0342988", ""),
+        ("model.safetensors", 30_000, "0bf1411", ""),
         ("tokenizer.json", 8, "", "4a036f5"),
     ]
 

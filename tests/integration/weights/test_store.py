@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+from fakes import safetensors
 from hub_server import Corrupt, HubServer, NoRange, Reset, Stall, Status, Truncate
 from pydantic import SecretStr
 from tiny_models import MODEL, WEIGHTS, everything_said, files_in, refusal, store_in, tar_of
@@ -192,14 +193,14 @@ def test_an_archive_that_is_not_as_locked_is_refused_with_expected_and_found(ser
     store.fetch(archive)
     relock(store, "model.safetensors", archive, sha256=OTHER)
     message = refusal(store.fetch, archive)
-    expected = f"expected 30000 bytes with SHA-256 {OTHER}, found 30000 bytes with SHA-256 034298"
+    expected = f"expected 30000 bytes with SHA-256 {OTHER}, found 30000 bytes with SHA-256 0bf141"
     assert f"also when fetched once more (model.safetensors is not what weights.lock has: {expected}" in message
 
 
 def test_what_was_staged_before_there_was_a_lock_is_held_to_it(server, store, archive):
     store.fetch(archive)
     lock = store.lock_file.read_bytes()
-    other = tar_of({**MODEL, "model.safetensors": WEIGHTS[::-1], "z.txt": b"z" * 3000})
+    other = tar_of({**MODEL, "model.safetensors": safetensors(30_000, seed=9), "z.txt": b"z" * 3000})
     shutil.rmtree(store.folder)
     store.lock_file.unlink()
     server.add_file("/model.tar", other)
@@ -242,7 +243,7 @@ def test_verifying_names_what_is_wrong_and_a_fetch_mends_it(server, store):
     missing, changed = store.verify(SOURCE)
     assert missing == "config.json is not there"
     assert changed.startswith(
-        "model.safetensors is not what weights.lock has: expected 30000 bytes with SHA-256 034298"
+        "model.safetensors is not what weights.lock has: expected 30000 bytes with SHA-256 0bf141"
     )
     (folder / "model.safetensors").unlink()
     store.fetch(SOURCE)

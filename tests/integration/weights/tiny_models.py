@@ -2,18 +2,18 @@
 
 import gzip
 import io
-import random
 import tarfile
 import traceback
 
 import pytest
 import zstandard
+from fakes import safetensors
 
 from hermes.errors import WeightsError
 from hermes.weights import Store
 from hermes.weights.remote import Patience
 
-WEIGHTS = random.Random(0).randbytes(30_000)
+WEIGHTS = safetensors(30_000)
 MODEL = {"config.json": b'{"dim": 8}', "model.safetensors": WEIGHTS, "tokenizer.json": b'{"a": 1}'}
 QUICK = Patience(attempts=3, first_wait=0.001, longest_wait=0.002, longest_retry_after=0.1)
 

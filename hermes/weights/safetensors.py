@@ -1,0 +1,96 @@
+"""What tells, before the bulk of a model is read, that its safetensors can't be loaded: their index and their headers.
+
+A file begins with the size of its header, 8 bytes little-endian, and the header, which is a JSON object; see
+https://huggingface.co/docs/safetensors. Of several files, an index says which has which tensor.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from hermes.errors import WeightsError
+from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+
+ENDING = ".safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
+LARGEST_INDEX = 64 << 20  # bytes; that of a model of 70 billion parameters takes 60,000
+HEAD = 64  # bytes that tell what a file is
+LFS_POINTER = b"version https://git-lfs"
+FILES_AT_ONCE = 8
+
+
+def indexed(index: bytes) -> frozenset[str]:
+    """The files that an index names.
+
+    Raises:
+        ValueError: it is no index.
+    """
+    try:
+        files = json.loads(index)["weight_map"].values()
+        return frozenset(name for name in files if name.endswith(ENDING))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its {INDEX} is no index of safetensors") from error
+
+
+def chosen_safetensors(names: Sequence[str], read_index: Callable[[], bytes] | None = None) -> list[str]:
+    """Those of one set of weights, of the several that may be side by side. Where there is an index, it decides.
+
+    Raises:
+        ValueError: there are none, or not all of them.
+    """
+    found = [name for name in names if name.endswith(ENDING)]
+    if not found:
+        raise ValueError("there are no safetensors among its files, and nothing else is loaded")
+    if INDEX in names and read_index:
+        shards = indexed(read_index())
+        require_shards(shards, names)
+        return sorted(shards)
+    numbered = [name for name in found if SHARD.fullmatch(name)]
+    plain = [name for name in found if not name.startswith(("consolidated", "adapter"))]
+    chosen = numbered or [name for name in found if name == "model.safetensors"] or plain or found
+    if (sharded := SHARD.fullmatch(chosen[0])) and len(chosen) != int(sharded[1]):
+        raise ValueError(f"there are {len(chosen)} of {int(sharded[1])} shards of its safetensors, and no index")
+    return chosen
+
+
+def require_small(size: int) -> None:
+    """Raises ValueError if an index of `size` bytes is none that belongs to a model."""
+    if size > LARGEST_INDEX:
+        raise ValueError(f"its {INDEX} is {size} bytes; at most {LARGEST_INDEX}")
+
+
+def require_shards(shards: Iterable[str], names: Iterable[str]) -> None:
+    """Raises ValueError if one that the index names is not there, or it names none."""
+    if missing := sorted({*shards} - {*names}):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"its {INDEX} names {missing[0]}{more}, which is not there")
+    if not shards:
+        raise ValueError(f"its {INDEX} names no safetensors")
+
+
+def require_head(source: object, name: str, head: bytes, size: int) -> None:
+    """Raises WeightsError if a file of `size` bytes that begins so can't be safetensors."""
+    if head.startswith(LFS_POINTER):
+        step = "run `git lfs pull` in the clone that it is from"
+        raise WeightsError(source, f"{name} is a pointer of git-lfs and not the file itself", step)
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or not 2 <= header <= size - 8:
+        raise WeightsError(source, f"{name} does not begin as safetensors do", "fetch it again from where it came")
+
+
+def require_heads(source: object, files: Iterable[RemoteFile], patience: Patience) -> None:
+    """Look at the beginning of each file of safetensors.
+
+    Raises:
+        WeightsError: one is something else, or can't be read.
+    """
+
+    def look(file: RemoteFile) -> None:
+        attempts = Attempts(f"{source}: {file.name}", patience)
+        head = steadily(file.read_head or file.read, 0, min(HEAD, file.size), attempts)
+        require_head(source, file.name, b"".join(map(bytes, head)), file.size)
+
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
+        list(threads.map(look, [file for file in files if file.name.endswith(ENDING)]))
