@@ -171,7 +171,7 @@ class Unpacking:
 
 def decompressor(name: str) -> Callable[[Any], Any] | None:
     """What opens an archive of this name as a stream of tar; None for a plain one."""
-    path = name.partition("?")[0]
+    path = name.partition("?")[0].lower()
     if path.endswith((".gz", ".tgz")):
         return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
     if path.endswith(".zst"):

@@ -12,6 +12,7 @@ from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
 from hermes.weights.safetensors import INDEX, require_heads, require_small
+from hermes.weights.source import hub_form
 
 
 def in_place(folder: Path) -> Path:
@@ -24,8 +25,9 @@ def in_place(folder: Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
         problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
-    meant = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
-    step = f"hf://{folder} is the repository on the hub" if meant else "name the folder of a model"
+    repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
+    meant = f"hf://{folder}" if repository else hub_form(str(folder))
+    step = f"{meant} is the repository on the hub" if meant else "name the folder of a model"
     raise WeightsError(folder, problem, step)
 
 

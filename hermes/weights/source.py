@@ -20,6 +20,14 @@ DEMO = "demo"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 SYNTAX = "write hf://owner/repo[@revision], https://host/model.tar[.gz|.zst], a path, or demo"
 
+NAME = r"[a-zA-Z0-9_.-]+"
+# A revision is what git takes for a name: https://git-scm.com/docs/git-check-ref-format
+PLACE = re.compile(rf"(?P<repo>{NAME}/{NAME})(?:@(?P<revision>[^\s~^:?*\[\\]+))?")
+BROWSED = re.compile(
+    rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repo>{NAME}/{NAME})"
+    r"(?:/(?:tree|blob|resolve|raw|commit)/(?P<revision>[^/]+)(?:/.*)?)?/?"
+)
+
 # What signs a URL or opens it, and is another each time: no part of a model's name, and never shown. The short ones are
 # Azure's, x-amz- and its like those of S3, Google and Alibaba, q- Tencent's.
 SIGNATURE = re.compile(
@@ -125,22 +133,34 @@ def parse_source(text: str) -> Source:
 
 def _hub(place_and_patterns: str) -> HubSource:
     place, _, query = place_and_patterns.partition("?")
-    repo, _, revision = place.partition("@")
     patterns = parse_qs(query, keep_blank_values=True)
     shown = redacted(f"hf://{place}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place, re.ASCII):
+    parts = PLACE.fullmatch(place)
+    if not parts or not place.isprintable():
         raise WeightsError(shown, "this is no repository on the hub", "write hf://owner/repo[@revision]")
     if unknown := patterns.keys() - {"include", "exclude"}:
         said = f"it says {redacted(min(unknown))!r}"
         raise WeightsError(shown, said, "there are only include=PATTERN and exclude=PATTERN")
-    return HubSource(repo, revision or "main", tuple(patterns.get("include", ())), tuple(patterns.get("exclude", ())))
+    chosen = (tuple(patterns.get(name, ())) for name in ("include", "exclude"))
+    return HubSource(parts["repo"], parts["revision"] or "main", *chosen)
+
+
+def hub_form(address: str) -> str | None:
+    """The source that a repository's address in a browser stands for, with or without its scheme."""
+    parts = BROWSED.fullmatch(address)
+    if not parts or parts["repo"].startswith(("datasets/", "spaces/")):
+        return None
+    revision = unquote(parts["revision"] or "main")
+    return f"hf://{parts['repo']}" + (f"@{revision}" if revision != "main" else "")
 
 
 def _archive(text: str) -> ArchiveSource:
     parts = _split(text)
     if not parts.hostname:
         raise WeightsError(ArchiveSource(text), "it names no host", SYNTAX)
-    if not parts.path.endswith(ARCHIVES):
+    if not parts.path.lower().endswith(ARCHIVES):
+        if meant := hub_form(f"{parts.netloc}{parts.path}"):
+            raise WeightsError(ArchiveSource(text), "this is the page of a repository on the hub", f"write {meant}")
         problem, step = "this is no archive that can be unpacked", f"it has to end in {', '.join(ARCHIVES)}"
         raise WeightsError(ArchiveSource(text), problem, step)
     return ArchiveSource(text)
@@ -166,7 +186,7 @@ def _split(text: str) -> SplitResult:
 
 
 def _local(path: Path) -> FolderSource | GgufSource:
-    return GgufSource(path) if path.suffix == ".gguf" else FolderSource(path)
+    return GgufSource(path) if path.suffix.lower() == ".gguf" else FolderSource(path)
 
 
 def _key(name: str, source: str) -> str:

@@ -48,6 +48,8 @@ def test_what_is_no_model_is_refused_with_what_is_wrong(model, name, problem):
     [
         ("owner/repo", "hf://owner/repo is the repository on the hub"),
         ("owner/repo@v1.5", "hf://owner/repo@v1.5 is the repository on the hub"),
+        ("huggingface.co/owner/repo", "hf://owner/repo is the repository on the hub"),
+        ("hf.co/owner/repo/tree/dev", "hf://owner/repo@dev is the repository on the hub"),
         ("../repo", "name the folder of a model"),
         ("owner/repo/sub", "name the folder of a model"),
         ("repo", "name the folder of a model"),

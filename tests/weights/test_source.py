@@ -13,6 +13,10 @@ SOURCES = {
     "hf://owner/repo": HubSource("owner/repo"),
     "hf://owner/repo@v1.0": HubSource("owner/repo", "v1.0"),
     "hf://owner/repo@refs/pr/7": HubSource("owner/repo", "refs/pr/7"),
+    "hf://owner/repo@fix#1": HubSource("owner/repo", "fix#1"),
+    "hf://owner/repo@v1.0+cu121": HubSource("owner/repo", "v1.0+cu121"),
+    "hf://owner/repo@größer/50%=a&b@c!": HubSource("owner/repo", "größer/50%=a&b@c!"),
+    "hf://owner/repo@a#b?include=*.json": HubSource("owner/repo", "a#b", include=("*.json",)),
     "HF://Owner/Repo_1.5-x": HubSource("Owner/Repo_1.5-x"),
     "hf://o/r?include=*.json&include=a/b?.x": HubSource("o/r", include=("*.json", "a/b?.x")),
     "hf://o/r@main?exclude=%2A.bin": HubSource("o/r", exclude=("*.bin",)),
@@ -27,6 +31,10 @@ SOURCES = {
     "./demo": FolderSource(Path("demo")),
     "C:/models/m": FolderSource(Path("C:/models/m")),
     "m.gguf": GgufSource(Path("m.gguf")),
+    "Model.GGUF": GgufSource(Path("Model.GGUF")),
+    "file:///models/M.Gguf": GgufSource(Path("/models/M.Gguf")),
+    "https://host/Model.TAR": ArchiveSource("https://host/Model.TAR"),
+    "https://huggingface.co/o/r/resolve/main/m.tar": ArchiveSource("https://huggingface.co/o/r/resolve/main/m.tar"),
 }
 
 
@@ -40,6 +48,7 @@ def test_a_source_is_written_as_it_is_read(source):
     assert str(parse_source(str(source))) == str(source)
 
 
+BROWSED = "this is the page of a repository on the hub"
 NO_SOURCES = {
     "": "weights '': this is no source of weights; write hf://owner/repo",
     "://x": "weights '://x': this is no source of weights",
@@ -47,6 +56,17 @@ NO_SOURCES = {
     "hf://gpt2": "weights 'hf://gpt2': this is no repository on the hub; write hf://owner/repo[@revision]",
     "hf://owner/repo/": "weights 'hf://owner/repo/': this is no repository",
     "hf://owner/repo@": "weights 'hf://owner/repo@': this is no repository",
+    "hf://owner/repo@a b": "weights 'hf://owner/repo@a b': this is no repository",
+    "hf://owner/repo@a~1": "weights 'hf://owner/repo@a~1': this is no repository",
+    "hf://owner/repo@a\x1b": "weights 'hf://owner/repo@a\\x1b': this is no repository",
+    "https://huggingface.co/o/r": f"weights 'https://huggingface.co/o/r': {BROWSED}; write hf://o/r",
+    "https://huggingface.co/o/r/": f"weights 'https://huggingface.co/o/r/': {BROWSED}; write hf://o/r",
+    "http://hf.co/o/r.5/tree/v1%2B0": f"weights 'http://hf.co/o/r.5/tree/v1%2B0': {BROWSED}; write hf://o/r.5@v1+0",
+    "https://huggingface.co/o/r/blob/dev/config.json?x=1": (
+        f"weights 'https://huggingface.co/o/r/blob/dev/config.json?x=1': {BROWSED}; write hf://o/r@dev"
+    ),
+    "https://huggingface.co/o/r/tree/main": f"weights 'https://huggingface.co/o/r/tree/main': {BROWSED}; write hf://o/r",
+    "https://huggingface.co/datasets/o/r": "weights 'https://huggingface.co/datasets/o/r': this is no archive",
     "hf://owner/rĕpo": "weights 'hf://owner/rĕpo': this is no repository",
     "hf://me:hf_aSecretOfMine@owner/repo": "weights 'hf://...@owner/repo': this is no repository",
     "hf://owner/repo?token=hf_aSecretOfMine": "weights 'hf://owner/repo': it says 'token'; there are only include=",

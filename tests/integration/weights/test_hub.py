@@ -10,7 +10,7 @@ from hermes.weights import hub
 from hermes.weights.http import Session
 from hermes.weights.hub import choose, list_hub
 from hermes.weights.remote import Interrupted
-from hermes.weights.source import HubSource
+from hermes.weights.source import HubSource, parse_source
 
 SOURCE = HubSource("org/model")
 TOKEN = SecretStr("hf_secretsecret")
@@ -168,6 +168,14 @@ def test_the_files_of_a_lock_are_listed_as_they_are_named_there(server):
     server.add_repo("org/model", {**MODEL, "README.md": b"a model"})
     assert [file.name for file in list_hub(SOURCE, None, ["README.md"]).files] == ["README.md"]
     assert "it has no z.json, which weights.lock has; name another" in refusal(list_hub, SOURCE, None, ["z.json"])
+
+
+@pytest.mark.parametrize("revision", ["fix#1", "v1.0+cu121", "50%/größer", "a&b=c"])
+def test_a_revision_may_be_named_as_git_names_them(server, revision):
+    repo = server.add_repo("org/model", MODEL)
+    repo.refs[revision] = repo.commit
+    listing = list_hub(parse_source(f"hf://org/model@{revision}"), None)
+    assert (listing.source, listing.commit) == (f"hf://org/model@{revision}", repo.commit)
 
 
 def test_a_listed_file_is_read_from_any_offset(server):
