@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import sysconfig
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -205,10 +206,17 @@ def import_vllm(environment: Mapping[str, str]) -> None:
     """
     for name, value in {**ENVIRONMENT, **environment}.items():
         os.environ.setdefault(name, value)
+    os.environ["PATH"] = with_scripts(os.environ.get("PATH", os.defpath))
     try:
         import_module("vllm.v1.engine.async_llm")
     except Exception as error:  # a driver or library that is missing, mostly
         raise EngineStartFailed(one_line(error)) from error
+
+
+def with_scripts(path: str) -> str:
+    """PATH with the folder of the programs that pip installs, such as ninja. In Cog's image only `python` is on it."""
+    scripts = sysconfig.get_path("scripts")
+    return path if scripts in path.split(os.pathsep) else os.pathsep.join([path, scripts])
 
 
 def eos_token_ids(folder: Path) -> list[int]:

@@ -64,7 +64,7 @@ class LocalServer:
             folder: where predict.py is.
             host: the address to listen on.
             port: None takes a free one.
-            environment: added to this process's.
+            environment: added to this process's. With a PATH of its own, `python3` there has to be this Python.
             on_log: gets each message of the server's log, from a thread of its own.
         """
         self.folder = folder
@@ -172,8 +172,8 @@ class LocalServer:
             "COG_MAX_CONCURRENCY": str(slots),
             **os.environ,
             **COGLET_ENVIRONMENT,
-            **self._environment,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            **self._environment,
             "PORT": str(self.port),
             "COG_PREDICT_TYPE_STUB": "predict.py:Predictor",
         }

@@ -1,12 +1,27 @@
 """What can be said of the engine without vLLM; tests/integration runs the real one."""
 
 import json
+import sysconfig
 
 import pytest
 
 from hermes.conversation.constraint import json_constraint
-from hermes.engine.engine import _require_orderly_end, eos_token_ids
+from hermes.engine.engine import _require_orderly_end, eos_token_ids, with_scripts
 from hermes.errors import BadJsonSchema, EngineFailed
+
+SCRIPTS = sysconfig.get_path("scripts")
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/usr/bin:/bin", f"/usr/bin:/bin:{SCRIPTS}"),
+        (SCRIPTS, SCRIPTS),
+        (f"/usr/bin:{SCRIPTS}:/bin", f"/usr/bin:{SCRIPTS}:/bin"),
+    ],
+)
+def test_the_engine_finds_what_pip_installs_behind_what_the_system_has(path, found):
+    assert with_scripts(path) == found
 
 
 def write(folder, name, **values):

@@ -23,9 +23,27 @@ def small_model():
 
 
 @pytest.fixture(scope="session")
-def server(small_model):
+def bare_path(tmp_path_factory):
+    """A folder to be the whole PATH: as in Cog's image it has `python`, and no program that pip has installed.
+
+    Of the system it has lscpu, which vLLM asks on a CPU. Whatever the environment has in its bin is there as well, but
+    it only writes its name to the file `called`.
+    """
+    folder = tmp_path_factory.mktemp("bin")
+    for program in Path(sys.executable).parent.iterdir():
+        (folder / program.name).write_text(f'#!/bin/sh\necho {program.name} >> "{folder}/called"\nexit 1\n')
+    for name in ("python", "python3"):
+        (folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    for program in folder.iterdir():
+        program.chmod(0o755)
+    (folder / "lscpu").symlink_to(shutil.which("lscpu"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(small_model, bare_path):
     """The real server with the real engine, shared by the session, and at last stopped while it answers."""
-    with LocalServer(environment=LOCAL) as server:
+    with LocalServer(environment={**LOCAL, "PATH": str(bare_path)}) as server:
         server.wait_until_ready(timeout=300)
         yield server
         unfinished = stream_prediction(server.url, {"prompt": "Hi", "min_tokens": 1900, "max_tokens": 1900})

@@ -1,5 +1,6 @@
 """Answers of the real engine through the real server."""
 
+import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -40,6 +41,15 @@ def test_tokens_stream_as_they_are_generated(server):
     assert all(streamed.pieces), "an empty piece"
     assert streamed.text == "".join(predict(server, **inputs)["output"])
     assert streamed.completed["output"] == streamed.pieces
+
+
+def test_no_program_of_the_environment_is_called_by_name_and_the_engine_would_find_them(server, bare_path):
+    """In Cog's image `python` is on PATH and the folder with ninja and the like is not."""
+    predict(server, prompt="Hi", max_tokens=2)
+    assert not (bare_path / "called").exists(), (bare_path / "called").read_text()
+    # vLLM's own processes write their titles over their environment; Python's resource tracker has the same one.
+    (tracker, *_) = [each for each in server.processes() if "resource_tracker" in " ".join(each.cmdline())]
+    assert tracker.environ()["PATH"] == f"{bare_path}:{sysconfig.get_path('scripts')}"
 
 
 @three_chances
