@@ -70,7 +70,7 @@ class Predictor(BaseRunner):
             default=None,
         ),
         prompt_template: Optional[str] = Input(
-            description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, everything else is taken as it is, control tokens included.",
+            description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, also in two braces; everything else is taken as it is, control tokens included.",
             default=None,
         ),
         seed: Optional[int] = Input(
@@ -80,11 +80,11 @@ class Predictor(BaseRunner):
             le=9007199254740991,
         ),
         messages: Optional[list[dict]] = Input(
-            description="A conversation of many turns, as OpenAI's API has it: objects with role (system, user, assistant, tool) and content; assistant turns may have tool_calls, tool turns name or tool_call_id. A prompt beside it is the last user turn; a system turn in it wins over system_prompt.",
+            description="A conversation of many turns, as OpenAI's API has it: objects with role (system or developer, user, assistant, tool) and content; assistant turns may have tool_calls, tool turns tool_call_id or name. A prompt beside it is the last user turn; a system turn in it wins over system_prompt.",
             default=None,
         ),
         tools: Optional[list[dict]] = Input(
-            description="Functions that the model may call, as OpenAI's API has them: objects with name, description and parameters (a JSON schema). The calls are in the metrics, checked against it.",
+            description="Functions that the model may call, as OpenAI's, Anthropic's or MCP's APIs have them: objects with name, description and parameters (a JSON schema). The calls are in the metrics, checked against it.",
             default=None,
         ),
         tool_choice: str = Input(
@@ -92,7 +92,7 @@ class Predictor(BaseRunner):
             default="auto",
         ),
         json_schema: Optional[dict] = Input(
-            description="The answer is one JSON document that satisfies this JSON schema.", default=None
+            description="The answer is one JSON document that satisfies this JSON schema. OpenAI's response_format is read as the schema in it.", default=None
         ),
         repetition_penalty: float = Input(
             description="Above 1 disfavours tokens that the prompt or the answer has already, below 1 favours them.",
