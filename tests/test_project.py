@@ -27,6 +27,15 @@ def test_cog_yaml_satisfies_cogs_own_schema():
     jsonschema.Draft7Validator(schema).validate(COG_YAML)
 
 
+def test_the_documented_block_of_managed_weights_satisfies_it_too():
+    (block,) = re.findall(r"```yaml\n(model: .*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    managed = yaml.safe_load(block.replace("<you>", "you"))
+    schema = json.loads((PROJECT / "tests" / "data" / "cog" / "config_schema.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(COG_YAML | managed)
+    assert managed.keys() == {"model", "weights"}, "Cog's code refuses weights without a model, which its schema allows"
+    assert "observability" in schema["properties"], "the schema is that of Cog 0.23"
+
+
 def test_cog_yaml_is_for_two_a100_with_the_cuda_of_vllms_wheel():
     assert COG_YAML["build"] == {
         "gpu": True,

@@ -52,6 +52,13 @@ def test_no_program_of_the_environment_is_called_by_name_and_the_engine_would_fi
     assert tracker.environ()["PATH"] == f"{bare_path}:{sysconfig.get_path('scripts')}"
 
 
+def test_of_cogs_deprecations_only_that_of_predict_is_left(server):
+    """predict() is the shape of this package."""
+    said = [line for line in list(server.log) if "is deprecated; use " in line]
+    assert said
+    assert all("predict() is deprecated; use run() instead" in line for line in said)
+
+
 @three_chances
 def test_a_busy_engine_keeps_no_caller_waiting(server):
     """It spins on both cores here, in a session of its own, and this process has to get its turn: see server.py."""
@@ -263,7 +270,7 @@ def test_cog_refuses_wrong_types_and_ranges_by_field(server, inputs, field):
     ("inputs", "code"),
     [
         ({"prompt": ""}, "E1001 EmptyRequest"),
-        ({"prompt": "word " * 9000}, "the model takes 2048 with at least 1 to generate; shorten the prompt by"),
+        ({"prompt": "word " * 9000}, "the model takes 2048 with at least 1 to generate; shorten it by"),
         ({"prompt": "Hi", "prompt_template": "{prompt:>99999999}"}, "E1003 BadPromptTemplate"),
         ({"prompt": "Hi", "prompt_template": "{% for m in messages %}{prompt}"}, "E1004 PromptTemplateError"),
         ({"prompt": "Hi", "min_tokens": 10, "max_tokens": 5}, "E1008 BadSampling: min_tokens is 10"),

@@ -65,6 +65,8 @@ def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_
         first_is_done.clear()
         slots = [callers.submit(in_a_slot, number) for number in range(SLOTS)]
         until(lambda: in_slots(small_server) == SLOTS, 30, "all slots are taken")
+        assert small_server.health()["status"] == "BUSY"
+        small_server.wait_until_ready(timeout=5)  # which it is
         answers = [answer for answers in callers.map(knock, range(SLOTS)) for answer in answers]
         disturbed = max(slot.result() for slot in slots)
     assert len(answers) > 2 * SLOTS
