@@ -12,7 +12,7 @@ from typing import Any
 
 from hermes.conversation.schema_limits import LARGEST, SchemaProblem, Size, check_size
 from hermes.conversation.schema_shapes import require_telling, stray_schema, without_nulls
-from hermes.conversation.surrogates import SURROGATE, surrogate_problem
+from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.validation import shown
 from hermes.errors import BadTools
 
@@ -183,7 +183,7 @@ def json_within_tags(value: Any) -> str:
 
 def _within_tags(text: str) -> str:
     """JSON with escapes in the place of what is none for a tokenizer (half a character) or would be a tag."""
-    text = SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+    text = text.encode(errors="backslashreplace").decode()  # as JSON writes half a character, too
     for tag in TAGS:
         text = text.replace(tag, rf"\u003c{tag[1:]}")  # only strings hold "<", and there it is the same character
     return text

@@ -2,10 +2,6 @@
 tokenizer and no UTF-8 can.
 """
 
-import re
-
-SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 def surrogate_problem(text: str) -> str | None:
     """What is wrong with a text that has one, in words that go after the name of the input."""

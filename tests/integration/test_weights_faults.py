@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fakes import safetensors
 from fetching_child import BUG, FETCHED, LITTLE, REFUSED, SKIPPED, Zygote, fetch, small_pieces
 from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 
@@ -34,11 +35,11 @@ DISK_OPERATIONS = 60  # so many has a fetch, or a few less
 MOST_SECONDS = 60
 
 draw = random.Random(0)
+SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(size, n) for n, size in ((1, 50_000), (2, 30_000))}
 MODEL = {
     "config.json": draw.randbytes(200),
-    "model-00001-of-00002.safetensors": draw.randbytes(50_000),
-    "model-00002-of-00002.safetensors": draw.randbytes(30_000),
-    "model.safetensors.index.json": draw.randbytes(700),
+    **SHARDS,
+    "model.safetensors.index.json": json.dumps({"weight_map": {f"{n}": n for n in SHARDS}}).ljust(700).encode(),
     "tokenizer.json": draw.randbytes(5000),
 }
 SIZE = sum(map(len, MODEL.values()))
@@ -239,7 +240,7 @@ def test_a_model_is_whole_or_absent_and_resumable_whatever_happens(server, zygot
     assert seconds < MOST_SECONDS
 
 
-LARGE = {"config.json": b"{}", "model.safetensors": draw.randbytes(3_000_000)}
+LARGE = {"config.json": b"{}", "model.safetensors": safetensors(3_000_000)}
 
 
 class Command:
