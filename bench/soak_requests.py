@@ -175,7 +175,7 @@ def json_answer(c: Caller) -> str:
     schema = random_object(c.draw)
     answer = c.succeeds(prompt=question(c), json_schema=schema, max_tokens=100, **warm(c.draw))
     whole = answer.outcome == "stop"
-    c.expect(whole == answer.metrics["json_valid"], "json_valid and the finish reason differ", answer)
+    c.expect(answer.metrics["json_valid"] or not whole, "an answer that ended by itself is not valid", answer)
     if whole:
         c.expect(satisfies(json.loads(answer.text), schema), f"it is not of the schema {schema}", answer)
     return answer.outcome

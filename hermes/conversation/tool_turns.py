@@ -162,8 +162,8 @@ def _refusal(result: Result, calls: Sequence[PendingCall]) -> BadMessages:
     elif result.name is not None:
         key, said, known = "name", result.name, {call.name for call in calls}
     else:
-        key, said, known = "role", "tool", {"tool"}
-    problem = "and each call before it has its result already" if said in known else "which no call before it has"
+        return BadMessages(f"{result.at}.role", "is 'tool', and each call before it has its result already")
+    problem = "and that call has its result already" if said in known else "which no call before it has"
     return BadMessages(f"{result.at}.{key}", f"is {shown(said)}, {problem}")
 
 

@@ -294,6 +294,7 @@ def test_parts_of_text_are_one_text():
 NO_ROLE = "it has to be system, user, assistant or tool"
 NO_PART = "has to be {'type': 'text', 'text': ...}; the model reads only text"
 NO_CALL = "is 'tool' and answers no call; it has to follow an assistant turn with calls"
+HAS_IT = "and that call has its result already"
 ANSWERED = "and each call before it has its result already"
 RESULT = {"role": "tool", "content": "4"}
 HALF = "holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode"
@@ -345,7 +346,7 @@ def deep():
         ([{"role": "assistant", "content": "Hello"}, RESULT], f"messages[1].role {NO_CALL}"),
         ([calling(call()), USER, RESULT], f"messages[2].role {NO_CALL}"),
         ([calling(call()), RESULT, RESULT], f"messages[2].role is 'tool', {ANSWERED}"),
-        ([calling(call(), call()), *[{**RESULT, "name": "weather"}] * 3], f"messages[3].name is 'weather', {ANSWERED}"),
+        ([calling(call(), call()), *[{**RESULT, "name": "weather"}] * 3], f"messages[3].name is 'weather', {HAS_IT}"),
         (
             [calling(call(id="c1")), {**RESULT, "tool_call_id": "c1"}, RESULT],
             f"messages[2].role is 'tool', {ANSWERED}",
@@ -356,7 +357,7 @@ def deep():
         ),
         (
             [calling(call(id="c1"), call(id="c2")), *[{**RESULT, "tool_call_id": "c2"}] * 2],
-            f"messages[2].tool_call_id is 'c2', {ANSWERED}",
+            f"messages[2].tool_call_id is 'c2', {HAS_IT}",
         ),
         ([calling(call()), {**RESULT, "name": "f"}], "messages[1].name is 'f', which no call before it has"),
         (

@@ -122,11 +122,11 @@ def test_a_conversation_goes_on_after_arguments_that_the_model_got_wrong(server,
 
 LONG = [{"role": "user", "content": "word " * 3_000}]
 REFUSED = {
-    "a second result of one call": (read(A, A), "E1005 BadMessages: messages[3].tool_call_id is 'A', and each call"),
+    "a second result of one call": (read(A, A), "E1005 BadMessages: messages[3].tool_call_id is 'A', and that call"),
     "a result of no call": (read(A, ("C", "read", "")), "E1005 BadMessages: messages[3].tool_call_id is 'C', which no"),
     "one result too many": (
         read(A, B, (None, "read", "")),
-        "E1005 BadMessages: messages[4].name is 'read', and each call",
+        "E1005 BadMessages: messages[4].name is 'read', and that call",
     ),
     "a result of another tool": (
         read(("A", "write", "")),
