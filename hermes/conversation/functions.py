@@ -105,9 +105,8 @@ def _parameters(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
         raise BadTools(f"{at}.{stray[:MAX_KEY]}", "looks like a schema; that of the arguments goes into 'parameters'")
     given = {key: tool[key] for key in PARAMETERS if tool.get(key) not in (None, [], {})}
     key, parameters = next(iter(given.items()), ("parameters", NO_ARGUMENTS))
-    for other, schema in given.items():
-        if schema != parameters:
-            raise BadTools(f"{at}.{other}", f"is not the same as {key}; send one of them")
+    if len(given) > 1:
+        raise BadTools(f"{at}.{[*given][1]}", f"is said beside {key}; send one of them")
     if not isinstance(parameters, Mapping) or parameters.get("type") not in (None, "object"):
         raise BadTools(f"{at}.{key}", "has to be the JSON schema of an object, {'type': 'object', ...}")
     return {"type": "object", **{keyword: value for keyword, value in parameters.items() if keyword != "type"}}

@@ -46,8 +46,9 @@ def plain_schema(given: Any) -> dict[str, Any]:
     if given.get("type") == "json_object":
         return {"type": "object"}
     if given.get("type") == "json_schema":
-        given = given.get("json_schema") or {key: value for key, value in given.items() if key != "type"}
-    if isinstance(given, Mapping) and "schema" in given and not given.keys() & {"type", *TELLING}:
+        holder = given.get("json_schema", given)
+        given = holder.get("schema") if isinstance(holder, Mapping) else None
+    elif "schema" in given and not given.keys() & {"type", *TELLING}:
         given = given["schema"]
     if not isinstance(given, Mapping):
         raise SchemaProblem("$", "schema", "has to be an object, the schema")

@@ -153,7 +153,7 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ),
         (
             [{"name": "f", "parameters": CITY, "input_schema": {"type": "object"}}],
-            "tools[0].input_schema is not the same as parameters; send one of them",
+            "tools[0].input_schema is said beside parameters; send one of them",
         ),
         (
             [{"name": "f", "parameters": {"type": "object", "city": {"type": "string"}}}],

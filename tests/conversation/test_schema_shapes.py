@@ -34,6 +34,8 @@ def test_the_schema_that_is_meant(given, schema):
         ({"name": "person", "schema": None}, "$: 'schema' has to be an object, the schema"),
         ({"name": "person", "schema": "{}"}, "$: 'schema' has to be an object, the schema"),
         ({"type": "json_schema", "json_schema": [1]}, "$: 'schema' has to be an object, the schema"),
+        ({"type": "json_schema"}, "$: 'schema' has to be an object, the schema"),
+        ({"type": "json_schema", "json_schema": {}}, "$: 'schema' has to be an object, the schema"),
         (
             {"Person": PERSON},
             "$: 'Person' is no keyword of JSON Schema and looks like a schema; say what it is for",
