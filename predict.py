@@ -92,7 +92,8 @@ class Predictor(BaseRunner):
             default="auto",
         ),
         json_schema: Optional[dict] = Input(
-            description="The answer is one JSON document that satisfies this JSON schema. OpenAI's response_format is read as the schema in it.", default=None
+            description="The answer is one JSON document that satisfies this JSON schema. OpenAI's response_format is read as the schema in it.",
+            default=None,
         ),
         repetition_penalty: float = Input(
             description="Above 1 disfavours tokens that the prompt or the answer has already, below 1 favours them.",
