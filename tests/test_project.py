@@ -42,6 +42,7 @@ def test_cog_yaml_is_for_two_a100_with_the_cuda_of_vllms_wheel():
         "cuda": "13.0",
         "python_version": "3.12",
         "python_requirements": "requirements.txt",
+        "system_packages": ["build-essential"],
         "sdk_version": "0.23.1",
     }
     assert COG_YAML["run"] == "predict.py:Predictor"
