@@ -3,15 +3,19 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from hermes.errors import WeightsError
 from hermes.weights.http import break_off
 from hermes.weights.lock import LockedFile
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+from hermes.weights.safetensors import ENDING, look
 from hermes.weights.staging import Digests, Staging, pieces_of, write_all
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FILES_AT_ONCE = 8
 
@@ -38,17 +42,16 @@ class Fetching:
         Raises:
             WeightsError: one could not be fetched. The others stop, and what is there stays.
         """
-        ordered = sorted(files, key=lambda file: file.size, reverse=True)
-        with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
-            futures = []
-            try:
-                futures += [threads.submit(self.one, file) for file in ordered]
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                failed = [future for future in done if future.exception()]
-            finally:  # after Ctrl-C, too
-                self._stop.set()
-                break_off(futures, self._hang_up)
-        return [future.result() for future in failed or futures]
+        return self._at_once(self.one, sorted(files, key=lambda file: file.size, reverse=True))
+
+    def require_heads(self, files: Sequence[RemoteFile]) -> None:
+        """Look at the beginning of each file of safetensors that is not here yet.
+
+        Raises:
+            WeightsError: one is something else, or can't be read. The others are not waited for.
+        """
+        missing = [file for file in files if not self._staging.has(file.name, file.size)]
+        self._at_once(self._look, [file for file in missing if file.name.endswith(ENDING)])
 
     def one(self, file: RemoteFile) -> LockedFile:
         """Fetch one file, or what is missing of it.
@@ -63,6 +66,22 @@ class Fetching:
             found = self._right_at_last(file)
             self._staging.finish(file.name)
         return found
+
+    def _at_once(self, work: Callable[[RemoteFile], T], files: Sequence[RemoteFile]) -> list[T]:
+        with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
+            futures: list[Future[T]] = []
+            try:
+                futures.extend(threads.submit(work, file) for file in files)
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                failed = [future for future in done if future.exception()]
+            finally:  # after Ctrl-C, too
+                self._stop.set()
+                break_off(futures, self._hang_up)
+                self._stop.clear()
+        return [future.result() for future in failed or futures]
+
+    def _look(self, file: RemoteFile) -> None:
+        look(self._source, file, self._attempts(file))
 
     def _finished_before(self, file: RemoteFile) -> LockedFile | None:
         if not self._staging.has(file.name, file.size):
@@ -96,12 +115,14 @@ class Fetching:
         with self._staging.part(file.name, file.size) as out:
             digests = _digests(file).take_in(self._staging.read_part(file.name))
             self._staging.progress.was_there(out.tell())
-            attempts = Attempts(f"{self._source}: {file.name}", self._patience, self._stop)
-            for piece in steadily(file.read, out.tell(), file.size, attempts):
+            for piece in steadily(file.read, out.tell(), file.size, self._attempts(file)):
                 write_all(out, piece)
                 digests.update(piece)
                 self._staging.progress.arrived(len(piece))
         return digests
+
+    def _attempts(self, file: RemoteFile) -> Attempts:
+        return Attempts(f"{self._source}: {file.name}", self._patience, self._stop)
 
 
 def _digests(file: RemoteFile) -> Digests:

@@ -56,11 +56,10 @@ class Session(requests.Session):
 
 def break_off(reads: Sequence[Future[Any]], hang_up: Callable[[], None]) -> None:
     """End reads that nobody wants any more. More than once, for one of them may be about to connect."""
-    going_on = [read for read in reads if not read.cancel()]
-    while True:
+    going_on = {read for read in reads if not (read.done() or read.cancel())}
+    while going_on:
         hang_up()
-        if not wait(going_on, timeout=0.1).not_done:
-            return
+        going_on = wait(going_on, timeout=0.1).not_done
 
 
 class _Adapter(HTTPAdapter):

@@ -7,7 +7,6 @@ https://huggingface.co/docs/safetensors. Of several files, an index says which h
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from hermes.errors import WeightsError
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
@@ -18,7 +17,6 @@ SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 LARGEST_INDEX = 64 << 20  # bytes; that of a model of 70 billion parameters takes 60,000
 HEAD = 64  # bytes that tell what a file is
 LFS_POINTER = b"version https://git-lfs"
-FILES_AT_ONCE = 8
 
 
 def indexed(index: bytes) -> frozenset[str]:
@@ -80,17 +78,14 @@ def require_head(source: object, name: str, head: bytes, size: int) -> None:
         raise WeightsError(source, f"{name} does not begin as safetensors do", "fetch it again from where it came")
 
 
+def look(source: object, file: RemoteFile, attempts: Attempts) -> None:
+    """Raises WeightsError if a file can't be safetensors by its beginning, or that can't be read."""
+    head = steadily(file.read_head or file.read, 0, min(HEAD, file.size), attempts)
+    require_head(source, file.name, b"".join(map(bytes, head)), file.size)
+
+
 def require_heads(source: object, files: Iterable[RemoteFile], patience: Patience) -> None:
-    """Look at the beginning of each file of safetensors.
-
-    Raises:
-        WeightsError: one is something else, or can't be read.
-    """
-
-    def look(file: RemoteFile) -> None:
-        attempts = Attempts(f"{source}: {file.name}", patience)
-        head = steadily(file.read_head or file.read, 0, min(HEAD, file.size), attempts)
-        require_head(source, file.name, b"".join(map(bytes, head)), file.size)
-
-    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="weights") as threads:
-        list(threads.map(look, [file for file in files if file.name.endswith(ENDING)]))
+    """Raises WeightsError if one of the files that are to be safetensors is something else, or can't be read."""
+    for file in files:
+        if file.name.endswith(ENDING):
+            look(source, file, Attempts(f"{source}: {file.name}", patience))

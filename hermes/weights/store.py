@@ -31,7 +31,6 @@ from hermes.weights.lock import Lock, LockedFile, locked, read_lock_file, write_
 from hermes.weights.progress import Progress, duration, shown
 from hermes.weights.reader import Download
 from hermes.weights.remote import Attempts, Interrupted, Listing, Patience, RemoteFile, steadily
-from hermes.weights.safetensors import require_heads
 from hermes.weights.source import FetchedSource, HubSource
 from hermes.weights.staging import Digests, Staging
 from hermes.weights.verify import damaged, locked_in, read_marker, verify, write_marker
@@ -225,8 +224,7 @@ class Store:
         config = next(file for file in listing.files if file.name == "config.json")
         found = fetching.one(config)
         self._admit(staging.files / config.name)
-        missing = [file for file in listing.files if not staging.has(file.name, file.size)]
-        require_heads(source, missing, self._patience)
+        fetching.require_heads(listing.files)
         return [found, *fetching.all([file for file in listing.files if file is not config])]
 
     def _locked(self, source: HubSource, file: RemoteFile) -> LockedFile:

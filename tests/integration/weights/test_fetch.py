@@ -272,6 +272,35 @@ def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, 
     assert 10_000 <= server.bytes_sent <= 10_018 + 2 * 4000
 
 
+@pytest.mark.usefixtures("ctrl_c_interrupts")
+def test_ctrl_c_ends_a_first_look_at_a_host_that_is_silent(server, store):
+    server.add_repo("org/model", {"config.json": b"{}", **SHARDS})
+    server.fail("/cdn/", Stall(0), times=None, looks=True)
+
+    def interrupt():
+        until(lambda: len(server.looks) >= 2 * len(SHARDS), 30, "each shard is looked at, on the hub and its CDN")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before, began = threading.enumerate(), time.monotonic()
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        store.fetch(SOURCE)
+    assert time.monotonic() - began < http.READ_SECONDS / 2
+    assert [thread.name for thread in threading.enumerate() if thread not in before and "weights" in thread.name] == []
+    assert len(server.looks) == 2 * len(SHARDS), "nobody went on looking"
+
+
+def test_one_file_that_is_no_safetensors_ends_the_looks_at_the_others(server, store):
+    bad, *others = sorted(SHARDS)
+    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, bad: POINTER})
+    for name in others:
+        server.fail(hashlib.sha256(SHARDS[name]).hexdigest(), Stall(0), times=None, looks=True)
+    began = time.monotonic()
+    assert f"{bad} is a pointer of git-lfs" in refusal(store.fetch, SOURCE)
+    assert time.monotonic() - began < http.READ_SECONDS / 2
+    assert len(server.looks) <= 2 * len(SHARDS)
+
+
 def test_no_connection_outlives_a_fetch(server, store):
     store.fetch(SOURCE)
     gc.collect()

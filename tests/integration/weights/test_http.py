@@ -1,6 +1,6 @@
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import formatdate
 
@@ -10,7 +10,7 @@ from tiny_models import WEIGHTS, everything_said
 
 from hermes.errors import WeightsError
 from hermes.weights import http
-from hermes.weights.http import HttpFile, Session, retry_after
+from hermes.weights.http import HttpFile, Session, break_off, retry_after
 from hermes.weights.remote import Interrupted
 
 SIZE = len(WEIGHTS)
@@ -214,6 +214,17 @@ def test_who_waits_for_a_silent_host_can_be_called_off(server, file, session, af
     with called_off(session), pytest.raises(Interrupted):
         read(file)
     assert read(file) == WEIGHTS
+
+
+def test_reads_that_have_ended_leave_their_connections_to_the_next(server, file, session):
+    with ThreadPoolExecutor(1) as threads:
+        ended, never_began = threads.submit(read, file), Future()
+        assert ended.result() == WEIGHTS
+        break_off([ended, never_began], session.hang_up)
+    (connection,) = session._adapter._made
+    kept = connection.sock
+    assert read(file) == WEIGHTS
+    assert (connection.sock, list(session._adapter._made)) == (kept, [connection])
 
 
 def test_a_reader_that_stops_half_way_leaves_no_connection_open(file, session, monkeypatch):
