@@ -11,7 +11,7 @@ from hermes.weights.http import break_off
 from hermes.weights.lock import LockedFile
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
 from hermes.weights.safetensors import ENDING, look
-from hermes.weights.staging import Digests, Staging, pieces_of, write_all
+from hermes.weights.staging import Digests, Staging, digests_of, pieces_of, write_all
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Fetching:
         if file.sha256 and not file.git_sha1:  # then that is what it was verified with
             found = LockedFile(name=file.name, size=file.size, sha256=file.sha256)
         else:
-            digests = _digests(file).take_in(pieces_of(self._staging.files / file.name))
+            digests = digests_of(file).take_in(pieces_of(self._staging.files / file.name))
             if digests.problem(file):
                 return None
             found = digests.locked
@@ -113,7 +113,7 @@ class Fetching:
 
     def _download(self, file: RemoteFile) -> Digests:
         with self._staging.part(file.name, file.size) as out:
-            digests = _digests(file).take_in(self._staging.read_part(file.name))
+            digests = digests_of(file).take_in(self._staging.read_part(file.name))
             self._staging.progress.was_there(out.tell())
             for piece in steadily(file.read, out.tell(), file.size, self._attempts(file)):
                 write_all(out, piece)
@@ -123,7 +123,3 @@ class Fetching:
 
     def _attempts(self, file: RemoteFile) -> Attempts:
         return Attempts(f"{self._source}: {file.name}", self._patience, self._stop)
-
-
-def _digests(file: RemoteFile) -> Digests:
-    return Digests(file.name, file.size, git=file.git_sha1 is not None)

@@ -20,7 +20,7 @@ from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
 from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards, require_small
 from hermes.weights.source import HubSource
-from hermes.weights.staging import MARKER
+from hermes.weights.staging import MARKER, digests_of
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
@@ -108,7 +108,11 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     def read_index() -> bytes:
         require_access(INDEX)
         require_small(files[INDEX].size)
-        return b"".join(map(bytes, remote(INDEX).read(0)))
+        file = remote(INDEX)
+        index = b"".join(map(bytes, file.read(0)))
+        if problem := digests_of(file).take_in(iter([index])).problem(file):
+            raise Interrupted(f"{INDEX}: {problem}")
+        return index
 
     chosen = names or choose(list(files), source.include, source.exclude, read_index)
     require_access(chosen[0])

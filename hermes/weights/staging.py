@@ -55,6 +55,11 @@ class Digests:
         return None
 
 
+def digests_of(file: RemoteFile) -> Digests:
+    """Those that tell whether what comes is the file."""
+    return Digests(file.name, file.size, git=file.git_sha1 is not None)
+
+
 class Staging:
     """Files on their way. Errors of the disk in a `with staging.disk_errors()` become ours."""
 

@@ -1,5 +1,6 @@
 import gc
 import hashlib
+import json
 import os
 import resource
 import signal
@@ -299,6 +300,24 @@ def test_one_file_that_is_no_safetensors_ends_the_looks_at_the_others(server, st
     assert f"{bad} is a pointer of git-lfs" in refusal(store.fetch, SOURCE)
     assert time.monotonic() - began < http.READ_SECONDS / 2
     assert len(server.looks) <= 2 * len(SHARDS)
+
+
+@pytest.mark.parametrize("fault", [Truncate(5), Corrupt(at=3), Html(), Reset(5)], ids=repr)
+def test_faults_that_pass_are_not_seen_in_the_index_either(server, store, fault):
+    index = json.dumps({"weight_map": {name: name for name in SHARDS}}).encode()
+    model = {"config.json": b"{}", "model.safetensors.index.json": index, **SHARDS}
+    server.add_repo("org/model", model)
+    server.fail("model.safetensors.index.json", fault)
+    assert files_in(store.fetch(SOURCE).folder) == model
+    assert server._faults == []
+
+
+def test_an_index_that_stays_wrong_is_an_error_that_says_what_was_found(server, store):
+    server.add_repo("org/model", {"config.json": b"{}", "model.safetensors.index.json": b"[]", **SHARDS})
+    server.fail("model.safetensors.index.json", Corrupt(at=0), times=None)
+    message = refusal(store.fetch, SOURCE)
+    assert "failed 3 times in a row (model.safetensors.index.json: expected git's SHA-1 0637a08" in message
+    assert ", found " in message
 
 
 def test_no_connection_outlives_a_fetch(server, store):
