@@ -4,14 +4,14 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
-from hermes.weights.safetensors import INDEX, require_heads, require_small
+from hermes.weights.safetensors import INDEX, indexed, require_heads
 from hermes.weights.source import hub_form
 
 
@@ -57,19 +57,17 @@ def files_of(folder: Path) -> list[RemoteFile]:
     with _disk_errors(folder):
         names = [path.name for path in in_place(folder).iterdir() if path.is_file()]
         try:
-            files = [_on_disk(folder / name) for name in choose(names, read_index=partial(_read_index, folder))]
+            chosen = choose(names, read_shards=cache(lambda: indexed(on_disk(folder / INDEX))))
+            files = [on_disk(folder / name) for name in chosen]
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
     require_heads(folder, files, Patience(attempts=1))
     return files
 
 
-def _read_index(folder: Path) -> bytes:
-    require_small((folder / INDEX).stat().st_size)
-    return (folder / INDEX).read_bytes()
+def on_disk(path: Path) -> RemoteFile:
+    """A file that is here already."""
 
-
-def _on_disk(path: Path) -> RemoteFile:
     def read(offset: int) -> Iterator[Piece]:
         with _disk_errors(path), path.open("rb") as file:
             file.seek(offset)

@@ -18,9 +18,9 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
-from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards, require_small
+from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards
 from hermes.weights.source import HubSource
-from hermes.weights.staging import MARKER, digests_of
+from hermes.weights.staging import MARKER
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
@@ -49,11 +49,11 @@ def choose(
     names: Sequence[str],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    read_index: Callable[[], bytes] | None = None,
+    read_shards: Callable[[], frozenset[str]] | None = None,
 ) -> list[str]:
     """The files that vLLM needs: the small ones and one set of safetensors. `include` replaces this choice.
 
-    `read_index` gives what is in the index of the safetensors, if that is among the names.
+    `read_shards` gives the files that the index of the safetensors names, if that is among the names.
 
     Raises:
         ValueError: there are no safetensors, not all of them, or `include` wants what may hold code.
@@ -62,10 +62,10 @@ def choose(
         chosen = [name for name in names if _matches(name, include)]
     else:
         top = [name for name in names if "/" not in name and not name.endswith(MAY_HOLD_CODE)]
-        chosen = [name for name in top if _matches(name, SMALL)] + chosen_safetensors(top, read_index)
+        chosen = [name for name in top if _matches(name, SMALL)] + chosen_safetensors(top, read_shards)
     chosen = [name for name in chosen if not _matches(name, exclude) and name != MARKER]
-    if read_index and INDEX in chosen:
-        require_shards(indexed(read_index()), chosen)
+    if read_shards and INDEX in chosen:
+        require_shards(read_shards(), chosen)
     if code := [name for name in chosen if name.endswith(MAY_HOLD_CODE)]:
         raise ValueError(f"{code[0]} may hold code; only safetensors are loaded")
     if "config.json" not in chosen:
@@ -105,16 +105,11 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint), token=token)
 
     @cache
-    def read_index() -> bytes:
+    def read_shards() -> frozenset[str]:
         require_access(INDEX)
-        require_small(files[INDEX].size)
-        file = remote(INDEX)
-        index = b"".join(map(bytes, file.read(0)))
-        if problem := digests_of(file).take_in(iter([index])).problem(file):
-            raise Interrupted(f"{INDEX}: {problem}")
-        return index
+        return indexed(remote(INDEX))
 
-    chosen = names or choose(list(files), source.include, source.exclude, read_index)
+    chosen = names or choose(list(files), source.include, source.exclude, read_shards)
     require_access(chosen[0])
     return Listing(str(source), commit, tuple(remote(name) for name in chosen))
 

@@ -4,9 +4,10 @@ import tarfile
 from pathlib import Path
 
 from hermes.errors import WeightsError
+from hermes.weights.folder import on_disk
 from hermes.weights.hub import MAY_HOLD_CODE
 from hermes.weights.lock import Lock, safe_name
-from hermes.weights.safetensors import ENDING, INDEX, chosen_safetensors, indexed, require_small
+from hermes.weights.safetensors import ENDING, INDEX, chosen_safetensors, indexed
 from hermes.weights.staging import MARKER
 
 CONFIG = "config.json"
@@ -62,7 +63,7 @@ class Members:
         self._there.add(name)
         if name == INDEX:
             try:
-                self._indexed = indexed(self._read_index())
+                self._indexed = indexed(on_disk(self._files / INDEX))
             except ValueError as error:
                 raise WeightsError(self._source, str(error), "fetch the model again from where it came") from error
 
@@ -77,7 +78,7 @@ class Members:
             raise self.refused(f"the model is in {folder!r} in it" if folder else "there is no config.json at its top")
         top = [name for name in self._there if "/" not in name]
         try:
-            chosen = chosen_safetensors(top, self._read_index)
+            chosen = chosen_safetensors(top, lambda: self._indexed)
         except ValueError as error:
             raise WeightsError(self._source, str(error), "pack a whole model, with safetensors") from error
         strays = {name for name in top if name.endswith(ENDING) and self._indexed} - {*chosen}
@@ -99,7 +100,3 @@ class Members:
         if folder and CONFIG not in self._there and f"{folder}/{CONFIG}" in self._there:
             raise self.refused(f"the model is in {folder!r} in it")  # before the bulk has come
         return bool(folder or self._is_locked(INDEX) or (self._indexed and name not in self._indexed))
-
-    def _read_index(self) -> bytes:
-        require_small((self._files / INDEX).stat().st_size)
-        return (self._files / INDEX).read_bytes()

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from hermes.errors import WeightsError
-from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
+from hermes.weights.remote import Attempts, Interrupted, Patience, RemoteFile, steadily
+from hermes.weights.staging import digests_of
 
 ENDING = ".safetensors"
 INDEX = "model.safetensors.index.json"
@@ -19,12 +20,18 @@ HEAD = 64  # bytes that tell what a file is
 LFS_POINTER = b"version https://git-lfs"
 
 
-def indexed(index: bytes) -> frozenset[str]:
+def indexed(file: RemoteFile) -> frozenset[str]:
     """The files that an index names.
 
     Raises:
-        ValueError: it is no index.
+        ValueError: it is no index, or too large for one that belongs to a model.
+        Interrupted: what came is not what its host has.
     """
+    if file.size > LARGEST_INDEX:
+        raise ValueError(f"its {INDEX} is {file.size} bytes; at most {LARGEST_INDEX}")
+    index = b"".join(map(bytes, file.read(0)))
+    if problem := digests_of(file).take_in(iter([index])).problem(file):
+        raise Interrupted(f"{INDEX}: {problem}")
     try:
         files = json.loads(index)["weight_map"].values()
         return frozenset(name for name in files if name.endswith(ENDING))
@@ -32,7 +39,7 @@ def indexed(index: bytes) -> frozenset[str]:
         raise ValueError(f"its {INDEX} is no index of safetensors") from error
 
 
-def chosen_safetensors(names: Sequence[str], read_index: Callable[[], bytes] | None = None) -> list[str]:
+def chosen_safetensors(names: Sequence[str], read_shards: Callable[[], frozenset[str]] | None = None) -> list[str]:
     """Those of one set of weights, of the several that may be side by side. Where there is an index, it decides.
 
     Raises:
@@ -41,8 +48,8 @@ def chosen_safetensors(names: Sequence[str], read_index: Callable[[], bytes] | N
     found = [name for name in names if name.endswith(ENDING)]
     if not found:
         raise ValueError("there are no safetensors among its files, and nothing else is loaded")
-    if INDEX in names and read_index:
-        shards = indexed(read_index())
+    if INDEX in names and read_shards:
+        shards = read_shards()
         require_shards(shards, names)
         return sorted(shards)
     numbered = [name for name in found if SHARD.fullmatch(name)]
@@ -53,15 +60,9 @@ def chosen_safetensors(names: Sequence[str], read_index: Callable[[], bytes] | N
     return chosen
 
 
-def require_small(size: int) -> None:
-    """Raises ValueError if an index of `size` bytes is none that belongs to a model."""
-    if size > LARGEST_INDEX:
-        raise ValueError(f"its {INDEX} is {size} bytes; at most {LARGEST_INDEX}")
-
-
-def require_shards(shards: Iterable[str], names: Iterable[str]) -> None:
+def require_shards(shards: frozenset[str], names: Iterable[str]) -> None:
     """Raises ValueError if one that the index names is not there, or it names none."""
-    if missing := sorted({*shards} - {*names}):
+    if missing := sorted(shards.difference(names)):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"its {INDEX} names {missing[0]}{more}, which is not there")
     if not shards:

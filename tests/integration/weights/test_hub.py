@@ -110,7 +110,7 @@ INDEXED = {
 
 @pytest.mark.parametrize(("names", "left", "patterns"), INDEXED.values(), ids=INDEXED)
 def test_where_there_is_an_index_it_decides(names, left, patterns):
-    chosen = choose(["config.json", INDEX, *left, *names], *patterns, read_index=lambda: index_of(*names))
+    chosen = choose(["config.json", INDEX, *left, *names], *patterns, read_shards=lambda: frozenset(names))
     assert chosen == sorted(["config.json", INDEX, *names])
 
 
@@ -140,7 +140,7 @@ NOT_INDEXED = {
 @pytest.mark.parametrize(("names", "include", "exclude", "problem"), NOT_INDEXED.values(), ids=NOT_INDEXED)
 def test_an_index_that_names_what_is_not_there_is_refused(names, include, exclude, problem):
     with pytest.raises(ValueError, match=problem):
-        choose(["config.json", INDEX, *names], include, exclude, lambda: index_of(*ZERO_BASED[:3]))
+        choose(["config.json", INDEX, *names], include, exclude, lambda: frozenset(ZERO_BASED[:3]))
 
 
 def test_the_index_of_a_repository_is_read_before_anything_else_is_fetched(server):
