@@ -6,4 +6,4 @@ from typing import Literal
 # ended it with calls that can be run.
 FinishReason = Literal["stop", "length", "timeout", "tool_calls"]
 
-CUT_OFF: tuple[FinishReason, ...] = ("length", "timeout")  # the model would have gone on
+UNFINISHED: tuple[FinishReason, ...] = ("length", "timeout")  # the model would have gone on

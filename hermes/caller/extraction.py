@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from hermes.caller.errors import CUT_OFF_BY, ExtractionFailed
 from hermes.caller.reply import Model, OnText
 from hermes.caller.schema import PlainSchema, problems
-from hermes.finish_reason import CUT_OFF
+from hermes.finish_reason import UNFINISHED
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -47,7 +47,7 @@ def extract(
             return kind.model_validate_json(reply.text)
         except ValidationError as error:
             problem = problems(error)
-        if reply.finish_reason in CUT_OFF:  # a correction would be cut off as well
+        if reply.finish_reason in UNFINISHED:  # a correction would be cut off as well
             raise ExtractionFailed(kind.__name__, f"it was cut off {CUT_OFF_BY[reply.finish_reason]}", reply.text)
         messages = [
             *messages,

@@ -8,7 +8,7 @@ from hermes.caller.errors import ToolCallCutOff
 from hermes.caller.reply import Model, OnText, Reply, ToolCall
 from hermes.caller.schema import one_line
 from hermes.caller.tools import Tool, tool
-from hermes.finish_reason import CUT_OFF
+from hermes.finish_reason import UNFINISHED
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ def run_tools(
     for _ in range(max_rounds):
         reply = model.ask({**inputs, "messages": chat, "tool_choice": tool_choice}, on_text)
         tool_choice = "auto"  # a call that is always required would never end
-        if reply.finish_reason in CUT_OFF and reply.tool_call_errors:
+        if reply.finish_reason in UNFINISHED and reply.tool_call_errors:
             raise ToolCallCutOff(chat, reply.text, reply.finish_reason)
         chat.append({"role": "assistant", "content": reply.text})
         if not reply.tool_calls and not reply.tool_call_errors:

@@ -9,7 +9,7 @@ from typing import Any
 from hermes.conversation.request import Request
 from hermes.conversation.tools import read_tool_calls
 from hermes.conversation.validation import Validator
-from hermes.finish_reason import CUT_OFF, FinishReason
+from hermes.finish_reason import UNFINISHED, FinishReason
 
 IN_A_NUMBER = re.compile(r"[.eE]?[-+]?\d|[.eE+-]+\Z")  # what begins so may be written within one
 
@@ -45,4 +45,4 @@ def _is_valid_json(text: str, request: Request, finish_reason: FinishReason) -> 
 
 def _was_cut(request: Request, finish_reason: FinishReason) -> bool:
     """Whether the answer may have ended where the model wanted to write another digit."""
-    return finish_reason in CUT_OFF or any(map(IN_A_NUMBER.match, request.sampling.stop))
+    return finish_reason in UNFINISHED or any(map(IN_A_NUMBER.match, request.sampling.stop))
