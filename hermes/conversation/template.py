@@ -15,22 +15,23 @@ logger = logging.getLogger(__name__)
 
 MAX_STATEMENT = 60  # characters of one in a message
 
-# Two braces are what other template languages want; an answer to a prompt in braces is what nobody wants.
-PLACEHOLDER = re.compile(r"\{(prompt|system_prompt)\}|\{\{\s{0,9}(prompt|system_prompt)\s{0,9}\}\}")
+# Two braces are what other template languages want; an answer to a prompt in braces is what nobody wants. Group 1 is
+# there if they are two, and then spaces may stand inside them; group 2 is the name.
+PLACEHOLDER = re.compile(r"(\{)?\{(?(1)\s{0,9})(prompt|system_prompt)(?(1)\s{0,9}\})\}")
 JINJA_STATEMENT = re.compile(r"\{%-?\s*(?:for|if|elif|else|end\w+|set|macro|block|include|import)\b")
 
 
 def fill(template: str, prompt: str, system_prompt: str) -> str:
     """The template with {prompt} and {system_prompt} replaced; what they bring in is not looked at again."""
     values = {"prompt": prompt, "system_prompt": system_prompt}
-    return PLACEHOLDER.sub(lambda placeholder: values[placeholder[1] or placeholder[2]], template)
+    return PLACEHOLDER.sub(lambda placeholder: values[placeholder[2]], template)
 
 
 def filled_size(template: str, prompt: str, system_prompt: str) -> int:
     """How many bytes `fill` would make, at no cost: a small template can make much of a prompt."""
     sizes = {"prompt": len(prompt.encode()), "system_prompt": len(system_prompt.encode())}
     placeholders = PLACEHOLDER.finditer(template)
-    return len(template.encode()) + sum(sizes[each[1] or each[2]] - len(each[0]) for each in placeholders)
+    return len(template.encode()) + sum(sizes[each[2]] - len(each[0]) for each in placeholders)
 
 
 def check(template: str, prompt: str) -> None:
@@ -46,7 +47,7 @@ def check(template: str, prompt: str) -> None:
     if statement := JINJA_STATEMENT.search(template):
         raise PromptTemplateError(shortened(statement[0], MAX_STATEMENT))
     placeholders = list(PLACEHOLDER.finditer(template))
-    if prompt and not any("prompt" in (each[1], each[2]) for each in placeholders):
+    if prompt and not any(each[2] == "prompt" for each in placeholders):
         raise BadPromptTemplate
-    if doubled := next((each[2] for each in placeholders if each[2]), None):
+    if doubled := next((each[2] for each in placeholders if each[1]), None):
         logger.info("prompt_template: {{%s}} is read as {%s}", doubled, doubled)
