@@ -1,6 +1,7 @@
-"""What an answer may be, as a structural tag for the engine's grammar: a valid tool call, or JSON of a schema.
+"""What an answer may be, as a grammar for the engine: text in which a tool call is valid, or JSON of a schema.
 
-Source of the format: xgrammar 0.2 (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html).
+Source of the format: llguidance's variant of Lark
+(https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
 """
 
 import json
@@ -9,20 +10,58 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hermes.conversation.functions import Function
-from hermes.conversation.schema import narrowed
-from hermes.conversation.schema_limits import SchemaProblem
-from hermes.conversation.schema_shapes import plain_schema
 from hermes.errors import BadJsonSchema, BadTools, CallerError
+from hermes.json_schema.grammar import Enforceable, enforceable
+from hermes.json_schema.limits import SchemaProblem
+from hermes.json_schema.shapes import plain_schema
 
-WHITE_SPACE = 1  # most in a row between two parts of JSON; a small model writes it without end
+OPEN, CLOSE = TAGS = "<tool_call>", "</tool_call>"
+# White space only after a comma or colon, and one of it: a small model writes it without end.
+SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
+
+NO_CALL = rf"""start: TEXT
+TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
+"""
+
+# A lexeme is lazy where it ends with the tag: then a call begins, and it has to be valid.
+CALLS = r"""
+call: "\n" arguments "\n" close
+TEXT: /(.|\n)*/
+"""
+TAGS_AS_TEXT = f"""\
+open: "{OPEN}"
+close: "{CLOSE}"
+text_open[lazy]: TEXT "{OPEN}"
+"""
+TAGS_AS_TOKENS = f"""\
+open: "{OPEN}" | <[{{{OPEN}}}]>
+close: "{CLOSE}" | <[{{{CLOSE}}}]>
+text_open: text_until_open | TEXT <[{{{OPEN}}}]>
+text_until_open[lazy]: TEXT "{OPEN}"
+"""
 
 
 @dataclass(frozen=True)
 class Constraint:
     """A grammar for the answer, and which input asked for it."""
 
-    structural_tag: str
     source: Literal["tools", "json_schema"]
+    grammar: str
+    unenforced: Mapping[str, Sequence[str]]  # what the grammar leaves out: of each tool by name, or of json_schema
+
+    def lark(self, tag_tokens: Mapping[str, int]) -> str:
+        """The whole grammar.
+
+        Args:
+            tag_tokens: the ids of <tool_call> and </tool_call>, where they are special tokens of the model. They may
+                be written as text then, too.
+        """
+        if "text_open" not in self.grammar:
+            return self.grammar
+        spelling = TAGS_AS_TOKENS if tag_tokens else TAGS_AS_TEXT
+        for tag, token_id in tag_tokens.items():
+            spelling = spelling.replace(f"{{{tag}}}", str(token_id))
+        return self.grammar + spelling
 
     def refused(self, problem: str) -> CallerError:
         """The error of the input that asked for this grammar."""
@@ -30,15 +69,16 @@ class Constraint:
 
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
-    """Only JSON that satisfies the schema.
+    """Only JSON of the schema.
 
     Raises:
-        BadJsonSchema: no grammar can make sure of it.
+        BadJsonSchema: there is no grammar for it.
     """
     try:
-        return _constraint("json_schema", _json(narrowed(schema)))
+        enforced = enforceable(schema)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
+    return Constraint("json_schema", f"start: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
@@ -61,40 +101,40 @@ def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constra
             to call (begins with a call of that function, the only one that can be called).
 
     Raises:
-        BadTools: no grammar can make sure that arguments satisfy the schema of a function.
+        BadTools: there is no grammar for the arguments of a function.
     """
     if tool_choice == "none":
-        return _constraint("tools", {"type": "any_text", "excludes": ["<tool_call>"]})
-    tags = [_call_tag(function) for function in functions if tool_choice in ("auto", "required", function.name)]
-    return _constraint(
+        return Constraint("tools", NO_CALL, {})
+    chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
+    enforced = {function.name: _arguments(function) for function in chosen}
+    start = "start: " if tool_choice == "auto" else "start: open call "
+    calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
+    return Constraint(
         "tools",
-        {
-            "type": "triggered_tags",
-            "triggers": ["<tool_call>"],
-            "tags": tags,
-            "at_least_one": tool_choice != "auto",
-        },
+        f"{start}(text_open call)* text\ntext: TEXT\narguments: {calls}{CALLS}",
+        {name: arguments.unenforced for name, arguments in enforced.items()},
     )
 
 
-def _call_tag(function: Function) -> dict[str, Any]:
+def _arguments(function: Function) -> Enforceable:
     try:
-        arguments = narrowed(function.parameters)
+        return enforceable(function.parameters)
     except SchemaProblem as problem:
         raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
-    call = {
-        "type": "object",
-        "properties": {"arguments": arguments, "name": {"enum": [function.name]}},
-        "required": ["arguments", "name"],
-        "additionalProperties": False,
-        "$defs": arguments.pop("$defs", {}),  # references count from the root
-    }
-    return {"type": "tag", "begin": "<tool_call>\n", "content": _json(call), "end": "\n</tool_call>"}
 
 
-def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": WHITE_SPACE}
+def _call(name: str, arguments: Enforceable) -> str:
+    schema = dict(arguments.schema)
+    return _json(
+        {
+            "type": "object",
+            "properties": {"arguments": schema, "name": {"const": name}},
+            "required": ["arguments", "name"],
+            "additionalProperties": False,
+            "$defs": schema.pop("$defs", {}),  # references count from the root
+        }
+    )
 
 
-def _constraint(source: Literal["tools", "json_schema"], content: dict[str, Any]) -> Constraint:
-    return Constraint(json.dumps({"type": "structural_tag", "format": content}), source)
+def _json(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': SPACES})}"

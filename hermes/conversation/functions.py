@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes.conversation.schema_limits import LARGEST, SchemaProblem, Size, check_size
-from hermes.conversation.schema_shapes import require_telling, stray_schema, without_nulls
-from hermes.conversation.surrogates import surrogate_problem
-from hermes.conversation.validation import shown
 from hermes.errors import BadTools
+from hermes.json_schema.limits import MAX_BYTES, SchemaProblem, check_size
+from hermes.json_schema.shapes import require_telling, stray_schema, without_nulls
+from hermes.text import shown, surrogate_problem
 
 TAGS = ("<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "</schema>")
 
@@ -31,8 +30,7 @@ For each function call return a json object with function name and arguments wit
 </tool_call>"""  # noqa: E501  the trained text, letter for letter
 
 MAX_FUNCTIONS = 128
-TOGETHER = 4  # times as large as one schema may be may those of all functions be
-SIZES = ("bytes of JSON", "objects and booleans", "characters in patterns")  # what Size counts
+MAX_BYTES_TOGETHER = 4 * MAX_BYTES  # of the schemas of all functions
 NO_ARGUMENTS = {"type": "object", "properties": {}}
 NAME = re.compile(r"[\w.-]{1,128}")
 MAX_KEY = 60  # characters of a key in a message
@@ -64,10 +62,8 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
     functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
-    sizes = [_size(function) for function in functions]
-    for what, size, largest in zip(SIZES, map(sum, zip(*sizes, strict=True)), LARGEST, strict=False):
-        if size > TOGETHER * largest:
-            raise BadTools("the parameters of all tools", f"have {size} {what}; at most {TOGETHER * largest}")
+    if (size := sum(map(_size, functions))) > MAX_BYTES_TOGETHER:
+        raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
     functions = tuple(replace(function, parameters=_tidy(function)) for function in functions)
     names = [function.name for function in functions]
     for index, name in enumerate(names):
@@ -121,7 +117,7 @@ def _tidy(function: Function) -> dict[str, Any]:
     return parameters
 
 
-def _size(function: Function) -> Size:
+def _size(function: Function) -> int:
     try:
         return check_size(function.parameters)
     except SchemaProblem as problem:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from hermes.conversation.functions import Function
-from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.tool_turns import PendingCall, Result, calls_in, calls_of, result_of, tool_turn
-from hermes.conversation.validation import shown
 from hermes.errors import BadMessages
+from hermes.text import shown, surrogate_problem
 
 Role = Literal["system", "user", "assistant", "tool"]
 

@@ -9,11 +9,10 @@ from hermes.conversation.chatml import ChatML
 from hermes.conversation.constraint import Constraint, json_constraint, parse_json_schema, tools_constraint
 from hermes.conversation.functions import Function, json_within_tags, parse_functions, tools_prompt
 from hermes.conversation.messages import ROLES, Message, parse_messages
-from hermes.conversation.surrogates import surrogate_problem
 from hermes.conversation.template import check, fill, filled_size
 from hermes.conversation.truncation import Prompt, truncated
-from hermes.conversation.validation import shortened, shown
 from hermes.errors import BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong
+from hermes.text import shortened, shown, surrogate_problem
 
 MAX_DRAWN_SEED = 2**31 - 1  # the most that `cog run -i` takes, so that each one that is reported can be sent again
 MAX_NUMBER = 2**53  # of any sampling value, either way

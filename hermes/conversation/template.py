@@ -7,9 +7,8 @@ are text like any other.
 import logging
 import re
 
-from hermes.conversation.surrogates import surrogate_problem
-from hermes.conversation.validation import shortened
 from hermes.errors import BadMessages, BadPromptTemplate, PromptTemplateError
+from hermes.text import shortened, surrogate_problem
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hermes.conversation.literal import parse
-from hermes.conversation.validation import Validator, shortened, shown
+from hermes.json_schema.validate import Validator
+from hermes.text import shortened, shown
 
 MAX_TEXT = 200  # characters of a bad call that are kept
 MAX_NAME = 128

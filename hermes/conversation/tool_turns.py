@@ -11,8 +11,8 @@ from typing import Any
 
 from hermes.conversation.functions import Function, call_block, result_block
 from hermes.conversation.tools import read_tool_calls
-from hermes.conversation.validation import shown
 from hermes.errors import BadMessages
+from hermes.text import shown
 
 MAX_CALLS = 1_000  # in one turn; more than a context of 8,192 tokens holds
 MAX_ID = 2**63  # of a whole number that is an id, either way

@@ -22,7 +22,7 @@ from hermes.conversation.tool_call import (
     judged,
     seen_name,
 )
-from hermes.conversation.validation import Patience, Validator
+from hermes.json_schema.validate import Patience, Validator
 
 MAX_FOUND = 1_000  # more than a context of 8,192 tokens holds; the rest is not read
 

@@ -9,7 +9,6 @@ import atexit
 import json
 import logging
 import os
-import re
 import sysconfig
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -25,7 +24,7 @@ import psutil
 from hermes.conversation import Constraint, Sampling
 from hermes.engine.chunk import Chunk
 from hermes.engine.counts import EngineCounts
-from hermes.engine.grammar import GrammarTrial
+from hermes.engine.grammar import Grammars
 from hermes.engine.root_cause import one_line, root_cause
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
@@ -49,7 +48,7 @@ ENVIRONMENT = {
 
 UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for want of memory"
 
-GRAMMARS = {"structured_outputs_config": {"backend": "xgrammar"}}  # whose structural tags Constraint holds
+GRAMMARS = {"structured_outputs_config": {"backend": "guidance"}}  # whose grammars Constraint holds
 
 
 class Engine:
@@ -58,16 +57,14 @@ class Engine:
     def __init__(
         self,
         llm: Any,
-        grammars: GrammarTrial,
         eos_token_ids: Sequence[int],
         counts: EngineCounts,
         stall_timeout: float,
     ):
         self.counts = counts
         self._llm = llm
-        self._grammars = grammars
+        self._grammars = Grammars(self.tokenizer)
         self._eos_token_ids = list(eos_token_ids)
-        self._control_token_ids = control_token_ids(self.tokenizer)
         self._watch = EngineWatch(
             engine_processes(llm),
             stall_timeout=stall_timeout,
@@ -95,19 +92,14 @@ class Engine:
         logger.info("engine: starting vLLM, which takes half a minute for a small model and minutes for a large one")
         try:
             config = _vllm_config(folder, engine_args)
-            grammars = GrammarTrial(folder, eos)  # gets ready while the model loads
             counts = EngineCounts()
-            try:
-                llm = _start(config, counts)
-            except BaseException:
-                grammars.stop()
-                raise
+            llm = _start(config, counts)
         except HermesError:
             raise
         except Exception as error:  # whatever vLLM, torch or a driver raise: the server can only report it
             raise EngineStartFailed(one_line(error)) from error
         logger.info("engine: vLLM loaded %s in %.0f s", folder.name, time.monotonic() - started)
-        return cls(llm, grammars, eos, counts, stall_timeout)
+        return cls(llm, eos, counts, stall_timeout)
 
     @property
     def tokenizer(self) -> Any:
@@ -138,9 +130,7 @@ class Engine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self._watch.breaker.check()
-        if constraint:
-            await self._grammars.check(constraint)
-        params = self._sampling_params(sampling, constraint)
+        params = self._sampling_params(sampling, await self._grammars.lark(constraint) if constraint else None)
         request_id = uuid4().hex
         try:
             async with aclosing(self._llm.generate(tokens_input(list(token_ids)), params, request_id)) as outputs:
@@ -169,24 +159,17 @@ class Engine:
         """End the engine and its processes, at once: there is nothing that they would have to save."""
         atexit.unregister(self.stop)
         self._watch.stop()
-        self._grammars.stop()
         self._llm.shutdown(timeout=0)
         self._watch.kill()
 
-    def _sampling_params(self, sampling: Sampling, constraint: Constraint | None) -> Any:
+    def _sampling_params(self, sampling: Sampling, grammar: str | None) -> Any:
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
         from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
         values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._eos_token_ids}
-        if constraint:
-            # To xgrammar a special token is the text of its name. So that text must not be skipped, and control tokens
-            # must end the answer: the grammar then allows them where it may end and nowhere else.
-            values |= {
-                "structured_outputs": StructuredOutputsParams(structural_tag=constraint.structural_tag),
-                "stop_token_ids": [*self._eos_token_ids, *self._control_token_ids],
-                "skip_special_tokens": False,
-            }
+        if grammar:  # a tag of the format may be a special token; no other can be written
+            values |= {"structured_outputs": StructuredOutputsParams(grammar=grammar), "skip_special_tokens": False}
         try:
             params = SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
             # The engine core never recovers from a message that it can't read, such as one with a seed of 1.0.
@@ -227,13 +210,6 @@ def eos_token_ids(folder: Path) -> list[int]:
         if eos is not None:
             return eos if isinstance(eos, list) else [eos]
     return []
-
-
-def control_token_ids(tokenizer: Any) -> list[int]:
-    """Special tokens that mark the structure of a prompt, such as <|im_start|>, and no text such as <tool_call>."""
-    special = {each.content: token_id for token_id, each in tokenizer.added_tokens_decoder.items() if each.special}
-    named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token}
-    return [token_id for text, token_id in special.items() if text in named or not re.fullmatch(r"</?\w+>", text)]
 
 
 def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """What a prediction reports about itself, as far as it is known when it ends, however it ends."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Meter:
     preemptions: int = 0
     code: str | None = None  # of the error that ended it
     text: list[str] = field(default_factory=list)
+    typed: list[tuple[str, Any]] = field(default_factory=list)  # what the text turned out to be
 
     def add(self, chunk: Chunk) -> None:
         if self.time_to_first_token is None and chunk.token_count:
@@ -59,7 +61,16 @@ class Meter:
             yield "tokens_per_second", round(self.output_token_count / self.seconds, 2)
         if self.preemptions:
             yield "preemptions", self.preemptions
-        yield from typed_record(self.request, "".join(self.text), self.finish_reason)
+        if self.typed:
+            yield from self.typed
+        elif self.finish_reason is not None:
+            yield "finish_reason", self.finish_reason
+
+    async def read_text(self) -> None:
+        """Find out what the answer turned out to be, in a thread: that may take a second."""
+        request, text = self.request, "".join(self.text)
+        if request and request.constraint:
+            self.typed = await asyncio.to_thread(lambda: list(typed_record(request, text, self.finish_reason)))
 
     def line(self) -> dict[str, Any]:
         """The log's line of it: counts, times and how it ended; nothing of what was said."""

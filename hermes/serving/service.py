@@ -113,8 +113,10 @@ class ChatService:
                     meter.add(chunk)
                     if chunk.text:
                         yield chunk.text
+            await meter.read_text()
         except HermesError as error:
             meter.code = error.code
+            await meter.read_text()
             raise
         finally:
             self.running -= 1

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from hermes.caller import BadArguments, Tool, tool
-from hermes.conversation.schema import narrowed
+from hermes.json_schema.grammar import enforceable
 
 
 @tool
@@ -82,7 +82,7 @@ def test_types_have_no_quotes_and_no_modules(annotation, text):
     assert tool(function).description == f"function(x: {text}) -> None - Do."
 
 
-def test_the_schema_has_plain_keywords_only():
+def test_the_schema_is_the_one_that_pydantic_writes_without_titles():
     class Cat(BaseModel):
         kind: Literal["cat"]
 
@@ -105,19 +105,25 @@ def test_the_schema_has_plain_keywords_only():
 
     schema = tool(function).parameters
     assert schema["properties"] == {
-        "pet": {"anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]},
-        "tags": {"type": "array", "items": {"type": "string"}},
+        "pet": {
+            "oneOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}],
+            "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/$defs/Cat", "dog": "#/$defs/Dog"}},
+        },
+        "tags": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
         "price": {"anyOf": [{"type": "number"}, {"type": "string"}]},
         "blob": {"type": "string", "format": "binary"},
-        "count": {"type": "integer", "minimum": 1},
-        "code": {"type": "string", "pattern": "^[a-z]+$"},
-        "scores": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "count": {"type": "integer", "minimum": 1, "multipleOf": 5},
+        "code": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 8},
+        "scores": {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 2},
         "uniqueItems": {"type": "boolean"},
         "when": {"type": "string", "format": "date", "default": "2026-01-02"},
         "anything": {},
     }
     assert schema["required"] == ["pet", "tags", "price", "blob", "count", "code", "scores", "uniqueItems"]
-    assert narrowed(schema), "the server takes it"
+    assert enforceable(schema).unenforced == (
+        "$.properties.tags.uniqueItems",
+        "$.properties.scores.minProperties",  # a name may be written twice
+    )
 
 
 def test_arguments_become_what_the_function_declares():

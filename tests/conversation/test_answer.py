@@ -32,6 +32,7 @@ def test_calls_are_recorded_and_are_a_reason_to_finish(text, finish_reason, call
     assert record(f"So: {text}", finish_reason, tools=[WEATHER]) == {
         "tool_calls": calls,
         "tool_call_errors": [],
+        "tools_unenforced": {},
         "finish_reason": recorded,
     }
 
@@ -46,56 +47,101 @@ def test_a_broken_call_is_an_error_and_no_reason_to_finish():
                 "name": "weather",
             }
         ],
+        "tools_unenforced": {},
         "finish_reason": "stop",
     }
 
 
 def test_of_an_answer_that_was_broken_off_what_is_whole_is_recorded():
     bad = {"text": CALL[12:40], "problem": "cut off before its end", "name": None}
-    assert record(CALL + CALL[:40], None, tools=[WEATHER]) == {"tool_calls": [READ], "tool_call_errors": [bad]}
+    assert record(CALL + CALL[:40], None, tools=[WEATHER]) == {
+        "tool_calls": [READ],
+        "tool_call_errors": [bad],
+        "tools_unenforced": {},
+    }
 
 
 def test_where_no_call_was_wanted_none_is_read():
     assert record(CALL, "stop", tools=[WEATHER], tool_choice="none") == {
         "tool_calls": [],
         "tool_call_errors": [],
+        "tools_unenforced": {},
         "finish_reason": "stop",
     }
 
 
 @pytest.mark.parametrize(
-    ("text", "finish_reason", "valid"),
+    ("text", "finish_reason", "problem"),
     [
-        pytest.param('{"a": 1}', "stop", True, id="valid"),
-        pytest.param(' {"a": 1}\n', "length", True, id="whole before it was cut"),
-        pytest.param('{"a": "1"}', "stop", False, id="not of the schema"),
-        pytest.param('{"a": 1', "length", False, id="cut"),
-        pytest.param("", "length", False, id="nothing"),
-        pytest.param("[" * 9999, "length", False, id="nested too deeply"),
+        pytest.param('{"a": 1}', "stop", None, id="valid"),
+        pytest.param(' {"a": 1}\n', "length", None, id="whole before it was cut"),
+        pytest.param('{"a": "1"}', "stop", "$.a: expected integer, got '1'", id="not of the schema"),
+        pytest.param('{"a": 1', "length", "$: is not JSON: it was cut off", id="cut"),
+        pytest.param(
+            '{"a" 1}', "stop", "$: is not JSON: Expecting ':' delimiter: line 1 column 6 (char 5)", id="no JSON"
+        ),
+        pytest.param("", "length", "$: is not JSON: it was cut off", id="nothing"),
+        pytest.param("[" * 9999, "timeout", "$: is not JSON: it was cut off", id="nested too deeply"),
     ],
 )
-def test_json_is_checked_against_its_schema(text, finish_reason, valid):
+def test_json_is_checked_against_its_schema(text, finish_reason, problem):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
-    assert record(text, finish_reason, json_schema=schema) == {"json_valid": valid, "finish_reason": finish_reason}
+    assert record(text, finish_reason, json_schema=schema) == {
+        "json_unenforced": [],
+        "json_valid": problem is None,
+        **({"json_problem": problem} if problem else {}),
+        "finish_reason": finish_reason,
+    }
+
+
+CUT = "$: the number may have been cut off"
 
 
 @pytest.mark.parametrize(
-    ("text", "finish_reason", "stop_sequences", "valid"),
+    ("text", "finish_reason", "stop_sequences", "problem"),
     [
-        pytest.param("12345", "length", None, False, id="a number at max_tokens"),
-        pytest.param("-1.5", "timeout", None, False, id="a number when the time is over"),
-        pytest.param("1234", "stop", "END,5", False, id="a number at a stop sequence that it may hold"),
-        pytest.param("1234", "stop", "END", True, id="a number that the model ended"),
-        pytest.param("12345", "stop", None, True, id="a number"),
-        pytest.param("true", "length", None, True, id="a word is whole"),
-        pytest.param('"12"', "length", None, True, id="a text is whole"),
-        pytest.param("[12]", "length", None, True, id="a list is whole"),
+        pytest.param("12345", "length", None, CUT, id="a number at max_tokens"),
+        pytest.param("-1.5", "timeout", None, CUT, id="a number when the time is over"),
+        pytest.param("1234", "stop", "END,5", CUT, id="a number at a stop sequence that it may hold"),
+        pytest.param("1234", "stop", "END", None, id="a number that the model ended"),
+        pytest.param("12345", "stop", None, None, id="a number"),
+        pytest.param("true", "length", None, None, id="a word is whole"),
+        pytest.param('"12"', "length", None, None, id="a text is whole"),
+        pytest.param("[12]", "length", None, None, id="a list is whole"),
     ],
 )
-def test_a_number_is_whole_only_where_the_model_ended_it(text, finish_reason, stop_sequences, valid):
+def test_a_number_is_whole_only_where_the_model_ended_it(text, finish_reason, stop_sequences, problem):
     found = record(text, finish_reason, json_schema={}, stop_sequences=stop_sequences)
-    assert found == {"json_valid": valid, "finish_reason": finish_reason}
+    assert (found["json_valid"], found.get("json_problem")) == (problem is None, problem)
 
 
 def test_json_that_was_broken_off_is_not_judged():
-    assert record('{"a": 1', None, json_schema={}) == {}
+    assert record('{"a": 1', None, json_schema={}) == {"json_unenforced": []}
+
+
+def test_what_the_grammar_left_out_is_named_and_checked_afterwards():
+    schema = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}
+    left_out = ["$.properties.tags.uniqueItems"]
+    found = record('{"tags": [1, 1]}', "stop", json_schema=schema)
+    assert found["json_unenforced"] == left_out
+    assert (found["json_valid"], found["json_problem"]) == (False, "$.tags: [1, 1] has the same item twice")
+    call = CALL.replace('{"city": "Oslo"}', '{"tags": [1, 1]}')
+    found = record(call, "stop", tools=[{"name": "weather", "parameters": schema}, {"name": "clock"}])
+    assert found["tools_unenforced"] == {"weather": left_out}
+    assert [each["problem"] for each in found["tool_call_errors"]] == ["$.tags: [1, 1] has the same item twice"]
+
+
+@pytest.mark.parametrize(
+    ("draft", "schema"),
+    [
+        ("http://json-schema.org/draft-04/schema#", {"minimum": 0, "exclusiveMinimum": True}),
+        ("http://json-schema.org/draft-06/schema", {"exclusiveMinimum": 0}),
+        ("http://json-schema.org/draft-07/schema#", {"if": {"const": 0}, "then": False}),
+        ("https://json-schema.org/draft/2019-09/schema", {"exclusiveMinimum": 0}),
+        ("https://json-schema.org/draft/2020-12/schema", {"exclusiveMinimum": 0}),
+        (None, {"minimum": 0, "exclusiveMinimum": True}),  # which only draft 4 has
+    ],
+)
+def test_a_schema_is_read_in_its_own_draft(draft, schema):
+    schema |= {"$schema": draft} if draft else {}
+    assert [record(text, "stop", json_schema=schema)["json_valid"] for text in ("1", "0")] == [True, False]

@@ -1,8 +1,9 @@
-"""The structural tags for the engine's grammar, as whole values."""
+"""The grammars for the engine: what they let through, and what they look like where the engine needs it so."""
 
 import json
 
 import pytest
+from grammars import lark_allows
 
 from hermes.conversation.constraint import Constraint, json_constraint, tools_constraint
 from hermes.conversation.functions import parse_functions
@@ -21,102 +22,90 @@ WEATHER = {
 FUNCTIONS = parse_functions([CLOCK, WEATHER])
 
 
-def tag(name, arguments, defs):
-    call = {
-        "type": "object",
-        "properties": {"arguments": arguments, "name": {"enum": [name]}},
-        "required": ["arguments", "name"],
-        "additionalProperties": False,
-        "$defs": defs,
-    }
-    return {
-        "type": "tag",
-        "begin": "<tool_call>\n",
-        "content": {"type": "json_schema", "json_schema": call, "max_whitespace_cnt": 1},
-        "end": "\n</tool_call>",
-    }
+def call(name, **arguments):
+    return f"<tool_call>\n{json.dumps({'arguments': arguments, 'name': name})}\n</tool_call>"
 
 
-CLOCK_TAG = tag("clock", {"type": "object", "properties": {}, "additionalProperties": False}, {})
-WEATHER_TAG = tag(  # references count from the root of the call, so $defs stand there
-    "weather",
-    {
-        "type": "object",
-        "properties": {"city": {"$ref": "#/$defs/d0"}, "days": {"type": "integer"}},
-        "additionalProperties": False,
-        "required": ["city"],
-    },
-    {"d0": {"enum": ["Oslo", "Rome"]}},
-)
+OSLO, TIME = call("weather", city="Oslo"), call("clock")
+TEXTS = ["", "Hello <tool_cal", "a </tool_call> b", OSLO, TIME, f"So: {OSLO}\n{TIME} Done.", f"{OSLO} then"]
+NEVER = [
+    call("weather", city="Paris"),
+    call("weather"),
+    call("clock", city="Oslo"),
+    "<tool_call>",
+    OSLO[:-3],
+    "a <tool_call> b",
+]
 
 
-def read(constraint):
-    return constraint.source, json.loads(constraint.structural_tag)
+def allowed(tool_choice, texts, tag_tokens=()):
+    lark = tools_constraint(FUNCTIONS, tool_choice).lark(dict(tag_tokens))
+    return [text for text in texts if lark_allows(lark, text)]
 
 
 @pytest.mark.parametrize(
-    ("tool_choice", "tags", "at_least_one"),
+    ("tool_choice", "texts"),
     [
-        ("auto", [CLOCK_TAG, WEATHER_TAG], False),
-        ("required", [CLOCK_TAG, WEATHER_TAG], True),
-        ("clock", [CLOCK_TAG], True),
-        ("weather", [WEATHER_TAG], True),
+        ("auto", TEXTS),
+        ("none", TEXTS[:3]),
+        ("required", [OSLO, TIME, TEXTS[-1]]),
+        ("clock", [TIME]),
+        ("weather", [OSLO, TEXTS[-1]]),
     ],
 )
-def test_a_call_that_begins_is_valid(tool_choice, tags, at_least_one):
-    assert read(tools_constraint(FUNCTIONS, tool_choice)) == (
-        "tools",
-        {
-            "type": "structural_tag",
-            "format": {
-                "type": "triggered_tags",
-                "triggers": ["<tool_call>"],
-                "tags": tags,
-                "at_least_one": at_least_one,
-            },
-        },
-    )
+def test_a_call_that_begins_is_valid_and_begins_where_tool_choice_says(tool_choice, texts):
+    assert allowed(tool_choice, TEXTS) == texts
+    assert allowed(tool_choice, NEVER) == []
 
 
-def test_no_call_begins_where_none_is_wanted():
-    assert read(tools_constraint(FUNCTIONS, "none")) == (
-        "tools",
-        {"type": "structural_tag", "format": {"type": "any_text", "excludes": ["<tool_call>"]}},
-    )
+def test_a_tag_that_is_a_special_token_may_be_written_as_one_and_as_text():
+    lark = tools_constraint(FUNCTIONS, "auto").lark({"<tool_call>": 256, "</tool_call>": 257})
+    assert 'open: "<tool_call>" | <[256]>' in lark
+    assert [text for text in TEXTS if lark_allows(lark, text)] == TEXTS
+    assert not any(lark_allows(lark, text) for text in NEVER)
 
 
-def test_json_satisfies_its_schema():
-    schema = {"type": "array", "items": {"$ref": "#/$defs/city"}, "$defs": {"city": {"type": "string"}}}
-    narrow = {
+def test_white_space_does_not_run_on():
+    lark = json_constraint({"type": "array", "items": {"type": "integer"}}).lark({})
+    assert lark_allows(lark, "[1, 2,\n3]")
+    assert not any(lark_allows(lark, text) for text in ["[1,  2]", "[1 ,2]", "[ 1]", "[1 ]", " [1]", "[1] "])
+
+
+def test_the_callers_own_options_for_the_grammar_count_for_nothing():
+    schema = {
         "type": "array",
-        "items": {"$ref": "#/$defs/d0"},
-        "minItems": 0,
-        "$defs": {"d0": {"type": "string"}},
+        "items": {"type": "integer"},
+        "x-guidance": {"whitespace_flexible": True, "lenient": True},
     }
-    assert read(json_constraint(schema)) == (
-        "json_schema",
-        {
-            "type": "structural_tag",
-            "format": {"type": "json_schema", "json_schema": narrow, "max_whitespace_cnt": 1},
-        },
-    )
+    lark = json_constraint(schema).lark({})
+    assert not lark_allows(lark, "[1,  2]")
+    assert "lenient" not in lark
 
 
-def test_parameters_that_no_grammar_keeps_to_are_refused_with_function_path_and_keyword():
-    (function,) = parse_functions([{"name": "f", "parameters": {"properties": {"a": {"not": {}}}}}])
+def test_parameters_that_make_no_grammar_are_refused_with_the_function():
+    functions = parse_functions([CLOCK, {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/x"}}}}])
     with pytest.raises(BadTools) as refused:
-        tools_constraint([function], "auto")
+        tools_constraint(functions, "auto")
     assert str(refused.value) == (
-        "E1006 BadTools: the parameters of 'f', $.properties.a: 'not' is not enforced by the grammar; leave it out"
+        "E1006 BadTools: the parameters of 'f', $.properties.a: '$ref' to '#/x' is not in the schema; copy it in"
     )
+    assert tools_constraint(functions, "clock").unenforced == {"clock": ()}, "what is not offered is not asked for"
 
 
-def test_a_schema_that_no_grammar_keeps_to_is_refused_with_path_and_keyword():
+def test_a_schema_that_makes_no_grammar_is_refused():
     with pytest.raises(BadJsonSchema) as refused:
-        json_constraint({"items": {"contains": {}}})
+        json_constraint({"type": "object", "properties": {"a": False}, "required": ["a"]})
     assert str(refused.value) == (
-        "E1007 BadJsonSchema: json_schema: $.items: 'contains' is not enforced by the grammar; leave it out"
+        "E1007 BadJsonSchema: json_schema: $ makes no grammar: Unsatisfiable schema: required property 'a' is "
+        "unsatisfiable"
     )
+
+
+def test_what_is_left_out_is_named_by_tool():
+    unique = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
+    functions = parse_functions([CLOCK, {"name": "f", "parameters": unique}])
+    assert tools_constraint(functions, "auto").unenforced == {"clock": (), "f": ("$.properties.a.uniqueItems",)}
+    assert json_constraint(unique).unenforced == {"json_schema": ("$.properties.a.uniqueItems",)}
 
 
 @pytest.mark.parametrize(
@@ -127,4 +116,4 @@ def test_a_schema_that_no_grammar_keeps_to_is_refused_with_path_and_keyword():
     ],
 )
 def test_what_the_engine_refuses_is_the_error_of_the_input_that_asked_for_it(source, error):
-    assert str(Constraint("{}", source).refused("is too large")) == error
+    assert str(Constraint(source, "", {}).refused("is too large")) == error

@@ -171,7 +171,7 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ),
         (
             [{"name": "f", "parameters": {"properties": {"a": {"const": deep()}}}}],
-            f"the parameters of 'f', $.properties.a.const{'[0]' * 30} is nested more than 32 levels deep",
+            "the parameters of 'f', $ is nested more than 32 levels deep",
         ),
         (
             [{"name": "f", "parameters": {"minimum": 10**5_000}}],
@@ -179,15 +179,7 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ),
         (
             [{"name": f"f{n}", "parameters": {"title": "x" * 60_000}} for n in range(5)],
-            "the parameters of all tools have 300155 bytes of JSON; at most 262144",
-        ),
-        (
-            [{"name": f"f{n}", "parameters": {"anyOf": [{}] * 2_000}} for n in range(7)],
-            "the parameters of all tools have 14007 objects and booleans; at most 12000",
-        ),
-        (
-            [{"name": f"f{n}", "parameters": {"properties": {"a": {"pattern": "x" * 3_999}}}} for n in range(5)],
-            "the parameters of all tools have 19995 characters in patterns; at most 16000",
+            "the parameters of all tools are 300155 bytes of JSON; at most 262144",
         ),
         ([{"name": f"f{n}"} for n in range(129)], "tools has 129 functions; at most 128"),
     ],

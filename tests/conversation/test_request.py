@@ -332,7 +332,7 @@ TEMPLATE = "Q: {prompt}"
         ),
         (
             {"json_schema": {"not": {}}},
-            "E1007 BadJsonSchema: json_schema: $: 'not' is not enforced by the grammar; leave it out",
+            "E1007 BadJsonSchema: json_schema: $ makes no grammar: Unsatisfiable schema: schema is false",
         ),
     ],
 )

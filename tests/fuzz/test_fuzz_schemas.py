@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from hermes.conversation.pattern import PatternProblem, raw_pattern
 from hostile import (
     any_schema,
     anything,
@@ -22,9 +23,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from hermes.conversation.constraint import json_constraint
-from hermes.conversation.pattern import PatternProblem, raw_pattern
-from hermes.conversation.validation import CHECK_SECONDS, Validator, shown
 from hermes.errors import BadJsonSchema
+from hermes.json_schema.validate import CHECK_SECONDS, Validator
+from hermes.text import shown
 
 pytestmark = quiet
 

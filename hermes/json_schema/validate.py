@@ -1,4 +1,4 @@
-"""Does a value satisfy a JSON schema (draft 2020-12), and if not, where and why: one line that a model can act on.
+"""Is a value valid against a JSON schema, in the draft that it is written in, and if not, where and why: in one line.
 
 The schema comes from a caller, so a check against it is bounded: nothing is fetched, there is a time limit for all of
 it and one for its patterns (20 definitions, each with two references to the next, are a million branches), and a schema
@@ -16,14 +16,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hermes.json_schema.limits import dialect
+from hermes.text import cut, shortened, shown
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator as Checker
 
 CHECK_SECONDS = 1.0  # of processor time, for all that is checked of one text
+MAX_PATTERN = 4_000  # characters
 PATTERN_SECONDS = 0.1  # for all the patterns that one value meets
-MAX_SHOWN = 60  # characters of a value in a message
 MAX_MESSAGE = 200
+MAX_NESTED = 80  # references within references; each takes some ten frames
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 ERRORS_COMPARED = 100  # the most telling of so many is reported
 
 Path = tuple[str | int, ...]
@@ -44,6 +49,7 @@ class _Deadlines(NamedTuple):
     patterns: float  # on the wall's, as `regex` has it
 
 
+nested: ContextVar[int] = ContextVar("nested", default=0)  # references that are followed, each within the other
 deadlines: ContextVar[_Deadlines] = ContextVar("deadlines")  # of the check that runs
 
 
@@ -56,9 +62,9 @@ class Validator:
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a JSON value, as `$.path: problem`; None if nothing is."""
+        import jsonschema  # noqa: F401  the first import is no time of the check
         from referencing.exceptions import Unresolvable
 
-        _checker_class()  # the first call imports jsonschema, which is no time of the check
         patience, began = self._patience or Patience(), time.thread_time()
         pattern_seconds = min(PATTERN_SECONDS, patience.seconds)
         token = deadlines.set(_Deadlines(began + patience.seconds, time.monotonic() + pattern_seconds))
@@ -89,42 +95,17 @@ class Validator:
 
     @functools.cached_property
     def _checker(self) -> "Checker":
-        from referencing import Registry
+        from jsonschema_specifications import REGISTRY
 
         written = json.dumps(dict(self._schema))
         if '"unevaluatedProperties"' in written and '"patternProperties"' in written:
             raise NotImplementedError("unevaluatedProperties beside patternProperties")  # would match with `re`
-        return _checker_class()(self._schema, registry=Registry())  # jsonschema's own registry would fetch
-
-
-def shown(value: Any) -> str:
-    """A JSON value for a message: one line, and cut."""
-    if isinstance(value, str):
-        return _cut(repr(value[: MAX_SHOWN + 1]), MAX_SHOWN)
-    text = ""
-    try:
-        for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):  # by parts: it may be large, or deep
-            text += part
-            if len(text) > MAX_SHOWN:
-                break
-    except ValueError:  # Python writes no number of more than 4,300 digits
-        text += "a number of very many digits"
-    return shortened(text, MAX_SHOWN)
-
-
-def shortened(text: str, length: int) -> str:
-    """The text on one line, no longer than that, and such that it can be encoded."""
-    line = " ".join(text[: 2 * length].split())
-    return _cut(line.encode(errors="backslashreplace").decode(), length)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+        return _ours(dialect(self._schema))(self._schema, registry=REGISTRY)  # jsonschema's own would fetch
 
 
 def _path(keys: Iterable[str | int]) -> str:
     steps = (f".{key}" if PLAIN_KEY.fullmatch(str(key)) else f"[{shown(key)}]" for key in keys)
-    return _cut("$" + "".join(steps), MAX_MESSAGE)
+    return cut("$" + "".join(steps), MAX_MESSAGE)
 
 
 class _CheckTakesTooLongError(Exception):
@@ -154,9 +135,8 @@ def _where(text: str, value: Any) -> Path:
 
 
 @functools.cache
-def _checker_class() -> "type[Checker]":
-    """Draft 2020-12 with our words for what goes wrong most, and with no keyword that can hang."""
-    from jsonschema import Draft202012Validator
+def _ours(draft: "type[Checker]") -> "type[Checker]":
+    """A draft's checker with our words for what goes wrong most, and with no keyword that can hang."""
     from jsonschema.validators import extend
 
     ours: dict[str, Callable[..., Errors]] = {
@@ -168,9 +148,25 @@ def _checker_class() -> "type[Checker]":
         "patternProperties": _pattern_properties,
         "uniqueItems": _unique_items,
     }
-    checker: type[Checker] = extend(Draft202012Validator, ours)  # type: ignore[no-untyped-call]
+    ours |= {each: _bounded(follow) for each, follow in draft.VALIDATORS.items() if each in REFERENCES}
+    checker: type[Checker] = extend(draft, ours)  # type: ignore[no-untyped-call]
     checker.evolve = _evolve  # type: ignore[assignment, method-assign]
     return checker
+
+
+def _bounded(follow: Callable[..., Errors]) -> Callable[..., Errors]:
+    """What follows a reference, but not for ever: Python's own limit on recursion is none for jsonschema's parts."""
+
+    def bounded(*args: Any) -> Errors:
+        token = nested.set(nested.get() + 1)
+        try:
+            if nested.get() > MAX_NESTED:
+                raise RecursionError
+            yield from follow(*args)
+        finally:
+            nested.reset(token)
+
+    return bounded
 
 
 def _evolve(checker: Any, **changes: Any) -> "Checker":
@@ -202,7 +198,7 @@ def _required(checker: "Checker", names: list[str], value: Any, _: Any) -> Error
 
 
 def _enum(_: Any, allowed: list[Any], value: Any, __: Any) -> Errors:
-    if _frozen(value) not in map(_frozen, allowed):
+    if frozen(value) not in map(frozen, allowed):
         yield _error(f"{shown(value)} is none of {', '.join(map(shown, allowed))}")
 
 
@@ -233,9 +229,22 @@ def _pattern_properties(checker: Any, patterns: Mapping[str, Any], value: Any, _
                     yield from checker.descend(value[key], schema, path=key, schema_path=pattern)
 
 
+def pattern_problem(pattern: str) -> str | None:
+    """Why a text is no regular expression that is taken, where it is none."""
+    import regex  # type: ignore[import-untyped]
+
+    if len(pattern) > MAX_PATTERN:
+        return f"it has {len(pattern)} characters; at most {MAX_PATTERN}"
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError) as error:
+        return str(error)
+    return None
+
+
 def _matches(pattern: str, text: str) -> bool:
     """Python's `re` has no time limit, and (a+)+$ needs one."""
-    import regex  # type: ignore[import-untyped]
+    import regex
 
     try:
         return regex.search(pattern, text, timeout=max(deadlines.get().patterns - time.monotonic(), 1e-3)) is not None
@@ -245,14 +254,14 @@ def _matches(pattern: str, text: str) -> bool:
 
 def _unique_items(checker: "Checker", unique: bool, value: Any, _: Any) -> Errors:
     """jsonschema compares each item with each other."""
-    if unique and checker.is_type(value, "array") and len({_frozen(item) for item in value}) < len(value):
+    if unique and checker.is_type(value, "array") and len({frozen(item) for item in value}) < len(value):
         yield _error(f"{shown(value)} has the same item twice")
 
 
-def _frozen(value: Any) -> Hashable:
+def frozen(value: Any) -> Hashable:
     """Equal as JSON is equal as this: 1 is 1.0 and not true."""
     if isinstance(value, dict):
-        return frozenset((key, _frozen(child)) for key, child in value.items())
+        return frozenset((key, frozen(child)) for key, child in value.items())
     if isinstance(value, list):
-        return tuple(_frozen(child) for child in value)
+        return tuple(frozen(child) for child in value)
     return (type(value), value) if isinstance(value, bool) else value

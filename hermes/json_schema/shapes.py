@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hermes.conversation.schema_limits import SchemaProblem, check_size
+from hermes.json_schema.limits import SchemaProblem, check_size
 
 TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hermes.conversation.schema_limits import SchemaProblem
-from hermes.conversation.schema_shapes import plain_schema, without_nulls
+from hermes.json_schema.limits import SchemaProblem
+from hermes.json_schema.shapes import plain_schema, without_nulls
 
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 OPENAI = {"name": "person", "strict": True, "schema": PERSON}

@@ -1,0 +1,84 @@
+"""What is refused of a JSON schema before anything walks it in earnest: by its size, and by its own metaschema."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hermes.text import shortened, surrogate_problem
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator as Checker
+
+MAX_BYTES = 65_536  # as JSON; twice what a context of 8,192 tokens holds
+MAX_SCHEMAS = 3_000  # objects and booleans, each of which may be one
+MAX_VALUES = 2_000  # in one enum, or any other list or object
+MAX_DEPTH = 32
+MAX_PATH = 200  # characters of a path in a message; its keys are the caller's
+MAX_WHY = 300
+
+
+class SchemaProblem(ValueError):
+    """What can't be kept to in a schema: the JSON path, the keyword and why."""
+
+    def __init__(self, path: str, keyword: str | None, why: str):
+        path, why = shortened(path, MAX_PATH), shortened(why, MAX_WHY)
+        super().__init__(f"{path}: {keyword!r} {why}" if keyword else f"{path} {why}")
+
+
+def check_size(schema: Any) -> int:
+    """How many bytes it is as JSON.
+
+    Raises:
+        SchemaProblem: it is too large or nested too deeply, or no JSON.
+    """
+    if not isinstance(schema, Mapping):
+        raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
+    try:
+        size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass"))
+    except ValueError as error:
+        raise SchemaProblem("$", None, "holds NaN, an infinity or a number of thousands of digits") from error
+    except RecursionError as error:
+        raise SchemaProblem("$", None, f"is nested more than {MAX_DEPTH} levels deep") from error
+    if size > MAX_BYTES:
+        raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
+    if (schemas := _check_values(schema, "$", MAX_DEPTH)) > MAX_SCHEMAS:
+        raise SchemaProblem("$", None, f"holds {schemas} objects and booleans; at most {MAX_SCHEMAS}")
+    return size
+
+
+def _check_values(value: Any, at: str, deeper: int) -> int:
+    """How many objects and booleans there are. Raises SchemaProblem if a value is too large, too deep or no text."""
+    if deeper < 0:
+        raise SchemaProblem(at, None, f"is nested more than {MAX_DEPTH} levels deep")
+    inside = value if isinstance(value, Mapping | list) else ()
+    if len(inside) > MAX_VALUES:
+        raise SchemaProblem(at, None, f"has {len(inside)} entries; at most {MAX_VALUES}")
+    for text in [value] if isinstance(value, str) else inside:
+        if isinstance(text, str) and (problem := surrogate_problem(text)):
+            raise SchemaProblem(at, None, problem)
+    if isinstance(value, Mapping):
+        steps = [(f"{at}.{name[:MAX_PATH]}", each) for name, each in value.items()]
+    else:
+        steps = [(f"{at}[{index}]", each) for index, each in enumerate(inside)]
+    return isinstance(value, Mapping | bool) + sum(_check_values(each, step, deeper - 1) for step, each in steps)
+
+
+def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
+    """The draft that a schema is written in, as jsonschema's validator: by its $schema, else the newest that it fits.
+
+    Raises:
+        SchemaProblem: it is no JSON schema.
+    """
+    from jsonschema import validators
+    from jsonschema.exceptions import best_match
+
+    newest = validators.Draft202012Validator
+    unsaid: list[Any] = [newest, validators.Draft7Validator, validators.Draft4Validator]
+    known = [*unsaid, validators.Draft201909Validator, validators.Draft6Validator]
+    named = validators.validator_for({"$schema": str(schema.get("$schema"))}, default=validators.Draft3Validator)
+    tried = [named] if named in known else unsaid
+    for draft in tried:
+        if draft(draft.META_SCHEMA).is_valid(schema):
+            return draft
+    problem = best_match(tried[0](tried[0].META_SCHEMA).iter_errors(schema))
+    raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")

@@ -1,0 +1,86 @@
+"""What `not`, `if` and dependencies mean, said with keywords that a grammar has: anyOf, allOf and what a value may be.
+
+Source of the meaning: JSON Schema Validation 2020-12, sections 6 and 10 of https://json-schema.org/draft/2020-12.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+TYPES = ("object", "array", "string", "number", "boolean", "null")
+ANNOTATIONS = {"title", "description", "default", "examples", "$comment"}
+MAX_STRINGS = 50  # that a text must not be; each makes its pattern longer
+
+See = Callable[[Any], Any]  # follows a reference
+
+
+def conditions(schema: Mapping[str, Any], see: See) -> Iterator[tuple[str, Any]]:
+    """Keywords of a schema that are conditions, each with a schema that means the same; None where there is none."""
+    if "not" in schema:
+        yield "not", negated(schema["not"], see)
+    if "if" in schema and schema.keys() & {"then", "else"}:
+        unless = negated(schema["if"], see)
+        then = {"allOf": [schema["if"], schema.get("then", True)]}
+        yield "if", unless and {"anyOf": [then, {"allOf": [unless, schema.get("else", True)]}]}
+    for keyword in ("dependentRequired", "dependentSchemas", "dependencies"):
+        for name, needs in schema.get(keyword, {}).items():
+            names = [needs] if isinstance(needs, str) else needs  # a text in draft 3, and still seen
+            needed = {"required": names} if isinstance(names, list) else needs
+            yield keyword, {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, needed]}]}
+
+
+def negated(schema: Any, see: See) -> Any:
+    """A schema for just the values that are not valid in this one; None where no plain one says so."""
+    schema = see(schema)
+    if isinstance(schema, bool):
+        return not schema
+    return _all_or_none("anyOf", (_negated(each, schema[each], see) for each in schema if each not in ANNOTATIONS))
+
+
+def _all_or_none(keyword: str, parts: Iterable[Any]) -> Any:
+    known = list(parts)
+    return None if None in known else {keyword: known} if known else keyword == "allOf"
+
+
+def _negated(keyword: str, said: Any, see: See) -> Any:
+    match keyword:
+        case "required":
+            return _all_or_none("anyOf", ({"type": "object", "properties": {name: False}} for name in said))
+        case "properties":
+            values = ((name, negated(each, see)) for name, each in said.items())
+            return _all_or_none("anyOf", (value and _having(name, value) for name, value in values))
+        case "type":
+            types = {said} if isinstance(said, str) else {*said}
+            others = [each for each in TYPES if each not in types]
+            return None if "integer" in types and "number" not in types else {"type": others} if others else False
+        case "const" | "enum":
+            return _none_of([said] if keyword == "const" else said)
+        case "anyOf" | "allOf":
+            return _all_or_none("allOf" if keyword == "anyOf" else "anyOf", (negated(each, see) for each in said))
+        case "not":
+            return said
+    return None
+
+
+def _having(name: str, value: Any) -> Any:
+    return {"type": "object", "required": [name], "properties": {name: value}}
+
+
+def _none_of(values: Sequence[Any]) -> Any:
+    """Any value but these: texts, booleans and null."""
+    texts = [each for each in values if isinstance(each, str)]
+    others = [each for each in (True, False, None) if not any(each is value for value in values)]
+    if len(texts) + 3 - len(others) < len(values) or len(texts) > MAX_STRINGS:
+        return None
+    text = {"type": "string", "pattern": f"^(?:{_no(texts)})$"}
+    return {"anyOf": [{"type": ["object", "array", "number"]}, text, *([{"enum": others}] if others else [])]}
+
+
+def _no(texts: Sequence[str]) -> str:
+    """A regular expression for all texts but these, without a look-around: what begins differently, or goes on."""
+    following: dict[str, list[str]] = {}
+    for text in filter(None, texts):
+        following.setdefault(text[0], []).append(text[1:])
+    other = f"[^{''.join(map(re.escape, following))}]" if following else r"[\s\S]"
+    goes_on = [f"{re.escape(first)}(?:{_no(rest)})" for first, rest in following.items()]
+    return "|".join([rf"{other}[\s\S]*", *goes_on, *([] if "" in texts else [""])])

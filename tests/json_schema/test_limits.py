@@ -1,0 +1,93 @@
+import time
+from contextlib import suppress
+
+import pytest
+
+from hermes.json_schema.grammar import enforceable
+from hermes.json_schema.limits import SchemaProblem, check_size
+
+
+def nested(levels):
+    schema = {}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        pytest.param([], "$ has to be an object, not list", id="a list"),
+        pytest.param(nested(33), f"${'.items' * 33} is nested more than 32 levels deep", id="33 levels"),
+        pytest.param(nested(20_000), "$ is nested more than 32 levels deep", id="20,000 levels"),
+        pytest.param({"enum": [1] * 2_001}, "$.enum has 2001 entries; at most 2000", id="a long list"),
+        pytest.param({"title": "x" * 65_536}, "$ is 65549 bytes of JSON; at most 65536", id="much"),
+        pytest.param({"title": "é" * 33_000}, "$ is 66013 bytes of JSON; at most 65536", id="much, in UTF-8"),
+        pytest.param(
+            {"properties": {f"p{n}": {"anyOf": [{}] * 1_990} for n in range(2)}},
+            "$ holds 3984 objects and booleans; at most 3000",
+            id="many schemas",
+        ),
+        pytest.param({"a": float("nan")}, "$ holds NaN, an infinity or a number of thousands of digits", id="NaN"),
+        pytest.param({"a": 10**5_000}, "$ holds NaN, an infinity or a number of thousands of digits", id="digits"),
+        pytest.param(
+            {"enum": ["\ud800"]},
+            "$.enum holds a lone surrogate (U+D800) at character 1, which is no text; send valid Unicode",
+            id="half a character",
+        ),
+        pytest.param(
+            {"properties": {"\udc00": {}}},
+            "$.properties holds a lone surrogate (U+DC00) at character 1, which is no text; send valid Unicode",
+            id="half a character in a name",
+        ),
+    ],
+)
+def test_what_is_too_large_or_no_json_is_refused(schema, problem):
+    with pytest.raises(SchemaProblem) as refused:
+        check_size(schema)
+    assert str(refused.value) == problem
+
+
+def test_what_is_within_the_limits_is_measured_in_bytes():
+    assert check_size(nested(32)) == len('{"items": }') * 32 + 2
+    assert check_size({"title": "é", "enum": [1] * 2_000}) > 2_000
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(
+            {"properties": {f"p{n}": {"type": "string", "description": "x" * 150} for n in range(300)}}, id="60 KB"
+        ),
+        pytest.param({"properties": {f"p{n}": {} for n in range(2_000)}}, id="2,000 optional properties"),
+        pytest.param({"enum": [f"value {n}" for n in range(2_000)]}, id="a long enum"),
+        pytest.param({"x" * 1_000_000: {"enum": list(range(2_000))}}, id="a long name that is part of many paths"),
+        pytest.param({"oneOf": [{"enum": list(range(n, n + 30))} for n in range(0, 7_650, 30)]}, id="a oneOf"),
+        pytest.param({"oneOf": [{"const": n} for n in range(2_000)]}, id="a long oneOf"),
+        pytest.param({"pattern": f"[^{''.join(map(chr, range(256, 40_000, 2)))}]"}, id="a pattern of many characters"),
+        pytest.param({"pattern": "." * 60_000}, id="a long pattern"),
+        pytest.param({"pattern": "(" * 60_000}, id="a pattern that nests"),
+        pytest.param({"pattern": "((a{1,1000}){1,1000}b){1,1000}"}, id="a pattern that repeats"),
+        pytest.param({"maxLength": 10**9}, id="a long string"),
+        pytest.param(
+            {"allOf": [{"anyOf": [{"properties": {f"a{i}{j}": {}}} for j in range(6)]} for i in range(8)]},
+            id="unions that multiply",
+        ),
+        pytest.param(
+            {
+                "$ref": "#/$defs/0",
+                "$defs": {f"{n}": {"items": {"$ref": f"#/$defs/{n + 1}"}} for n in range(999)} | {"999": {}},
+            },
+            id="a long way",
+        ),
+        pytest.param({"not": {"allOf": [{"not": {"required": ["a", "b"]}}] * 1_000}}, id="a condition of many"),
+        pytest.param(
+            {"dependentRequired": {f"p{n}": [f"p{m}" for m in range(40)] for n in range(40)}}, id="many dependencies"
+        ),
+    ],
+)
+def test_a_schema_that_was_meant_to_hang_the_server_takes_less_than_a_second(schema):
+    before = time.process_time()
+    with suppress(SchemaProblem):
+        enforceable(schema)
+    assert time.process_time() - before < 1
