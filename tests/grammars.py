@@ -4,7 +4,7 @@ import json
 
 from llguidance import LLMatcher, LLTokenizer
 
-from hermes.json_schema.grammar import _Rewriting, enforceable
+from hermes.json_schema.grammar import Rewriting, enforceable
 from hermes.json_schema.limits import dialect
 
 BYTES = LLTokenizer("byte")
@@ -24,7 +24,7 @@ def accepts(schema, value):
 
 def accepts_open(schema, value):
     """The same, of the schema as it is: with no object closed."""
-    rewriting = _Rewriting(schema, dialect(schema), closes=False)
+    rewriting = Rewriting(schema, dialect(schema), closes=False)
     return allows(matcher_of(rewriting.enforceable()), json.dumps(value, ensure_ascii=False))
 
 

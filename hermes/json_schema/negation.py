@@ -10,6 +10,7 @@ from typing import Any
 TYPES = ("object", "array", "string", "number", "boolean", "null")
 ANNOTATIONS = {"title", "description", "default", "examples", "$comment"}
 MAX_STRINGS = 50  # that a text must not be; each makes its pattern longer
+MAX_DEPTH = 20
 
 See = Callable[[Any], Any]  # follows a reference
 
@@ -26,43 +27,48 @@ def conditions(schema: Mapping[str, Any], see: See) -> Iterator[tuple[str, Any]]
         for name, needs in schema.get(keyword, {}).items():
             names = [needs] if isinstance(needs, str) else needs  # a text in draft 3, and still seen
             needed = {"required": names} if isinstance(names, list) else needs
-            yield keyword, {"anyOf": [{"properties": {name: False}}, {"allOf": [{"required": [name]}, needed]}]}
+            yield keyword, {"anyOf": [without(name), {"allOf": [{"required": [name]}, needed]}]}
 
 
-def negated(schema: Any, see: See) -> Any:
+def without(name: str) -> dict[str, Any]:
+    """An object that does not have the property, or anything else."""
+    return {"properties": {name: False}}
+
+
+def negated(schema: Any, see: See, depth: int = 0) -> Any:
     """A schema for just the values that are not valid in this one; None where no plain one says so."""
     schema = see(schema)
-    if isinstance(schema, bool):
-        return not schema
-    return _all_or_none("anyOf", (_negated(each, schema[each], see) for each in schema if each not in ANNOTATIONS))
+    if isinstance(schema, bool) or depth > MAX_DEPTH:
+        return not schema if isinstance(schema, bool) else None
+    said = {keyword: said for keyword, said in schema.items() if keyword not in ANNOTATIONS}
+    return _united("anyOf", (_negated(keyword, said[keyword], see, depth + 1) for keyword in said))
 
 
-def _all_or_none(keyword: str, parts: Iterable[Any]) -> Any:
+def _united(keyword: str, parts: Iterable[Any]) -> Any:
     known = list(parts)
     return None if None in known else {keyword: known} if known else keyword == "allOf"
 
 
-def _negated(keyword: str, said: Any, see: See) -> Any:
+def _negated(keyword: str, said: Any, see: See, depth: int) -> Any:
     match keyword:
         case "required":
-            return _all_or_none("anyOf", ({"type": "object", "properties": {name: False}} for name in said))
+            return _united("anyOf", ({"type": "object", **without(name)} for name in said))
         case "properties":
-            values = ((name, negated(each, see)) for name, each in said.items())
-            return _all_or_none("anyOf", (value and _having(name, value) for name, value in values))
-        case "type":
-            types = {said} if isinstance(said, str) else {*said}
-            others = [each for each in TYPES if each not in types]
-            return None if "integer" in types and "number" not in types else {"type": others} if others else False
+            values = [(name, negated(each, see, depth)) for name, each in said.items()]
+            return _united("anyOf", (value if value is None else _having(name, value) for name, value in values))
+        case "type" if "integer" not in said:
+            return {"type": [each for each in TYPES if each not in ([said] if isinstance(said, str) else said)]}
         case "const" | "enum":
             return _none_of([said] if keyword == "const" else said)
         case "anyOf" | "allOf":
-            return _all_or_none("allOf" if keyword == "anyOf" else "anyOf", (negated(each, see) for each in said))
+            other = "allOf" if keyword == "anyOf" else "anyOf"
+            return _united(other, (negated(each, see, depth) for each in said))
         case "not":
             return said
     return None
 
 
-def _having(name: str, value: Any) -> Any:
+def _having(name: str, value: Any) -> dict[str, Any]:
     return {"type": "object", "required": [name], "properties": {name: value}}
 
 
@@ -73,7 +79,7 @@ def _none_of(values: Sequence[Any]) -> Any:
     if len(texts) + 3 - len(others) < len(values) or len(texts) > MAX_STRINGS:
         return None
     text = {"type": "string", "pattern": f"^(?:{_no(texts)})$"}
-    return {"anyOf": [{"type": ["object", "array", "number"]}, text, *([{"enum": others}] if others else [])]}
+    return {"anyOf": [{"type": ["object", "array", "number"]}, text, *({"const": each} for each in others)]}
 
 
 def _no(texts: Sequence[str]) -> str:
