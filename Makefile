@@ -8,7 +8,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast test-faults fuzz check format bench bench-weights soak lock audit sbom clean
+.PHONY: help install predict serve test test-fast test-faults fuzz check format bench bench-schemas bench-weights soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -47,6 +47,9 @@ bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 
 bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, side by side
 	$(BIN)/python -m bench.weights
+
+bench-schemas: $(INSTALLED) ## Compare which JSON schemas are taken with vLLM's own ways: make bench-schemas schemas=PATH
+	$(BIN)/python -m bench.schemas $(schemas)
 
 minutes ?= 10
 soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak minutes=10

@@ -146,7 +146,7 @@ class BadTools(CallerError):
 
 
 class BadJsonSchema(CallerError):
-    """No grammar can make sure that an answer satisfies the schema."""
+    """The schema is no JSON Schema, is too large, or makes no grammar."""
 
     code = "E1007"
 

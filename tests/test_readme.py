@@ -1,5 +1,6 @@
 """The tables of the README are what the code does."""
 
+import asyncio
 import re
 
 from fakes import request
@@ -54,6 +55,7 @@ def test_the_metrics_are_those_that_are_recorded():
             finish_reason="stop",
             preemptions=1,
         )
+        asyncio.run(meter.read_text())
         recorded |= {f"`{name}`" for name, _ in meter.metrics()}
     assert {row[0] for row in rows("Metrics")} == recorded
 

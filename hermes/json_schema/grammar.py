@@ -193,7 +193,8 @@ class Rewriting:
                 plain[keyword] = MAX_NUMBER if schema[keyword] > 0 else -MAX_NUMBER
             else:
                 left_out.append(keyword)
-        if plain.get("minProperties", 0) > 1 and any(schema.get(keyword) for keyword in OPENING):
+        is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
+        if plain.get("minProperties", 0) > 1 and is_free:
             left_out.append("minProperties")  # a free name may be written twice, and counts once
         for keyword in left_out:
             self._leave_out(at, keyword)
