@@ -15,29 +15,21 @@ from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.shapes import plain_schema
 
-OPEN, CLOSE = TAGS = "<tool_call>", "</tool_call>"
+TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
 # White space only after a comma or colon, and one of it: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
 NO_CALL = rf"""start: TEXT
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
 """
-
-# A lexeme is lazy where it ends with the tag: then a call begins, and it has to be valid.
+# A lexeme that is lazy ends with the tag: then a call begins, and it has to be valid.
 CALLS = r"""
 call: "\n" arguments "\n" close
+open: {OPEN}
+close: {CLOSE}
+text_open: {TEXT_OPEN}
+text_until_open[lazy]: TEXT "<tool_call>"
 TEXT: /(.|\n)*/
-"""
-TAGS_AS_TEXT = f"""\
-open: "{OPEN}"
-close: "{CLOSE}"
-text_open[lazy]: TEXT "{OPEN}"
-"""
-TAGS_AS_TOKENS = f"""\
-open: "{OPEN}" | <[{{{OPEN}}}]>
-close: "{CLOSE}" | <[{{{CLOSE}}}]>
-text_open: text_until_open | TEXT <[{{{OPEN}}}]>
-text_until_open[lazy]: TEXT "{OPEN}"
 """
 
 
@@ -50,18 +42,13 @@ class Constraint:
     unenforced: Mapping[str, Sequence[str]]  # what the grammar leaves out: of each tool by name, or of json_schema
 
     def lark(self, tag_tokens: Mapping[str, int]) -> str:
-        """The whole grammar.
-
-        Args:
-            tag_tokens: the ids of <tool_call> and </tool_call>, where they are special tokens of the model. They may
-                be written as text then, too.
-        """
-        if "text_open" not in self.grammar:
+        """The whole grammar, in which a tag may also be the special token that the model has for it, by its id."""
+        if CALLS not in self.grammar:
             return self.grammar
-        spelling = TAGS_AS_TOKENS if tag_tokens else TAGS_AS_TEXT
-        for tag, token_id in tag_tokens.items():
-            spelling = spelling.replace(f"{{{tag}}}", str(token_id))
-        return self.grammar + spelling
+        spelled = {tag: f'"{tag}"' + (f" | <[{tag_tokens[tag]}]>" if tag in tag_tokens else "") for tag in TAGS}
+        text_open = "text_until_open" + (f" | TEXT <[{tag_tokens[OPEN]}]>" if OPEN in tag_tokens else "")
+        calls = CALLS.replace("{OPEN}", spelled[OPEN]).replace("{CLOSE}", spelled[CLOSE])
+        return self.grammar.replace(CALLS, calls.replace("{TEXT_OPEN}", text_open))
 
     def refused(self, problem: str) -> CallerError:
         """The error of the input that asked for this grammar."""

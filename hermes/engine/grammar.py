@@ -33,10 +33,11 @@ class Grammars:
         key = hashlib.sha256(lark.encode()).digest()
         if key not in self._problems:
             self._problems[key] = await asyncio.to_thread(self._problem, lark)
-        if problem := self._problems[key]:
-            raise constraint.refused(problem)
+        problem = self._problems[key]
         while len(self._problems) > REMEMBERED:
             del self._problems[next(iter(self._problems))]
+        if problem:
+            raise constraint.refused(problem)
         return lark
 
     def _problem(self, lark: str) -> str | None:
@@ -47,8 +48,8 @@ class Grammars:
         matcher = LLMatcher(self._tokenizer, lark, log_level=0)
         if not matcher.is_error():
             matcher.compute_bitmask()
-        if matcher.is_error():
-            return f"makes no grammar: {' '.join(matcher.get_error().split())[:300]}"
+        if matcher.is_error():  # with all that it knows after its first line
+            return f"makes no grammar, as where a reference leads back to itself: {matcher.get_error().splitlines()[0]}"
         if time.thread_time() - began > COMPILE_SECONDS:
             return f"takes more than {COMPILE_SECONDS} s to make a grammar of; make it smaller"
         return None

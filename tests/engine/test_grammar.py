@@ -57,9 +57,8 @@ def test_what_takes_too_long_is_refused_each_time(monkeypatch):
 
 def test_what_shows_only_at_the_first_token_is_refused():
     grammars = Grammars(tokenizer())
-    many = {"type": "object", "properties": {f"p{number}": {} for number in range(1_500)}}
-    with pytest.raises(BadJsonSchema, match=r"makes no grammar|takes more than"):
-        lark(grammars, json_constraint(many))
+    with pytest.raises(BadJsonSchema, match=r"as where a reference leads back to itself: NoExtensionBias$"):
+        lark(grammars, json_constraint({"$ref": "#"}))
 
 
 @pytest.mark.parametrize("special", [TAGS, []])
