@@ -6,8 +6,8 @@ pieces, and never recurses on it.
 """
 
 import json
-import math
 import re
+import sys
 from typing import Any, Literal, NamedTuple, NoReturn
 
 MAX_DEPTH = 64
@@ -177,10 +177,8 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"the number {digits[:40]} is too large")
-    return number
+    """The number, or the largest of its sign: the grammar of JSON has no largest, and JSON no infinity."""
+    return max(-sys.float_info.max, min(sys.float_info.max, float(digits)))
 
 
 def _constant(name: str) -> NoReturn:

@@ -18,6 +18,7 @@ MAX_NESTED = 50  # schemas within schemas, references followed
 MAX_CONDITIONS = 8  # at one place: each doubles what the grammar may be
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf that llguidance compares, and that are compared pair by pair
 MAX_NUMBER = 2**53  # llguidance reads larger ones inexactly
+MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and in all; each is a part of the grammar
 
 DEFINITION = re.compile(r"#(?:/(?:\$defs|definitions)/[^/]+)?")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
@@ -82,6 +83,7 @@ class Rewriting:
         self._defs: dict[str, Any] = {}
         self._def_names: dict[tuple[int, frozenset[str] | None], str] = {}
         self._at, self._depth = "$", 0  # of what is being rewritten
+        self._counted = 0  # items and properties
         self._to_try: list[tuple[str, dict[str, Any]]] = []  # places that may be too much, inner ones first
 
     def enforceable(self) -> Enforceable:
@@ -176,6 +178,14 @@ class Rewriting:
         plain = {keyword: schema[keyword] for keyword in ("type", "required", "pattern") if keyword in schema}
         plain |= {keyword: int(schema[keyword]) for keyword in LENGTHS if keyword in schema}
         left_out = [each for each in LEFT_OUT if each in schema and schema[each] is not SAYING_NOTHING.get(each)]
+        for keyword in (each for each in LENGTHS[2:] if each in plain):
+            plain[keyword] = min(plain[keyword], MAX_COUNT) if keyword.startswith("max") else plain[keyword]
+            self._counted += plain[keyword]
+            if plain[keyword] > MAX_COUNT:
+                raise SchemaProblem(at, keyword, f"is {plain[keyword]}; no answer holds more than {MAX_COUNT}")
+            if self._counted > MAX_COUNTED:
+                del plain[keyword]
+                left_out.append(keyword)
         for keyword, is_known in (
             ("format", schema.get("format") in FORMATS),
             ("enum", _is_exact(schema.get("enum"))),

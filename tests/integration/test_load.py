@@ -108,7 +108,7 @@ def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, smal
         {"prompt": secret * 2000},
         {"prompt": secret, "messages": [{"role": secret}]},
         {"prompt": secret, "tools": [{"name": secret}]},
-        {"prompt": secret, "json_schema": {"pattern": f"(?={secret})"}},
+        {"prompt": secret, "json_schema": {"pattern": f"({secret}"}},
         {"prompt": secret, "stop_sequences": secret, "timeout": 0.05},
     ]
     for inputs in asked:

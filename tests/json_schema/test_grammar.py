@@ -213,6 +213,18 @@ KINDS = {  # the schema, what its grammar allows, what not, and what is left out
             "$.properties.value.oneOf",
         ],
     ),
+    "more items than an answer holds": (
+        {"type": "array", "items": {"type": "array", "maxItems": 10**6}, "minItems": 1, "maxItems": 10**6},
+        [[[]], [[1, 2]]],
+        [[]],
+        [],
+    ),
+    "many items in all": (
+        thing(**{f"p{n}": {"maxItems": 4_000} for n in range(6)}),
+        [{}],
+        [],
+        ["$.properties.p5.maxItems"],
+    ),
     "a number that llguidance reads inexactly": ({"enum": [1, 2**60]}, [1], [], ["$.enum"]),
     "a reference by an anchor": (
         {"$ref": "#here", "$defs": {"a": {"$anchor": "here", "type": "integer"}}},
@@ -253,6 +265,9 @@ def test_a_kind_of_schema_that_people_have(schema, good, bad, left_out):
             {"default": {"minimum": "x"}, "items": {"$ref": "#/default"}},
             "$.items: '$ref' to '#/default' is no place of a schema",
             id="no schema",
+        ),
+        pytest.param(
+            {"minItems": 2**53}, "$: 'minItems' is 9007199254740992; no answer holds more than 4096", id="items"
         ),
         pytest.param({"pattern": "(a"}, "$: 'pattern' '(a' is refused: missing )", id="no pattern"),
         pytest.param({"pattern": "a" * 4_001}, "it has 4001 characters; at most 4000", id="a long pattern"),

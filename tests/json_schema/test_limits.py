@@ -69,6 +69,10 @@ def test_what_is_within_the_limits_is_measured_in_bytes():
         pytest.param({"pattern": "(" * 60_000}, id="a pattern that nests"),
         pytest.param({"pattern": "((a{1,1000}){1,1000}b){1,1000}"}, id="a pattern that repeats"),
         pytest.param({"maxLength": 10**9}, id="a long string"),
+        pytest.param({"minItems": 2**53}, id="many items"),
+        pytest.param({"maxItems": 10**6}, id="many items at most"),
+        pytest.param({"items": [{"minItems": 4_000}] * 1_000}, id="many items at many places"),
+        pytest.param({"properties": {f"p{n}": {"maxItems": 10**5} for n in range(1_000)}}, id="many items of many"),
         pytest.param(
             {"allOf": [{"anyOf": [{"properties": {f"a{i}{j}": {}}} for j in range(6)]} for i in range(8)]},
             id="unions that multiply",
