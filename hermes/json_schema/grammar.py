@@ -176,7 +176,7 @@ class Rewriting:
             if problem := pattern_problem(pattern):
                 raise SchemaProblem(at, "pattern", f"{shown(pattern)} is refused: {problem}")
         plain = {keyword: schema[keyword] for keyword in ("type", "required", "pattern") if keyword in schema}
-        plain |= {keyword: int(schema[keyword]) for keyword in LENGTHS if keyword in schema}
+        plain |= {keyword: min(int(schema[keyword]), MAX_NUMBER) for keyword in LENGTHS if keyword in schema}
         left_out = [each for each in LEFT_OUT if each in schema and schema[each] is not SAYING_NOTHING.get(each)]
         for keyword in (each for each in LENGTHS[2:] if each in plain):
             plain[keyword] = min(plain[keyword], MAX_COUNT) if keyword.startswith("max") else plain[keyword]
@@ -190,7 +190,7 @@ class Rewriting:
             ("format", schema.get("format") in FORMATS),
             ("enum", _is_exact(schema.get("enum"))),
             ("const", _is_exact(schema.get("const"))),
-            ("multipleOf", float(schema.get("multipleOf", 1)).is_integer()),  # 0.07 is none of 0.01, to a checker
+            ("multipleOf", schema.get("multipleOf", 1) % 1 == 0),  # 0.07 is none of 0.01, to a checker
         ):
             if keyword in schema and is_known:
                 plain[keyword] = schema[keyword]
