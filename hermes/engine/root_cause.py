@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SAYING_TOO_MUCH = ("vllm.v1.structured_output.backend_guidance",)  # its warnings have the answer and its grammar
+
 
 class RootCause(logging.Handler):
     """Writes the first exception that is logged into a file, for as long as the file is there and empty."""
@@ -46,7 +48,8 @@ def root_cause(logging_config: Any, plain: Mapping[str, Any]) -> Iterator[Callab
 def _with_handler(plain: Mapping[str, Any], path: Path) -> dict[str, Any]:
     ours = {"class": f"{RootCause.__module__}.{RootCause.__name__}", "path": str(path)}
     loggers = {name: {**each, "handlers": [*each["handlers"], "cause"]} for name, each in plain["loggers"].items()}
-    return {**plain, "handlers": {**plain["handlers"], "cause": ours}, "loggers": loggers}
+    quiet = {name: {"level": "ERROR"} for name in SAYING_TOO_MUCH}
+    return {**plain, "handlers": {**plain["handlers"], "cause": ours}, "loggers": {**loggers, **quiet}}
 
 
 def one_line(error: BaseException) -> str:

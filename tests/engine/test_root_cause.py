@@ -1,5 +1,6 @@
 """What vLLM's processes log when they can't start, brought to the message of the error."""
 
+import importlib.util
 import json
 import logging
 import logging.config
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hermes.engine.root_cause import one_line, root_cause
+from hermes.engine.root_cause import SAYING_TOO_MUCH, one_line, root_cause
 
 PLAIN = {
     "version": 1,
@@ -81,3 +82,13 @@ def test_an_error_is_one_line():
         "KeyError",
         "MemoryError",
     ]
+
+
+def test_what_was_written_is_not_in_the_log_of_a_grammar_that_fails():
+    config = Config()
+    with root_cause(config, PLAIN):
+        logging.config.dictConfig(json.loads(Path(config.pylogging_config_file).read_text()))
+    vllm = Path(importlib.util.find_spec("vllm").origin).parent
+    for name in SAYING_TOO_MUCH:
+        assert vllm.joinpath(*name.split(".")[1:]).with_suffix(".py").is_file(), "there is such a logger"
+        assert logging.getLogger(name).getEffectiveLevel() == logging.ERROR
