@@ -18,6 +18,7 @@ MAX_NESTED = 50  # schemas within schemas, references followed
 MAX_CONDITIONS = 8  # at one place: each doubles what the grammar may be
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf that llguidance compares, and that are compared pair by pair
 MAX_NUMBER = 2**53  # llguidance reads larger ones inexactly
+MAX_FREE = 64  # names in a map: a small model writes the same one without end, and JSON keeps the last
 MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and in all; each is a part of the grammar
 
 DEFINITION = re.compile(r"#(?:/(?:\$defs|definitions)/[^/]+)?")
@@ -141,6 +142,9 @@ class Rewriting:
             if inner is None and not is_open and (closing or declares):
                 shut = closing | every
         self._inside(plain, schema, at, resolver)
+        is_map = schema.get("type") == "object" or schema.keys() & {*OPENING}
+        if is_map and shut is None and closing == frozenset() and not schema.keys() & {"properties", "$ref", *IN_PLACE}:
+            plain["maxProperties"] = plain.get("maxProperties", max(MAX_FREE, plain.get("minProperties", 0)))
         if "$ref" in schema:
             plain["$ref"] = self._reference(schema["$ref"], resolver, None if branches else inner)
         parts = {

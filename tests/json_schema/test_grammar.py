@@ -310,6 +310,14 @@ def test_the_order_of_properties(names, required, order):
     assert not accepts(schema, dict.fromkeys([order[1], order[0], order[2]], 1))
 
 
+def test_a_map_does_not_run_on():
+    for schema in ({"type": "object"}, {"additionalProperties": INTEGER}, {"patternProperties": {"^x": INTEGER}}):
+        assert accepts(schema, {f"x{number}": 1 for number in range(64)})
+        assert not accepts(schema, {f"x{number}": 1 for number in range(65)})
+    assert accepts({"type": "object", "maxProperties": 65}, {f"x{number}": 1 for number in range(65)})
+    assert accepts({"type": "object", "minProperties": 65}, {f"x{number}": 1 for number in range(65)})
+
+
 def test_no_name_that_is_declared_is_written_twice():
     matcher = matcher_of(enforceable(thing(a=INTEGER) | {"additionalProperties": INTEGER}))
     assert allows(matcher.deep_copy(), '{"a": 1, "b": 2, "b": 3}')
