@@ -28,7 +28,14 @@ LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "m
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 SAYING_NOTHING = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
 LEFT_OUT = (*SAYING_NOTHING, "contains", "$dynamicRef", "$recursiveRef")
-TRIED = (("pattern",), ("minProperties", "maxProperties"), ("patternProperties",))  # some are refused
+# Some of these are refused, alone or together.
+TRIED = (
+    ("minLength", "maxLength"),
+    ("pattern",),
+    ("format",),
+    ("minProperties", "maxProperties"),
+    ("patternProperties",),
+)
 OPENING = ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
 IN_PLACE = ("allOf", "anyOf", "oneOf")
 

@@ -175,13 +175,11 @@ def deep(levels):
         pytest.param(
             {"$defs": {"x": {"$ref": "#/$defs/x"}}, "$ref": "#/$defs/x"}, "", "no grammar", id="a reference to itself"
         ),
-        pytest.param(thing("a", a={"not": {}}), "$", "Unsatisfiable", id="what no value satisfies"),
         pytest.param(thing(a={"$ref": "http://localhost/x"}), "$.properties.a", "$ref", id="a remote reference"),
         pytest.param({"type": "string", "pattern": "(a"}, "$", "pattern", id="a broken pattern"),
         pytest.param({"type": "array", "minItems": 2**53}, "$", "minItems", id="2**53 items"),
         pytest.param(deep(70), "$.items", "levels deep", id="nesting"),
         pytest.param(optional(10_000), "$", "bytes of JSON", id="10,000 optional properties"),
-        pytest.param(optional(1_900), "", "grammar", id="1,900 optional properties"),
         pytest.param(
             {"allOf": [{"anyOf": [optional(n) for n in range(i, i + 6)]} for i in range(8)]},
             "$",
@@ -235,7 +233,7 @@ def test_an_unusual_schema_is_taken(server, schema):
     [
         pytest.param({"type": "string", "minLength": 300, "maxLength": 10_000}, id="a long string"),
         pytest.param({"type": "string", "pattern": "^[a-zA-Z ]{300,1000}$"}, id="a pattern with a large count"),
-        pytest.param({"type": "string", "format": "uri", "minLength": 300, "maxLength": 2_083}, id="an HttpUrl"),
+        pytest.param({"type": "string", "format": "uri", "minLength": 40, "maxLength": 2_083}, id="an HttpUrl"),
     ],
 )
 @three_chances

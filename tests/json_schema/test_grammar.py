@@ -45,6 +45,12 @@ KINDS = {  # the schema, what its grammar allows, what not, and what is left out
         ["ada", "a b@example.com"],
         ["$.pattern"],
     ),
+    "a long address": (
+        {"type": "string", "format": "uri", "minLength": 100, "maxLength": 2_083},
+        ["https://example.com/"],
+        ["x y"],
+        ["$.maxLength", "$.minLength"],
+    ),
     "names that are texts": (
         {"type": "object", "propertyNames": TEXT, "additionalProperties": INTEGER},
         [{}, {"a": 1, "b": 2}],
