@@ -30,8 +30,8 @@ from hermes.serving.server import PROJECT
 from hermes.weights import smollm2
 
 OURS, AUTO, XGRAMMAR = "this package", "vLLM, auto", "vLLM, xgrammar"
-SECONDS = 10  # that one schema may take
-TRIES = 200  # orders of the keys of one object
+SECONDS = 10  # that the grammar of one schema may take
+TRIES = 50  # orders of the keys of one object
 notes = Console(stderr=True, highlight=False)
 
 Accepts = Callable[[str, bool], bool]  # a text, and whether it is a whole one: else the beginning of one
@@ -118,30 +118,39 @@ def judge_all(system: str, rows: list[dict[str, Any]]) -> Iterator[Judged]:
     for number, row in enumerate(rows):
         if number % 200 == 0:
             notes.print(f"{system}: {number} of {len(rows)}")
-        pool = pool or multiprocessing.get_context("spawn").Pool(1)
+        if pool is None:
+            pool = multiprocessing.get_context("spawn").Pool(1)
+            pool.apply(warm, (system,))
         try:
-            yield pool.apply_async(judge, (system, row)).get(SECONDS if number else 10 * SECONDS)
+            judged = pool.apply_async(make, (system, row)).get(SECONDS)
         except multiprocessing.TimeoutError:
             pool.terminate()
             pool = None
             yield Judged(f"took more than {SECONDS} s", seconds=SECONDS)
+        else:
+            yield judged if judged.refused else pool.apply(judge, (judged, row))
     if pool:
         pool.terminate()
 
 
-def judge(system: str, row: dict[str, Any]) -> Judged:
-    made = {OURS: make_ours, AUTO: make_auto, XGRAMMAR: make_xgrammar}[system]
-    warm(made)
+MADE: dict[str, Accepts] = {}  # in the process that judges: the grammar that was made last
+
+
+def make(system: str, row: dict[str, Any]) -> Judged:
     judged = Judged()
     began = time.process_time()
     try:
-        accepts, judged.unenforced = made(row["schema"])
+        MADE["accepts"], judged.unenforced = WAYS[system](row["schema"])
     except Exception as error:  # whatever makes a request to vLLM fail
         if system == OURS and not isinstance(error, BadJsonSchema | ValueError):
             raise
         judged.refused = " ".join(str(error).split()) or type(error).__name__
-        return judged
     judged.seconds = time.process_time() - began
+    return judged
+
+
+def judge(judged: Judged, row: dict[str, Any]) -> Judged:
+    accepts = MADE["accepts"]
     for test in row["tests"]:
         text = written(accepts, test["data"], "")
         if not test["valid"]:
@@ -158,10 +167,9 @@ def judge(system: str, row: dict[str, Any]) -> Judged:
     return judged
 
 
-@cache
-def warm(made: Callable[[Any], tuple[Accepts, int]]) -> None:
+def warm(system: str) -> None:
     """Import and load what is loaded once, which is no time of a schema."""
-    made({"type": "boolean"})
+    WAYS[system]({"type": "boolean"})
 
 
 def is_valid(schema: Any, value: Any) -> bool:
@@ -285,6 +293,8 @@ def accepts_of_xgrammar(schema: Any) -> Accepts:
 
     return accepts
 
+
+WAYS = {OURS: make_ours, AUTO: make_auto, XGRAMMAR: make_xgrammar}
 
 if __name__ == "__main__":
     typer.run(main)
