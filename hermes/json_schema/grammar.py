@@ -230,7 +230,8 @@ class Rewriting:
         for keyword in ("properties", "patternProperties"):
             names = list(schema.get(keyword, ()))
             if names == sorted(names):  # as coglet sorts them; else their order is somebody's
-                names.sort(key=lambda name: name not in schema.get("required", ()))
+                order = {name: n for n, name in enumerate(schema.get("required", ()))}  # a list keeps its own
+                names.sort(key=lambda name: order.get(name, len(order)))
             if names:
                 plain[keyword] = {name: node(schema[keyword][name], keyword, name) for name in names}
         if "additionalProperties" in schema:
