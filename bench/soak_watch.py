@@ -16,7 +16,7 @@ LOOKS, LOOK_SECONDS = 4, 0.3
 SETTLED_SECONDS = 120.0  # after which memory is to be level
 TOO_SHORT_SECONDS = 180.0
 TOLERANCE = 0.05
-ROLES = ("server", "worker", "engine core", "engine worker", "grammar trial", "guard")
+ROLES = ("server", "worker", "engine core", "engine worker", "guard")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,5 @@ def _roles(server: LocalServer) -> Iterator[tuple[str, psutil.Process]]:
             yield "engine core", process
         elif name.startswith("VLLM::Worker"):
             yield "engine worker", process
-        elif "spawn_main" in command:
-            yield "grammar trial", process
         elif "guard.py" in command:
             yield "guard", process
