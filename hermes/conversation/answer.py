@@ -36,7 +36,8 @@ def typed_record(request: Request, text: str, finish_reason: FinishReason | None
         if finish_reason is not None:
             problem = _json_problem(text, request, finish_reason)
             yield "json_valid", problem is None
-            yield from [("json_problem", problem)] if problem else ()
+            if problem:
+                yield "json_problem", problem
     if finish_reason is not None:
         yield "finish_reason", finish_reason
 

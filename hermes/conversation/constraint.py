@@ -15,7 +15,7 @@ from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.shapes import plain_schema
 
-TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
+CALL_TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
 # White space only after a comma or colon, and one of it: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
@@ -23,12 +23,9 @@ NO_CALL = rf"""start: TEXT
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
 """
 # A lexeme that is lazy ends with the tag: then a call begins, and it has to be valid.
-CALLS = r"""
+CALLS = rf"""
 call: "\n" arguments "\n" close
-open: {OPEN}
-close: {CLOSE}
-text_open: {TEXT_OPEN}
-text_until_open[lazy]: TEXT "<tool_call>"
+text_until_open[lazy]: TEXT "{OPEN}"
 TEXT: /(.|\n)*/
 """
 
@@ -43,12 +40,12 @@ class Constraint:
 
     def lark(self, tag_tokens: Mapping[str, int]) -> str:
         """The whole grammar, in which a tag may also be the special token that the model has for it, by its id."""
-        if CALLS not in self.grammar:
+        if not self.grammar.endswith(CALLS):
             return self.grammar
-        spelled = {tag: f'"{tag}"' + (f" | <[{tag_tokens[tag]}]>" if tag in tag_tokens else "") for tag in TAGS}
-        text_open = "text_until_open" + (f" | TEXT <[{tag_tokens[OPEN]}]>" if OPEN in tag_tokens else "")
-        calls = CALLS.replace("{OPEN}", spelled[OPEN]).replace("{CLOSE}", spelled[CLOSE])
-        return self.grammar.replace(CALLS, calls.replace("{TEXT_OPEN}", text_open))
+        tokens = {tag: f"<[{token_id}]>" for tag, token_id in tag_tokens.items()}
+        spelled = {tag: f'"{tag}" | {tokens[tag]}' if tag in tokens else f'"{tag}"' for tag in CALL_TAGS}
+        text_open = f"text_until_open | TEXT {tokens[OPEN]}" if OPEN in tokens else "text_until_open"
+        return f"{self.grammar}open: {spelled[OPEN]}\nclose: {spelled[CLOSE]}\ntext_open: {text_open}\n"
 
     def refused(self, problem: str) -> CallerError:
         """The error of the input that asked for this grammar."""

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from hermes.conversation import Constraint
-from hermes.conversation.constraint import TAGS
+from hermes.conversation.constraint import CALL_TAGS
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
 REMEMBERED = 1024  # verdicts
@@ -19,7 +19,7 @@ class Grammars:
         from llguidance.hf import from_tokenizer
 
         special = {each.content: token_id for token_id, each in tokenizer.added_tokens_decoder.items() if each.special}
-        self._tag_tokens = {tag: special[tag] for tag in TAGS if tag in special}
+        self._tag_tokens = {tag: special[tag] for tag in CALL_TAGS if tag in special}
         self._tokenizer = from_tokenizer(tokenizer, len(tokenizer))
         self._problems: dict[bytes, str | None] = {}
 

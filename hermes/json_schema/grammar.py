@@ -95,11 +95,13 @@ class Rewriting:
         self._to_try: list[tuple[str, dict[str, Any]]] = []  # places that may be too much, inner ones first
 
     def enforceable(self) -> Enforceable:
-        plain = self._node(self._root, "$", self._resolver, frozenset()) | {"$defs": self._defs}
-        self._to_try += [("$", plain)]
-        for at, node in self._to_try if refused(plain) else ():
-            self._drop_what_is_refused(at, node)
+        plain = self._node(self._root, "$", self._resolver, frozenset())
+        plain["$defs"] = self._defs
         if problem := refused(plain):
+            for at, node in self._to_try:
+                self._drop_what_is_refused(at, node)
+            problem = refused(plain)
+        if problem:
             raise SchemaProblem("$", None, f"makes no grammar: {problem}")
         return Enforceable(plain, tuple(self._unenforced))
 
@@ -138,7 +140,7 @@ class Rewriting:
             else:
                 members.append((f"{at}.{keyword}", member))
         branches = schema.keys() & {"anyOf", "oneOf"}
-        inner = shut = None  # what is declared beside a part that is to be closed, and here
+        inner = shut = None  # what is declared beside the part or the branches that are to be closed, and here
         if closing is not None and self._closes:
             own, _, own_open = self._names(schema, resolver, ("allOf",))
             every, declares, is_open = self._names(schema, resolver, IN_PLACE)
@@ -154,16 +156,12 @@ class Rewriting:
             plain["maxProperties"] = plain.get("maxProperties", max(MAX_FREE, plain.get("minProperties", 0)))
         if "$ref" in schema:
             plain["$ref"] = self._reference(schema["$ref"], resolver, None if branches else inner)
-        parts = {
-            keyword: [
-                self._node(
-                    each, f"{at}.{keyword}[{n}]", resolver, inner if {keyword} == branches or not branches else None
-                )
-                for n, each in enumerate(schema[keyword])
+        parts: dict[str, list[Any]] = {}
+        for keyword in (each for each in IN_PLACE if each in schema):
+            closes = None if branches and keyword == "allOf" else inner
+            parts[keyword] = [
+                self._node(each, f"{at}.{keyword}[{n}]", resolver, closes) for n, each in enumerate(schema[keyword])
             ]
-            for keyword in IN_PLACE
-            if keyword in schema
-        }
         every_of = [*parts.get("allOf", ()), *(self._node(member, place, resolver, None) for place, member in members)]
         if "oneOf" in parts:
             every_of.append({"anyOf": self._told_apart(schema["oneOf"], parts["oneOf"], at, resolver)})
@@ -255,15 +253,8 @@ class Rewriting:
         """The branches of a oneOf for an anyOf: so that no value is valid in two of them, or that is left out."""
         if all(isinstance(each, Mapping) and each.keys() == {"required"} for each in branches):
             needed = [{*each["required"]} for each in branches]
-            return [
-                {
-                    **one,
-                    "allOf": [
-                        {"anyOf": [*map(without, each - mine)] or [False]} for each in needed if each is not mine
-                    ],
-                }
-                for one, mine in zip(plain, needed, strict=True)
-            ]
+            others = [[_lacking(each - mine) for each in needed if each is not mine] for mine in needed]
+            return [{**one, "allOf": lacking} for one, lacking in zip(plain, others, strict=True)]
         if self._closes:
             whole = Rewriting(self._root, self._draft, closes=False)  # what closing leaves out is still valid
             targets = (self._seen_through(each, resolver) for each in branches[:MAX_BRANCHES])
@@ -325,6 +316,11 @@ class Rewriting:
         declares = "properties" in schema or any(each for _, each, _ in parts)
         is_open = any(schema.get(keyword) not in (None, False) for keyword in OPENING)
         return names, declares, is_open or any(each for _, _, each in parts)
+
+
+def _lacking(names: set[str]) -> dict[str, Any]:
+    """An object without one of the properties."""
+    return {"anyOf": [*map(without, sorted(names))] or [False]}
 
 
 def _is_exact(value: Any) -> bool:

@@ -38,10 +38,12 @@ def without(name: str) -> dict[str, Any]:
 def negated(schema: Any, see: See, depth: int = 0) -> Any:
     """A schema for just the values that are not valid in this one; None where no plain one says so."""
     schema = see(schema)
-    if isinstance(schema, bool) or depth > MAX_DEPTH:
-        return not schema if isinstance(schema, bool) else None
-    said = {keyword: said for keyword, said in schema.items() if keyword not in ANNOTATIONS}
-    return _united("anyOf", (_negated(keyword, said[keyword], see, depth + 1) for keyword in said))
+    if isinstance(schema, bool):
+        return not schema
+    if depth > MAX_DEPTH:
+        return None
+    parts = (_negated(keyword, said, see, depth + 1) for keyword, said in schema.items() if keyword not in ANNOTATIONS)
+    return _united("anyOf", parts)
 
 
 def _united(keyword: str, parts: Iterable[Any]) -> Any:
