@@ -53,7 +53,7 @@ bench-schemas: $(INSTALLED) ## Compare which JSON schemas are taken with vLLM's 
 
 minutes ?= 10
 soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak minutes=10
-	$(BIN)/python -m bench.soak --minutes $(minutes)
+	$(BIN)/python -m tests.soak --minutes $(minutes)
 
 # The image has the versions that the tests run with. 22.04 and newer have the glibc of manylinux_2_35.
 lock: ## Resolve what the local environment and the image install again (needs uv)

@@ -119,7 +119,7 @@ class Predictor(BaseRunner):
             le=86400,
         ),
     ) -> AsyncConcatenateIterator[str]:
-        pieces = self.chat.reply(
+        pieces = self.chat.respond(
             time_limit=timeout,
             prompt=prompt,
             system_prompt=system_prompt,

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
+from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 
 NEW_TOKENS = 96
 NO_MORE: Mapping[str, Any] = MappingProxyType({})

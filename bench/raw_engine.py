@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 from bench.load import NEW_TOKENS, Timeline
-from hermes.conversation import ChatML, Message, Sampling
-from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
+from hermes.chat.chatml import ChatML
+from hermes.chat.messages import Message
+from hermes.chat.request import DEFAULT_SYSTEM_PROMPT, Sampling
 from hermes.engine.engine import Engine, import_vllm
 from hermes.settings import Settings
 

@@ -23,10 +23,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hermes.conversation.constraint import json_constraint
+from hermes.chat.constraint import json_constraint
+from hermes.devserver.server import PROJECT
 from hermes.errors import BadJsonSchema
 from hermes.json_schema.limits import dialect
-from hermes.serving.server import PROJECT
 from hermes.weights import smollm2
 
 OURS, AUTO, XGRAMMAR = "this package", "vLLM, auto", "vLLM, xgrammar"

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from bench.load import NEW_TOKENS, Timeline
 from bench.systems import JSON_ANSWER, WITH_A_TOOL, Constrained, OpenAIServer, OurServer, RawEngine, System
-from hermes.serving.server import PROJECT
+from hermes.devserver.server import PROJECT
 from hermes.weights import smollm2
 
 RESULTS = Path(__file__).parent / "results"

@@ -15,8 +15,8 @@ import httpx
 import psutil
 
 from bench.load import Timeline, ask_cog, ask_openai, stream_all
-from hermes.conversation.request import DEFAULT_SYSTEM_PROMPT
-from hermes.serving.server import PROJECT, LocalServer, free_port
+from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
+from hermes.devserver.server import PROJECT, LocalServer, free_port
 from hermes.settings import PROFILES
 
 LOCAL = PROFILES["local"]

@@ -21,7 +21,7 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from hermes.serving.server import PROJECT
+from hermes.devserver.server import PROJECT
 
 SHARDS, SHARD_BYTES = 4, 500_000_000
 MODEL_BYTES = SHARDS * SHARD_BYTES
@@ -56,7 +56,7 @@ def write_model(folder: Path) -> None:
 @contextmanager
 def hosted(folder: Path) -> Iterator[str]:
     """The URL of a host of the model."""
-    command = [sys.executable, "-m", "bench.host", str(folder)]
+    command = [sys.executable, "-m", "tests.support.host", str(folder)]
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as host:
         try:
             yield cast(str, host.stdout and host.stdout.readline()).strip()

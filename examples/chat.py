@@ -9,9 +9,9 @@ messages = [{"role": "system", "content": "You are Hermes 2. Answer in one sente
 for question in ("My name is Bob. What is the capital of France?", "What is my name?"):
     messages.append({"role": "user", "content": question})
     print(f"> {question}")
-    reply = model.ask(
+    response = model.ask(
         {"messages": messages, "max_tokens": 60, "temperature": 0, "truncate": "oldest_turns"},
         on_text=lambda piece: print(piece, end="", flush=True),
     )
-    print(f"\n  ({reply.finish_reason}, {reply.metrics['input_token_count']} tokens in)")
-    messages.append({"role": "assistant", "content": reply.text})
+    print(f"\n  ({response.finish_reason}, {response.metrics['input_token_count']} tokens in)")
+    messages.append({"role": "assistant", "content": response.text})

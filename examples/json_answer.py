@@ -14,8 +14,8 @@ SCHEMA = {
     "required": ["name", "born", "fields"],
 }
 model = CogServer(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:5000")
-reply = model.ask(
+response = model.ask(
     {"prompt": "Who was Ada Lovelace?", "json_schema": SCHEMA, "temperature": 0},
     on_text=lambda piece: print(piece, end="", flush=True),
 )
-print(f"\n(json_valid {reply.json_valid}, {reply.finish_reason})")
+print(f"\n(json_valid {response.json_valid}, {response.finish_reason})")

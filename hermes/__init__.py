@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from hermes.errors import HermesError
 
 if TYPE_CHECKING:
-    from hermes.caller import CogServer, ReplicateModel, extract, run_tools, tool
-    from hermes.conversation import Message, Request
+    from hermes.chat.messages import Message
+    from hermes.chat.request import Request
+    from hermes.client import CogServer, ReplicateModel, extract, run_tools, tool
     from hermes.settings import Settings
 
 __all__ = [
@@ -22,11 +23,11 @@ __all__ = [
     "tool",
 ]
 
-_ROOM = {"Message": "conversation", "Request": "conversation", "Settings": "settings"}
+_HOME = {"Message": "chat.messages", "Request": "chat.request", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a room only when something of it is used: a caller's machine has no tokenizers, a server no replicate."""
+    """Load a room only when something of it is used: a client's machine has no tokenizers, a server no replicate."""
     if name not in __all__:
         raise AttributeError(f"module 'hermes' has no attribute {name!r}")
-    return getattr(import_module(f"hermes.{_ROOM.get(name, 'caller')}"), name)
+    return getattr(import_module(f"hermes.{_HOME.get(name, 'client')}"), name)

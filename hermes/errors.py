@@ -1,7 +1,7 @@
 """Every error a caller can meet, each with a stable code that callers may match on.
 
     HermesError
-    ├── CallerError              yours to fix: change the request or the settings of the model
+    ├── RequestError              yours to fix: change the request or the settings of the model
     │   ├── E1000 WeightsError
     │   ├── E1001 EmptyRequest
     │   ├── E1002 PromptTooLong
@@ -40,7 +40,7 @@ class HermesError(Exception):
         return f"{self.code} {type(self).__name__}: {super().__str__()}"
 
 
-class CallerError(HermesError):
+class RequestError(HermesError):
     """The request, or what it asks for, has to change."""
 
 
@@ -48,7 +48,7 @@ class ServerError(HermesError):
     """The server, or its configuration, has to change."""
 
 
-class WeightsError(CallerError):
+class WeightsError(RequestError):
     """The weights are not where they should be, or could not be fetched."""
 
     code = "E1000"
@@ -57,7 +57,7 @@ class WeightsError(CallerError):
         super().__init__(f"weights {str(source)!r}: {problem}; {next_step}")
 
 
-class EmptyRequest(CallerError):
+class EmptyRequest(RequestError):
     """There is nothing to answer."""
 
     code = "E1001"
@@ -69,7 +69,7 @@ class EmptyRequest(CallerError):
         )
 
 
-class PromptTooLong(CallerError):
+class PromptTooLong(RequestError):
     """The prompt leaves no room for an answer in the model's context."""
 
     code = "E1002"
@@ -103,7 +103,7 @@ class PromptTooLong(CallerError):
         )
 
 
-class BadPromptTemplate(CallerError):
+class BadPromptTemplate(RequestError):
     """The prompt template has no place for the prompt."""
 
     code = "E1003"
@@ -115,7 +115,7 @@ class BadPromptTemplate(CallerError):
         )
 
 
-class PromptTemplateError(CallerError):
+class PromptTemplateError(RequestError):
     """The prompt template is written in a template language, which is never evaluated here."""
 
     code = "E1004"
@@ -127,7 +127,7 @@ class PromptTemplateError(CallerError):
         )
 
 
-class BadMessages(CallerError):
+class BadMessages(RequestError):
     """A turn of the conversation cannot be read, or cannot stand where it stands."""
 
     code = "E1005"
@@ -136,7 +136,7 @@ class BadMessages(CallerError):
         super().__init__(f"{at} {problem}")
 
 
-class BadTools(CallerError):
+class BadTools(RequestError):
     """A tool cannot be offered as it is described."""
 
     code = "E1006"
@@ -145,7 +145,7 @@ class BadTools(CallerError):
         super().__init__(f"{at} {problem}")
 
 
-class BadJsonSchema(CallerError):
+class BadJsonSchema(RequestError):
     """The schema is no JSON Schema, is too large, or makes no grammar."""
 
     code = "E1007"
@@ -154,7 +154,7 @@ class BadJsonSchema(CallerError):
         super().__init__(f"json_schema: {problem}")
 
 
-class BadSampling(CallerError):
+class BadSampling(RequestError):
     """The sampling values cannot be used, alone or together."""
 
     code = "E1008"

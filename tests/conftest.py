@@ -1,13 +1,9 @@
 import gc
 import json
 import os
-import sys
 import time
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # fakes.py
 
 FAST_UNITS = 300  # of CPU time, what the tests without an engine may take together; a quick machine's unit is 0.05 s
 TESTS_PER_UNIT = 100  # so often the unit is measured anew, for a shared machine is faster and slower by turns

@@ -14,8 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hermes.devserver.server import COGLET_ENVIRONMENT, PROJECT
 from hermes.engine.engine import ENVIRONMENT
-from hermes.serving.server import COGLET_ENVIRONMENT, PROJECT
 from requirements.audit import CLEAN, NOT_AUDITED, VULNERABLE, verdict
 
 COG_YAML = yaml.safe_load((PROJECT / "cog.yaml").read_text())
@@ -264,7 +264,7 @@ def test_vllm_is_imported_in_one_file_and_late():
 
 def test_predict_py_and_the_command_line_load_nothing_heavy():
     code = (
-        "import sys, predict, hermes.cli, hermes.conversation; "
+        "import sys, predict, hermes.cli, hermes.chat; "
         "heavy = {'torch', 'vllm', 'transformers', 'huggingface_hub'} & set(sys.modules); "
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )

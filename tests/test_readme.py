@@ -3,13 +3,12 @@
 import asyncio
 import re
 
-from fakes import request
-from test_errors import CODED
-
+from hermes.devserver.predictor import PredictorSource
+from hermes.devserver.server import PROJECT
 from hermes.serving.metrics import Meter
-from hermes.serving.schema import PredictorSource
-from hermes.serving.server import PROJECT
 from hermes.settings import PREFIX, Settings
+from tests.support.fakes import request
+from tests.test_errors import CODED
 
 README = (PROJECT / "README.md").read_text()
 

@@ -5,14 +5,15 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hermes.conversation import Constraint, Sampling
+from hermes.chat.constraint import Constraint
+from hermes.chat.finish_reason import FinishReason
+from hermes.chat.request import Sampling
 from hermes.engine.counts import EngineCounts
-from hermes.finish_reason import FinishReason
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step of the engine added to a reply."""
+    """What one step of the engine added to a response."""
 
     text: str  # whole characters only; may be empty while a character or a stop string is undecided
     token_count: int
@@ -25,7 +26,7 @@ class TextEngine(Protocol):
 
     @property
     def context_tokens(self) -> int:
-        """Most tokens of prompt and reply together."""
+        """Most tokens of prompt and response together."""
 
     @property
     def alive(self) -> bool:
@@ -46,7 +47,7 @@ class TextEngine(Protocol):
     def generate(
         self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
     ) -> AsyncGenerator[Chunk, None]:
-        """The reply to one prompt, step by step. Closing or cancelling the generator aborts it.
+        """The response to one prompt, step by step. Closing or cancelling the generator aborts it.
 
         Raises:
             BadSampling: the engine refuses the values.

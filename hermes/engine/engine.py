@@ -21,7 +21,9 @@ from uuid import uuid4
 
 import psutil
 
-from hermes.conversation import Constraint, Sampling
+from hermes.chat.constraint import Constraint
+from hermes.chat.finish_reason import FinishReason
+from hermes.chat.request import Sampling
 from hermes.engine.chunk import Chunk
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
@@ -37,7 +39,6 @@ from hermes.errors import (
     InvalidConfiguration,
     UnknownEngineArgument,
 )
-from hermes.finish_reason import FinishReason
 
 logger = logging.getLogger(__name__)
 
@@ -282,10 +283,10 @@ def _require_orderly_end(finish_reason: str | None, constraint: Constraint | Non
 
 def _chunk(output: Any) -> Chunk:
     """vLLM's RequestOutput as ours."""
-    completion = output.outputs[0]
+    generated = output.outputs[0]
     return Chunk(
-        completion.text,
-        len(completion.token_ids),
-        cast(FinishReason | None, completion.finish_reason),
+        generated.text,
+        len(generated.token_ids),
+        cast(FinishReason | None, generated.finish_reason),
         preemptions=output.metrics.num_preemptions,
     )

@@ -5,8 +5,7 @@ import hashlib
 import time
 from typing import Any
 
-from hermes.conversation import Constraint
-from hermes.conversation.constraint import CALL_TAGS
+from hermes.chat.constraint import CALL_TAGS, Constraint
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
 REMEMBERED = 1024  # verdicts

@@ -8,15 +8,15 @@ from typing import Any
 
 from cog import current_scope
 
-from hermes.conversation import Request
-from hermes.conversation.answer import typed_record
+from hermes.chat.finish_reason import FinishReason
+from hermes.chat.record import typed_record
+from hermes.chat.request import Request
 from hermes.engine import Chunk
-from hermes.finish_reason import FinishReason
 
 
 @dataclass
 class Meter:
-    """Counts one reply."""
+    """Counts one response."""
 
     request: Request | None = None  # None when the inputs make none
     keeps_text: bool = False  # of every answer; that of one which is to be read is kept anyway

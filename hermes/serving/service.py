@@ -11,11 +11,13 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from hermes.conversation import ChatML, Message, Request, Sampling
-from hermes.conversation.constraint import json_constraint
-from hermes.conversation.template import check
+from hermes.chat.chatml import ChatML
+from hermes.chat.constraint import json_constraint
+from hermes.chat.messages import Message
+from hermes.chat.request import Request, Sampling
+from hermes.chat.template import check
 from hermes.engine import Breaker, Chunk, TextEngine, require_devices, require_fit
-from hermes.errors import CallerError, HermesError, InvalidConfiguration
+from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, BootReport
 from hermes.serving.metrics import Meter
 from hermes.settings import Settings
@@ -31,7 +33,7 @@ class ChatService:
         self.engine = engine
         self.chatml = chatml
         self.settings = settings
-        self.running = 0  # replies
+        self.running = 0  # responses
         self._stopping = Breaker()
 
     @classmethod
@@ -84,7 +86,7 @@ class ChatService:
                 pass
         logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
-    async def reply(self, time_limit: float | None = None, **inputs: Any) -> AsyncGenerator[str, None]:
+    async def respond(self, time_limit: float | None = None, **inputs: Any) -> AsyncGenerator[str, None]:
         """The answer, piece by piece; joined, the pieces are exactly the answer.
 
         Args:
@@ -126,7 +128,7 @@ class ChatService:
                 logger.info("answer: %s", json.dumps("".join(meter.text)))
 
     def stop(self, error: Callable[[], Exception]) -> None:
-        """End every reply now, with that error; there are no more from now on."""
+        """End every response now, with that error; there are no more from now on."""
         self._stopping.trip(error)
 
     def _completed(self, request: Request) -> Request:
@@ -157,5 +159,5 @@ def check_default_template(template: str | None) -> None:
     if template:
         try:
             check(template, prompt="any")
-        except CallerError as error:
+        except RequestError as error:
             raise InvalidConfiguration("prompt_template", str(error)) from error

@@ -14,6 +14,7 @@ from typing import IO, cast
 import psutil
 
 from hermes.errors import ServerStopping
+from hermes.logs import log_to_stderr
 from hermes.serving import guard, malloc
 from hermes.serving.service import ChatService
 from hermes.settings import Settings
@@ -40,7 +41,7 @@ class CogWorker:
         threading.Thread(target=self._keep_guard, name="guard", daemon=True).start()
 
     def look_after(self, chat: ChatService) -> None:
-        """From now on: end the server when the engine has died, and the replies when the server is to stop."""
+        """From now on: end the server when the engine has died, and the responses when the server is to stop."""
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         self._on_stopping = lambda: loop.call_soon_threadsafe(stopping.set)
@@ -82,14 +83,3 @@ class CogWorker:
                 self._on_stopping()
             process.wait()
             time.sleep(GUARD_PAUSE_SECONDS)
-
-
-def log_to_stderr(line: str = "hermes: %(message)s") -> None:
-    """Show this package's log, of level INFO and up. coglet brings it to the server's log or the prediction's."""
-    logger = logging.getLogger("hermes")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(line))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False

@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from fakes import LLAMA_70B
 
 from hermes.engine import devices, require_devices, require_fit
 from hermes.engine.devices import UNPLANNED, cuda_memory, require_memory
 from hermes.errors import NoAccelerator, WeightsError
 from hermes.settings import PROFILES, Settings
+from tests.support.fakes import LLAMA_70B
 
 CUDA_DEVICES = len(cuda_memory())
 GIB = 2**30

@@ -5,7 +5,7 @@ import sysconfig
 
 import pytest
 
-from hermes.conversation.constraint import json_constraint
+from hermes.chat.constraint import json_constraint
 from hermes.engine.engine import _require_orderly_end, eos_token_ids, with_scripts
 from hermes.errors import BadJsonSchema, EngineFailed
 

@@ -6,11 +6,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hermes.conversation.constraint import json_constraint, tools_constraint
-from hermes.conversation.functions import parse_functions
+from hermes.chat.constraint import json_constraint, tools_constraint
 from hermes.engine import grammar
 from hermes.engine.grammar import Grammars
 from hermes.errors import BadJsonSchema
+from hermes.tool_calls.definitions import parse_functions
 
 TAGS = ["<tool_call>", "</tool_call>"]
 

@@ -4,15 +4,27 @@ import json
 from itertools import pairwise
 
 import pytest
-from fakes import request
-from hostile import TAGS, any_text, at_most, doubled, examples, json_texts, long, mixed, nested, quiet, words
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes.conversation.answer import typed_record
-from hermes.conversation.literal import parse
-from hermes.conversation.tool_call import BadToolCall
-from hermes.conversation.tools import ToolCallReader, read_tool_calls
+from hermes.chat.record import typed_record
+from hermes.tool_calls.judge import BadToolCall
+from hermes.tool_calls.literal import parse
+from hermes.tool_calls.parser import ToolCallReader, read_tool_calls
+from tests.support.fakes import request
+from tests.support.hostile import (
+    TAGS,
+    any_text,
+    at_most,
+    doubled,
+    examples,
+    json_texts,
+    long,
+    mixed,
+    nested,
+    quiet,
+    words,
+)
 
 pytestmark = quiet
 SCHEMAS = {

@@ -1,13 +1,14 @@
 """What is known of the length of a prompt before it is encoded is true, whatever the tokenizer and the text."""
 
-from fakes import FakeTokenizer, byte_tokenizer
-from hostile import CONTROL, TAGS, clean, examples, quiet, words
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from hermes.conversation import ChatML, Message
-from hermes.conversation.template import fill, filled_size
+from hermes.chat.chatml import ChatML
+from hermes.chat.messages import Message
+from hermes.chat.template import fill, filled_size
+from tests.support.fakes import FakeTokenizer, byte_tokenizer
+from tests.support.hostile import CONTROL, TAGS, clean, examples, quiet, words
 
 pytestmark = quiet
 

@@ -8,7 +8,23 @@ from functools import cache
 
 import httpx
 import pytest
-from hostile import (
+from hypothesis import event, given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from hermes.client import (
+    CogServer,
+    ExtractionFailed,
+    PredictionFailed,
+    ReplicateModel,
+    Response,
+    ToolCall,
+    extract,
+    run_tools,
+)
+from hermes.client.cog import read_events, split_lines
+from hermes.client.errors import REASON_CHARACTERS
+from tests.support.hostile import (
     anything,
     as_json,
     at_most,
@@ -19,22 +35,6 @@ from hostile import (
     quiet,
     sometimes,
 )
-from hypothesis import event, given
-from hypothesis import strategies as st
-from pydantic import BaseModel
-
-from hermes.caller import (
-    CogServer,
-    ExtractionFailed,
-    PredictionFailed,
-    ReplicateModel,
-    Reply,
-    ToolCall,
-    extract,
-    run_tools,
-)
-from hermes.caller.cog_client import read_events, split_lines
-from hermes.caller.errors import REASON_CHARACTERS
 
 pytestmark = quiet
 finish_reasons = sometimes(st.sampled_from(["stop", "length", "tool_calls"]))
@@ -249,7 +249,7 @@ stream_answers = st.tuples(statuses, sometimes(st.just("text/event-stream"), st.
 @pytest.fixture(scope="module", autouse=True)
 def impatience():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hermes.caller.models.SETTLE_SECONDS", 0.01)
+        patch.setattr("hermes.client.models.SETTLE_SECONDS", 0.01)
         yield
 
 
@@ -286,7 +286,7 @@ digits = st.just('{"age": ' + "1" * 5_000 + ', "name": ' + "2" * 5_000 + "}")
 @given(people | digits | json_texts | clean, finish_reasons)
 def test_any_text_is_the_data_or_an_error(text, finish_reason):
     try:
-        assert isinstance(extract(Says(Reply(text, finish_reason)), Person, "Ann is 4."), Person)
+        assert isinstance(extract(Says(Response(text, finish_reason)), Person, "Ann is 4."), Person)
     except ExtractionFailed as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017
 
@@ -312,7 +312,7 @@ made_calls = st.builds(
 @given(st.lists(made_calls, max_size=3))
 def test_any_call_gets_a_result_that_can_be_sent(several):
     with at_most(4):
-        run = run_tools(Says(Reply("", "tool_calls", tuple(several))), "Add.", [add, echo], max_rounds=1)
+        run = run_tools(Says(Response("", "tool_calls", tuple(several))), "Add.", [add, echo], max_rounds=1)
     assert [call for call, _ in run.calls] == several
     for message in run.messages:
         json.dumps(message, ensure_ascii=False, allow_nan=False).encode()

@@ -2,8 +2,17 @@
 
 import re
 
-from fakes import byte_tokenizer
-from hostile import (
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from hermes.chat.chatml import ChatML
+from hermes.chat.constraint import json_constraint
+from hermes.chat.request import Request
+from hermes.chat.template import fill
+from hermes.errors import EmptyRequest, HermesError, PromptTooLong
+from hermes.tool_calls.definitions import TAGS
+from tests.support.fakes import byte_tokenizer
+from tests.support.hostile import (
     any_schema,
     at_most,
     clean,
@@ -18,14 +27,6 @@ from hostile import (
     texts,
     tools,
 )
-from hypothesis import event, given
-from hypothesis import strategies as st
-
-from hermes.conversation import ChatML, Request
-from hermes.conversation.constraint import json_constraint
-from hermes.conversation.functions import TAGS
-from hermes.conversation.template import fill
-from hermes.errors import EmptyRequest, HermesError, PromptTooLong
 
 pytestmark = quiet
 

@@ -3,7 +3,15 @@
 import json
 
 import pytest
-from hostile import (
+from hypothesis import event, given
+from hypothesis import strategies as st
+from llguidance import LLMatcher
+
+from hermes.chat.constraint import json_constraint
+from hermes.errors import BadJsonSchema
+from hermes.json_schema.validate import CHECK_SECONDS, Validator
+from hermes.text import shown
+from tests.support.hostile import (
     any_schema,
     anything,
     at_most,
@@ -16,14 +24,6 @@ from hostile import (
     schemas,
     sometimes,
 )
-from hypothesis import event, given
-from hypothesis import strategies as st
-from llguidance import LLMatcher
-
-from hermes.conversation.constraint import json_constraint
-from hermes.errors import BadJsonSchema
-from hermes.json_schema.validate import CHECK_SECONDS, Validator
-from hermes.text import shown
 
 pytestmark = quiet
 

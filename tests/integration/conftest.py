@@ -1,19 +1,13 @@
-import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # asking.py
-
-from hermes.caller.cog_client import stream_prediction
-from hermes.serving.server import PROJECT, LocalServer
+from hermes.client.cog import stream_prediction
+from hermes.devserver.server import PROJECT, LocalServer
 from hermes.weights import smollm2
-
-# float32 makes the engine's numbers those of transformers; a short context makes a full one quick.
-ENGINE_ARGS = {"dtype": "float32", "max_model_len": 2048}
-LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS), "PYTHONPATH": str(PROJECT)}
+from tests.support.servers import LOCAL
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from timeit import timeit
 
 import httpx
 import pytest
-from asking import LONG, QUESTION, failure, post, predict, stream, streaming, three_chances, until
 
-from hermes.caller.errors import PredictionRefused
-from hermes.serving.schema import PredictorSource
-from hermes.serving.server import PROJECT
+from hermes.client.errors import PredictionRefused
+from hermes.devserver.predictor import PredictorSource
+from hermes.devserver.server import PROJECT
+from tests.support.asking import LONG, QUESTION, failure, post, predict, stream, streaming, three_chances, until
 
 PROMPTS = [
     QUESTION,
@@ -77,7 +77,8 @@ def reference(small_model):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hermes.conversation import ChatML, Message
+    from hermes.chat.chatml import ChatML
+    from hermes.chat.messages import Message
 
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     model = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32)

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from asking import LONG, lines_in_log, post, predict, stream, streaming, three_chances, until
+
+from tests.support.asking import LONG, lines_in_log, post, predict, stream, streaming, three_chances, until
 
 
 def engine_seconds(server):

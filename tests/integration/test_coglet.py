@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from asking import failure, post, predict, stream, three_chances, until
-from conftest import LOCAL
 
-from hermes.caller.cog_client import stream_prediction
-from hermes.caller.errors import PredictionRefused
-from hermes.serving.server import LocalServer
+from hermes.client.cog import stream_prediction
+from hermes.client.errors import PredictionRefused
+from hermes.devserver.server import LocalServer
+from tests.support.asking import failure, post, predict, stream, three_chances, until
+from tests.support.servers import LOCAL
 
 PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
 

@@ -8,11 +8,11 @@ import threading
 
 import psutil
 import pytest
-from asking import QUESTION, predict, until
-from conftest import LOCAL
 
+from hermes.devserver.server import PROJECT, LocalServer, free_port
 from hermes.serving.guard import wait_for_end
-from hermes.serving.server import PROJECT, LocalServer, free_port
+from tests.support.asking import QUESTION, predict, until
+from tests.support.servers import LOCAL
 
 
 class Command:

@@ -6,10 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asking import QUESTION, failure, post, predict, stream, three_chances
 from jsonschema import Draft202012Validator
 
 from hermes import CogServer, run_tools, tool
+from tests.support.asking import QUESTION, failure, post, predict, stream, three_chances
 
 TEXT = {"type": "string"}
 SHORT = {"type": "string", "minLength": 1, "maxLength": 24}

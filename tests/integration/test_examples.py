@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from hermes.serving.server import PROJECT
+from hermes.devserver.server import PROJECT
 
 EXAMPLES = sorted(path.stem for path in (PROJECT / "examples").glob("*.py"))
 

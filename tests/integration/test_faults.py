@@ -16,11 +16,11 @@ from itertools import product
 from typing import Any
 
 import pytest
-from asking import lines_in_log, post, stream, until
-from conftest import ENGINE_ARGS, LOCAL
 
-from hermes.caller.errors import PredictionFailed
-from hermes.serving.server import LocalServer
+from hermes.client.errors import PredictionFailed
+from hermes.devserver.server import LocalServer
+from tests.support.asking import lines_in_log, post, stream, until
+from tests.support.servers import ENGINE_ARGS, LOCAL
 
 LONG = {"prompt": "Count to a million.", "min_tokens": 8000, "max_tokens": 8000}  # some 20 s of the tiny model
 GRACE = 3  # seconds from the engine's death to the server's exit

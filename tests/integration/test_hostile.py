@@ -19,11 +19,11 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 import pytest
-from asking import assert_goes_on, failure, lines_in_log, post, predict, three_chances, until
 
-from hermes.caller.cog_client import tls
-from hermes.serving.schema import PredictorSource
-from hermes.serving.server import PROJECT
+from hermes.client.cog import tls
+from hermes.devserver.predictor import PredictorSource
+from hermes.devserver.server import PROJECT
+from tests.support.asking import assert_goes_on, failure, lines_in_log, post, predict, three_chances, until
 
 SECONDS = 60  # for one case, on a machine that is busy with others; most take less than one
 GROWTH = 500_000_000  # bytes, all processes together, at any moment of a case

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -17,6 +16,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import close_session, disable_progress_bars, enable_progress_bars
+
+from tests.support.hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 
 WEIGHTS = bytes(range(256)) * 1000
 FILES = {"config.json": b'{"dim": 8}', "sub/notes.txt": b"notes", "model.safetensors": WEIGHTS}

@@ -5,9 +5,10 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
-from hermes.conversation import ChatML, Message
-from hermes.conversation.functions import Function, call_block, result_block, tools_prompt
+from hermes.chat.chatml import ChatML
+from hermes.chat.messages import Message
 from hermes.engine.engine import eos_token_ids
+from hermes.tool_calls.definitions import Function, call_block, result_block, tools_prompt
 
 CONVERSATIONS = {
     "one turn": [Message("system", "You are a helpful assistant."), Message("user", "Hello")],

@@ -8,13 +8,13 @@ import re
 
 import httpx
 import schemathesis
-from asking import assert_goes_on
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from hermes.serving.schema import PredictorSource
-from hermes.serving.server import PROJECT
+from hermes.devserver.predictor import PredictorSource
+from hermes.devserver.server import PROJECT
+from tests.support.asking import assert_goes_on
 
 DRAWS = 80  # for each operation
 OUR_ID = "conformance"

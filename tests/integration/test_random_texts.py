@@ -4,13 +4,13 @@ import json
 import random
 from collections import Counter
 
-from grammars import BYTES, matcher_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.limits import SchemaProblem, dialect
 from hermes.json_schema.validate import Validator
+from tests.support.grammars import BYTES, matcher_of
 
 CLOSING = set(b'"}],0')  # drawn more often, so that texts end
 

@@ -2,11 +2,11 @@
 
 import httpx
 import pytest
-from asking import failure, post, predict
 
 from hermes import CogServer
-from hermes.caller import PredictionFailed, PredictionRefused
+from hermes.client import PredictionFailed, PredictionRefused
 from hermes.errors import find_error
+from tests.support.asking import failure, post, predict
 
 USER = {"role": "user", "content": "Read a and b."}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"]}

@@ -4,10 +4,10 @@ import json
 import time
 
 import pytest
-from conftest import LOCAL
 from safetensors.torch import load_file, save_file
 
-from hermes.serving.server import LocalServer, ServerFailed
+from hermes.devserver.server import LocalServer, ServerFailed
+from tests.support.servers import LOCAL
 
 
 def refusal(environment, timeout=120):

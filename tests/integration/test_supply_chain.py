@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LOCAL
 from test_start import refusal
 
-from hermes.caller.cog_client import stream_prediction
-from hermes.serving.server import LocalServer
+from hermes.client.cog import stream_prediction
+from hermes.devserver.server import LocalServer
+from tests.support.servers import LOCAL
 
 CODE = "from pathlib import Path\nPath({canary!r}).touch()\n\n\nclass Evil:\n    pass\n"
 AUTO_MAP = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForCausalLM"), "evil.Evil")

@@ -3,12 +3,13 @@
 import shutil
 
 import pytest
-from asking import predict, stream
-from conftest import LOCAL
 from test_constrained import TOOLS
 
-from hermes.conversation import ChatML, Message
-from hermes.serving.server import LocalServer
+from hermes.chat.chatml import ChatML
+from hermes.chat.messages import Message
+from hermes.devserver.server import LocalServer
+from tests.support.asking import predict, stream
+from tests.support.servers import LOCAL
 
 TOKENS = {"<repo_name>": "<tool_call>", "<reponame>": "</tool_call>"}  # names of special tokens that nobody needs here
 

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from asking import kv_cache_tokens, predict
-from conftest import ENGINE_ARGS, LOCAL
 
-from hermes.serving.server import LocalServer
+from hermes.devserver.server import LocalServer
 from hermes.sizing import ModelShape
 from hermes.sizing.gpus import GIB
+from tests.support.asking import kv_cache_tokens, predict
+from tests.support.servers import ENGINE_ARGS, LOCAL
 
 BLOCK = 128  # tokens: what vLLM gives out at a time on a CPU
 

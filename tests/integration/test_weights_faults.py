@@ -15,19 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import safetensors
-from fetching_child import BUG, FETCHED, LITTLE, REFUSED, SKIPPED, Zygote, fetch, small_pieces
-from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
 
-from hermes.serving.server import PROJECT
+from hermes.devserver.server import PROJECT
 from hermes.weights import Store, http, hub, reader
 from hermes.weights.lock import LockedFile, locked, read_lock_file, write_lock
 from hermes.weights.source import HubSource, parse_source
 from hermes.weights.staging import MARKER
-
-sys.path.insert(0, str(PROJECT / "tests" / "integration" / "weights"))
-
-from tiny_models import files_in, tar_of
+from tests.support.fakes import safetensors
+from tests.support.fetching_child import BUG, FETCHED, LITTLE, REFUSED, SKIPPED, Zygote, fetch, small_pieces
+from tests.support.hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.tiny_models import files_in, tar_of
 
 SEED = int(os.environ.get("FAULTS_SEED", "4"))
 ROUNDS, POINTS = 70, 3  # so many models, and so often each is hurt before it is let be

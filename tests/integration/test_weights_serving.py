@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from asking import predict, until
-from conftest import ENGINE_ARGS, LOCAL
-from hub_server import HubServer
 
-from hermes.serving.server import PROJECT, LocalServer
+from hermes.devserver.server import PROJECT, LocalServer
+from tests.support.asking import predict, until
+from tests.support.hub_server import HubServer
+from tests.support.servers import ENGINE_ARGS, LOCAL
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 import pytest
-from grammars import accepts, allows, matcher_of
 from pydantic import BaseModel, Field, HttpUrl
 
 from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.limits import SchemaProblem
+from tests.support.grammars import accepts, allows, matcher_of
 
 TEXT, INTEGER = {"type": "string"}, {"type": "integer"}
 INT64 = 2**63 - 1

@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from grammars import accepts_open
 from jsonschema import Draft202012Validator
 
 from hermes.json_schema.negation import conditions
+from tests.support.grammars import accepts_open
 
 VALUES = [None, True, False, 0, 1.5, "", "a", "ab", "abc", "b", "é", "a b", [], ["a"], {}]
 VALUES += [{"a": 1}, {"a": "x"}, {"b": 1}, {"a": "x", "b": 1}, {"a": None, "b": "y"}, {"c": {"a": "x"}}]

@@ -11,9 +11,9 @@ from queue import SimpleQueue
 
 import pytest
 from cog import Input, concurrent, streaming
-from fakes import running_loop
 
 from hermes.serving.relay import End, coglet_future, drain, input_defaults, relayed
+from tests.support.fakes import running_loop
 
 
 class Predictor:

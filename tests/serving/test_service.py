@@ -4,15 +4,17 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from fakes import FakeEngine, byte_tokenizer, request
 
-from hermes.conversation import ChatML, Message, Sampling
+from hermes.chat.chatml import ChatML
+from hermes.chat.messages import Message
+from hermes.chat.request import Sampling
 from hermes.engine import Chunk
 from hermes.errors import BadMessages, EngineFailed, InvalidConfiguration, PromptTooLong, ServerStopping
 from hermes.serving import ChatService
 from hermes.serving.metrics import Meter
 from hermes.serving.service import check_default_template
 from hermes.settings import Settings
+from tests.support.fakes import FakeEngine, byte_tokenizer, request
 
 CHATML = ChatML(byte_tokenizer())
 INPUTS = {
@@ -29,13 +31,13 @@ def service(engine, **settings):
     return ChatService(engine, CHATML, Settings(profile="local", **settings))
 
 
-def reply(service, **inputs):
-    """The pieces of a reply, and the error that ended it, if one did."""
+def respond(service, **inputs):
+    """The pieces of a response, and the error that ended it, if one did."""
 
     async def collect():
         pieces = []
         try:
-            async for piece in service.reply(**{**INPUTS, **inputs}):
+            async for piece in service.respond(**{**INPUTS, **inputs}):
                 pieces.append(piece)
         except Exception as error:
             return pieces, error
@@ -46,24 +48,24 @@ def reply(service, **inputs):
 
 def test_the_engine_gets_token_ids_and_what_fits_and_its_text_comes_back():
     engine = FakeEngine(context_tokens=40)
-    assert reply(service(engine)) == (["Hello", " there."], None)
+    assert respond(service(engine)) == (["Hello", " there."], None)
     ids = CHATML.encode_raw("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     assert engine.seen == [(ids, Sampling(seed=7, max_tokens=40 - len(ids)), None)]
 
 
 def test_a_step_that_decides_no_text_gives_no_empty_piece():
     engine = FakeEngine([Chunk("", 1), Chunk("😀", 2), Chunk("", 1, "stop")])
-    assert reply(service(engine)) == (["😀"], None)
+    assert respond(service(engine)) == (["😀"], None)
 
 
 def test_a_prompt_that_is_too_long_never_reaches_the_engine():
     engine = FakeEngine(context_tokens=10)
-    pieces, error = reply(service(engine))
+    pieces, error = respond(service(engine))
     assert (pieces, type(error), engine.seen) == ([], PromptTooLong, [])
 
 
 def test_the_text_before_a_failure_stands():
-    pieces, error = reply(service(FakeEngine([Chunk("half", 1)], error=EngineFailed("the engine has died"))))
+    pieces, error = respond(service(FakeEngine([Chunk("half", 1)], error=EngineFailed("the engine has died"))))
     assert pieces == ["half"]
     assert str(error) == "E1203 EngineFailed: the engine has died; the request can be sent again"
 
@@ -72,7 +74,7 @@ def test_leaving_early_ends_the_engines_request():
     engine = FakeEngine([Chunk("a", 1)] * 100)
 
     async def leave():
-        pieces = service(engine).reply(**INPUTS)
+        pieces = service(engine).respond(**INPUTS)
         await anext(pieces)
         assert engine.unfinished == 1
         await pieces.aclose()
@@ -84,9 +86,9 @@ def test_leaving_early_ends_the_engines_request():
 def test_the_servers_template_is_for_requests_that_bring_none():
     engine = FakeEngine()
     asked = service(engine, prompt_template="A {prompt}")
-    reply(asked)
-    reply(asked, prompt_template="B {prompt}")
-    reply(asked, messages=[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}])
+    respond(asked)
+    respond(asked, prompt_template="B {prompt}")
+    respond(asked, messages=[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}])
     assert [ids for ids, _, _ in engine.seen] == [
         CHATML.encode_raw("A Hi"),
         CHATML.encode_raw("B Hi"),
@@ -112,9 +114,9 @@ def log_lines(caplog, name):
 
 def test_each_prediction_has_one_line_in_the_log_and_nothing_that_was_said(caplog):
     caplog.set_level(logging.INFO, "hermes")
-    reply(service(FakeEngine()), prompt="my secret")
-    reply(service(FakeEngine()), prompt="my secret", messages=[{"role": "my secret"}])
-    reply(service(FakeEngine([Chunk("my secret", 1)], error=EngineFailed("the engine has died"))))
+    respond(service(FakeEngine()), prompt="my secret")
+    respond(service(FakeEngine()), prompt="my secret", messages=[{"role": "my secret"}])
+    respond(service(FakeEngine([Chunk("my secret", 1)], error=EngineFailed("the engine has died"))))
     assert "secret" not in caplog.text
     assert len(caplog.messages) == 3
     done, refused, died = log_lines(caplog, "prediction")
@@ -135,7 +137,7 @@ def test_each_prediction_has_one_line_in_the_log_and_nothing_that_was_said(caplo
 
 def test_prompts_and_answers_are_logged_when_asked_for(caplog):
     caplog.set_level(logging.INFO, "hermes")
-    reply(service(FakeEngine(), log_prompts=True), prompt="Say\nhello")
+    respond(service(FakeEngine(), log_prompts=True), prompt="Say\nhello")
     assert log_lines(caplog, "prompt") == [CHATML.shown(CHATML.encode([Message("user", "Say\nhello")]))]
     assert log_lines(caplog, "answer") == ["Hello there."]
 
@@ -152,7 +154,7 @@ class StuckEngine(FakeEngine):
 @pytest.mark.parametrize(("own", "servers"), [(0.3, 900), (None, 0.3), (900, 0.3)])
 def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(recorded, own, servers):
     engine = StuckEngine([Chunk("half", 1)])
-    assert reply(service(engine, request_timeout=servers), time_limit=own) == (["half"], None)
+    assert respond(service(engine, request_timeout=servers), time_limit=own) == (["half"], None)
     assert (recorded["finish_reason"], recorded["output_token_count"]) == ("timeout", 1)
     assert engine.unfinished == 0
 
@@ -161,7 +163,7 @@ def test_replies_can_all_be_ended_and_later_ones_too():
     chat = service(StuckEngine([Chunk("half", 1)]))
 
     async def stop():
-        pieces = chat.reply(**INPUTS)
+        pieces = chat.respond(**INPUTS)
         got = [await anext(pieces)]
         chat.stop(lambda: ServerStopping(5))
         with pytest.raises(ServerStopping, match=r"E1205 .* not finished within 5 s; the request can be sent again"):
@@ -169,13 +171,13 @@ def test_replies_can_all_be_ended_and_later_ones_too():
         return got
 
     assert asyncio.run(stop()) == ["half"]
-    assert isinstance(reply(chat)[1], ServerStopping)
+    assert isinstance(respond(chat)[1], ServerStopping)
 
 
 def test_preemptions_are_in_the_metrics(recorded):
-    reply(service(FakeEngine([Chunk("a", 1), Chunk("b", 1, preemptions=2), Chunk("c", 1, "stop", preemptions=2)])))
+    respond(service(FakeEngine([Chunk("a", 1), Chunk("b", 1, preemptions=2), Chunk("c", 1, "stop", preemptions=2)])))
     assert recorded["preemptions"] == 2
-    reply(service(FakeEngine()))
+    respond(service(FakeEngine()))
 
 
 @pytest.fixture
@@ -191,7 +193,7 @@ def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(recorded):
     call = '<tool_call>\n{"arguments": {"x": 1}, "name": "f"}\n</tool_call>'
     engine = FakeEngine([Chunk(call[:20], 9), Chunk(call[20:], 9, "stop")], context_tokens=2000)
     tools = [{"name": "f"}]
-    assert reply(service(engine), tools=tools) == ([call[:20], call[20:]], None)
+    assert respond(service(engine), tools=tools) == ([call[:20], call[20:]], None)
     assert engine.seen[0][2] == request(tools=tools).constraint is not None
     assert (recorded["finish_reason"], recorded["tool_call_errors"]) == ("tool_calls", [])
     assert recorded["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]
@@ -200,8 +202,8 @@ def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(recorded):
 def test_a_conversation_that_is_too_long_loses_turns_when_asked_to():
     turns = [{"role": "user", "content": "old " * 20}, {"role": "assistant", "content": "answer"}]
     engine = FakeEngine(context_tokens=80)
-    assert isinstance(reply(service(engine), messages=turns)[1], PromptTooLong)
-    assert reply(service(engine), messages=turns, truncate="oldest_turns")[1] is None
+    assert isinstance(respond(service(engine), messages=turns)[1], PromptTooLong)
+    assert respond(service(engine), messages=turns, truncate="oldest_turns")[1] is None
     assert engine.seen[0][0] == CHATML.encode([Message("user", "Hi")])
 
 

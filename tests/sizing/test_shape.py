@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from fakes import LLAMA_70B
 
-from hermes.serving.server import PROJECT
+from hermes.devserver.server import PROJECT
 from hermes.sizing.gpus import GPUS, parse_gpus
 from hermes.sizing.shape import KNOWN_SHAPES, ModelShape, Quantisation
+from tests.support.fakes import LLAMA_70B
 
 THETA_70B = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"]
 THETA_8B = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-8B"]

@@ -4,12 +4,12 @@ import hashlib
 import json
 
 import pytest
-from fakes import safetensors
 
 from hermes.errors import WeightsError
 from hermes.weights import safetensors as safetensors_of_ours
 from hermes.weights.folder import files_of, in_place
 from hermes.weights.http import PIECE
+from tests.support.fakes import safetensors
 
 SHARD = safetensors(PIECE + 3)
 FILES = {"config.json": b"{}", "model.safetensors": SHARD, "tokenizer.json": b"{ }"}

@@ -7,8 +7,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from hermes.devserver.server import PROJECT
 from hermes.errors import WeightsError
-from hermes.serving.server import PROJECT
 from hermes.weights.lock import Lock, LockedFile, LockFile, locked, read_lock_file, safe_name, write_lock, write_whole
 
 DIGEST = "0123456789abcdef" * 4

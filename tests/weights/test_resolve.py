@@ -2,11 +2,11 @@ import logging
 import re
 
 import pytest
-from fakes import safetensors
 
 from hermes.errors import WeightsError
 from hermes.settings import Settings
 from hermes.weights import Store, Weights, resolve, smollm2
+from tests.support.fakes import safetensors
 
 
 @pytest.fixture

@@ -6,9 +6,6 @@ import tarfile
 import tracemalloc
 
 import pytest
-from fakes import safetensors
-from hub_server import Corrupt, FileServer, Reset, Status
-from tiny_models import MODEL, PACKERS, files_in, refusal, store_in, tar_of
 
 from hermes.errors import WeightsError
 from hermes.weights import http, reader
@@ -17,6 +14,9 @@ from hermes.weights.lock import LockedFile, locked
 from hermes.weights.progress import Progress
 from hermes.weights.source import ArchiveSource
 from hermes.weights.staging import Staging
+from tests.support.fakes import safetensors
+from tests.support.hub_server import Corrupt, FileServer, Reset, Status
+from tests.support.tiny_models import MODEL, PACKERS, files_in, refusal, store_in, tar_of
 
 TAR = tar_of(MODEL)
 END = len(TAR.rstrip(b"\0")) // 512 * 512 + 512  # of the last file; the end mark comes next

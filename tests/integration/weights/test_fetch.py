@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from asking import until
-from fakes import safetensors
-from hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
-from tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
 from hermes.weights import http
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
+from tests.support.asking import until
+from tests.support.fakes import safetensors
+from tests.support.hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
 SOURCE = HubSource("org/model")
 SHARDS = {f"model-0000{n}-of-00004.safetensors": safetensors(30_000 - n, n) for n in range(1, 5)}

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from email.utils import formatdate
 
 import pytest
-from hub_server import FileServer, Html, NoRange, Reply, Reset, Stall, Status, Truncate, WrongLength
-from tiny_models import WEIGHTS, everything_said
 
 from hermes.errors import WeightsError
 from hermes.weights import http
 from hermes.weights.http import HttpFile, Session, break_off, retry_after
 from hermes.weights.remote import Interrupted
+from tests.support.hub_server import FileServer, Html, NoRange, Reply, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.tiny_models import WEIGHTS, everything_said
 
 SIZE = len(WEIGHTS)
 SIGNATURE = "s3cr3t"

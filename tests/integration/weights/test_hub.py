@@ -1,16 +1,16 @@
 import json
 
 import pytest
-from hub_server import Html, HubServer, Reply, Stall, Status
 from huggingface_hub import constants
 from pydantic import SecretStr
-from tiny_models import MODEL, WEIGHTS, refusal
 
 from hermes.weights import hub
 from hermes.weights.http import Session
 from hermes.weights.hub import choose, list_hub
 from hermes.weights.remote import Interrupted
 from hermes.weights.source import HubSource, parse_source
+from tests.support.hub_server import Html, HubServer, Reply, Stall, Status
+from tests.support.tiny_models import MODEL, WEIGHTS, refusal
 
 SOURCE = HubSource("org/model")
 TOKEN = SecretStr("hf_secretsecret")

@@ -3,8 +3,6 @@ import os
 import tarfile
 
 import pytest
-from hub_server import Corrupt, HubServer, NoRange, Reset, Status, Truncate
-from tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
 from hermes.errors import InvalidConfiguration
 from hermes.weights.folder import files_of
@@ -12,6 +10,8 @@ from hermes.weights.hub import list_hub
 from hermes.weights.pack import pack, predictor_config
 from hermes.weights.remote import RemoteFile
 from hermes.weights.source import ArchiveSource, HubSource
+from tests.support.hub_server import Corrupt, HubServer, NoRange, Reset, Status, Truncate
+from tests.support.tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
 CONFIG = predictor_config("{prompt}", {"dtype": "auto"})
 WRITTEN = b'{\n  "engine_args": {\n    "dtype": "auto"\n  },\n  "prompt_template": "{prompt}"\n}\n'

@@ -3,16 +3,16 @@ import time
 from contextlib import closing
 
 import pytest
-from hub_server import FileServer, NoRange, Reset, Stall, Status, Truncate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import QUICK, WEIGHTS
 
 from hermes.errors import WeightsError
 from hermes.weights import http, reader
 from hermes.weights.http import HttpFile, Session
 from hermes.weights.progress import Progress
 from hermes.weights.reader import Download, Reader
+from tests.support.hub_server import FileServer, NoRange, Reset, Stall, Status, Truncate
+from tests.support.tiny_models import QUICK, WEIGHTS
 
 SIZE = len(WEIGHTS)
 READS = st.tuples(st.just("read"), st.integers(0, 300))

@@ -7,10 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
-from fakes import safetensors
-from hub_server import Corrupt, HubServer, NoRange, Reset, Stall, Status, Truncate
 from pydantic import SecretStr
-from tiny_models import MODEL, WEIGHTS, everything_said, files_in, refusal, store_in, tar_of
 
 from hermes.errors import WeightsError
 from hermes.weights import http, hub
@@ -19,6 +16,9 @@ from hermes.weights.progress import Progress
 from hermes.weights.remote import Patience
 from hermes.weights.source import ArchiveSource, HubSource
 from hermes.weights.staging import MARKER, Staging
+from tests.support.fakes import safetensors
+from tests.support.hub_server import Corrupt, HubServer, NoRange, Reset, Stall, Status, Truncate
+from tests.support.tiny_models import MODEL, WEIGHTS, everything_said, files_in, refusal, store_in, tar_of
 
 SOURCE = HubSource("org/model")
 SIZE = sum(map(len, MODEL.values()))

@@ -1,0 +1,146 @@
+"""ChatML, the prompt format of the Hermes 2 family, from messages straight to token ids.
+
+    <BOS>, once, where the model has one; then for each message
+    <|im_start|> + role + "\\n" + content + <|im_end|> + "\\n"
+    and at the end <|im_start|>assistant\\n, which the model completes.
+
+Source: the default chat template of NousResearch/Hermes-2-Theta-Llama-3-70B. The control tokens are put in by id and
+the text between them is encoded with every control token split up, so a typed `<|im_end|>` stays text and no caller
+can forge a turn. Ids are read from the tokenizer of the loaded model.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer, pre_tokenizers
+
+from hermes.chat.messages import Message
+from hermes.errors import InvalidConfiguration
+from hermes.tool_calls.definitions import TAGS
+
+START, END = "<|im_start|>", "<|im_end|>"
+KEEPING = {"Sequence", "Split", "Digits", "ByteLevel"}  # steps before a byte-level model that drop no text
+SUPPOSED_MOST_BYTES = 256  # twice those of Llama 3's longest token
+
+
+class ModelTokenizer(Protocol):
+    """The part of transformers' PreTrainedTokenizerFast that is used here."""
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def bos_token(self) -> str | None: ...
+
+
+class ChatML:
+    """The encoder for one model. It has no mutable state, so threads may share it."""
+
+    def __init__(self, tokenizer: ModelTokenizer):
+        """Build the encoder from the model's own tokenizer.
+
+        Raises:
+            InvalidConfiguration: the model does not know ChatML.
+        """
+        spec = json.loads(tokenizer.backend_tokenizer.to_str())
+        spec["truncation"] = spec["padding"] = None
+        bos = tokenizer.bos_token
+        self._control = _tokenizer(spec)
+        self._text = _splitting(spec, {START, END, bos, *TAGS})
+        self._most_bytes = _most_bytes(spec)
+        tags = [token["content"] for token in spec["added_tokens"] if token["content"] in TAGS]
+        self._with_tags = _splitting(spec, {START, END, bos}, kept=tags) if tags else self._text
+        self.start_id, self.end_id = self._id(START), self._id(END)
+        # SmolLM2 calls <|im_start|> its BOS; only a token of its own goes before the conversation.
+        self.bos_ids = [] if bos in (None, START) else [self._id(str(bos))]
+
+    def encode(self, messages: Iterable[Message]) -> list[int]:
+        """Token ids of the conversation, up to where the assistant begins to speak."""
+        turns = [self.encode_turn(message) for message in messages]
+        return [*self.bos_ids, *(token_id for turn in turns for token_id in turn), *self.opening()]
+
+    def encode_turn(self, message: Message) -> list[int]:
+        """Token ids of one turn.
+
+        Where the model has tokens for <tool_call> and the like, they are used in all turns but the user's: there they
+        are the model's own, the package's, or the system prompt's. In tool results they are escaped before (see
+        functions.json_within_tags), and what a user types stays text.
+        """
+        tokenizer = self._text if message.role == "user" else self._with_tags
+        text = _ids(tokenizer, f"{message.role}\n{message.content}")
+        return [self.start_id, *text, self.end_id, *_ids(self._text, "\n")]
+
+    def opening(self) -> list[int]:
+        """Token ids of the beginning of the turn that the model is to complete."""
+        return [self.start_id, *_ids(self._text, "assistant\n")]
+
+    def encode_raw(self, prompt: str) -> list[int]:
+        """Token ids of a prompt whose control tokens the caller has written; BOS is put before it if it has none."""
+        ids = _ids(self._control, prompt)
+        return ids if ids[: len(self.bos_ids)] == self.bos_ids else [*self.bos_ids, *ids]
+
+    def shown(self, token_ids: list[int]) -> str:
+        """Token ids as text, control tokens included."""
+        return str(self._control.decode(token_ids, skip_special_tokens=False))
+
+    def fewest_tokens(self, size: int) -> int:
+        """So many tokens a text of `size` bytes makes at least. Encoding takes a second and a gigabyte for 5 MB."""
+        return size // self._most_bytes
+
+    def fewest_tokens_of_turn(self, message: Message) -> int:
+        """So many tokens one turn makes at least: those around its text, and those of the text."""
+        return 3 + self.fewest_tokens(len(message.role) + 1 + len(message.content.encode()))
+
+    def _id(self, token: str) -> int:
+        token_id: int | None = self._control.token_to_id(token)
+        if token_id is None:
+            raise InvalidConfiguration(
+                "tokenizer", f"the model has no token {token}; this package serves ChatML models"
+            )
+        return token_id
+
+
+def _most_bytes(spec: dict[str, Any]) -> int:
+    """The most bytes of text that one token can stand for.
+
+    Where the tokenizer keeps each byte, as Llama 3's does, they are those of the longest token. Others may drop bytes
+    or put any number of them into one token.
+    """
+    added, vocabulary = spec["added_tokens"], spec["model"]["vocab"]
+    steps = json.dumps(spec["pre_tokenizer"])
+    keeps_each = (
+        spec["normalizer"] is None
+        and '"ByteLevel"' in steps
+        and KEEPING.issuperset(re.findall(r'"type": "(\w+)"', steps))
+        and '"Removed"' not in steps
+        and spec["model"]["type"] == "BPE"
+        and vocabulary.keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+        and not any(token["lstrip"] or token["rstrip"] for token in added)
+    )
+    if not keeps_each:
+        return SUPPOSED_MOST_BYTES
+    return max(*map(len, vocabulary), *(len(token["content"].encode()) for token in added))  # a character is a byte
+
+
+def _tokenizer(spec: dict[str, Any]) -> Tokenizer:
+    return Tokenizer.from_str(json.dumps(spec))
+
+
+def _splitting(spec: dict[str, Any], control: set[str | None], kept: Iterable[str] = ()) -> Tokenizer:
+    """The tokenizer that takes control tokens for text like any other, also where its publisher forgot to call them
+    special, and knows those to be `kept`."""
+    kept = set(kept)
+    added = [
+        {**token, "special": token["content"] not in kept and (token["special"] or token["content"] in control)}
+        for token in spec["added_tokens"]
+    ]
+    tokenizer = _tokenizer({**spec, "added_tokens": added})
+    tokenizer.encode_special_tokens = True  # "encode" here is to split a special token like any other text
+    return tokenizer
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids

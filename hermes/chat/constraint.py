@@ -1,0 +1,124 @@
+"""What an answer may be, as a grammar for the engine: text in which a tool call is valid, or JSON of a schema.
+
+Source of the format: llguidance's variant of Lark
+(https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hermes.errors import BadJsonSchema, BadTools, RequestError
+from hermes.json_schema.grammar import Enforceable, enforceable
+from hermes.json_schema.limits import SchemaProblem
+from hermes.json_schema.shapes import plain_schema
+from hermes.tool_calls.definitions import Function
+
+CALL_TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
+# White space only after a comma or colon, and one of it: a small model writes it without end.
+SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
+
+NO_CALL = rf"""start: TEXT
+TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
+"""
+# A lexeme that is lazy ends with the tag: then a call begins, and it has to be valid.
+CALLS = rf"""
+call: "\n" arguments "\n" close
+text_until_open[lazy]: TEXT "{OPEN}"
+TEXT: /(.|\n)*/
+"""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A grammar for the answer, and which input asked for it."""
+
+    source: Literal["tools", "json_schema"]
+    grammar: str
+    unenforced: Mapping[str, Sequence[str]]  # what the grammar leaves out: of each tool by name, or of json_schema
+
+    def lark(self, tag_tokens: Mapping[str, int]) -> str:
+        """The whole grammar, in which a tag may also be the special token that the model has for it, by its id."""
+        if not self.grammar.endswith(CALLS):
+            return self.grammar
+        tokens = {tag: f"<[{token_id}]>" for tag, token_id in tag_tokens.items()}
+        spelled = {tag: f'"{tag}" | {tokens[tag]}' if tag in tokens else f'"{tag}"' for tag in CALL_TAGS}
+        text_open = f"text_until_open | TEXT {tokens[OPEN]}" if OPEN in tokens else "text_until_open"
+        return f"{self.grammar}open: {spelled[OPEN]}\nclose: {spelled[CLOSE]}\ntext_open: {text_open}\n"
+
+    def refused(self, problem: str) -> RequestError:
+        """The error of the input that asked for this grammar."""
+        return BadJsonSchema(problem) if self.source == "json_schema" else BadTools("tools", problem)
+
+
+def json_constraint(schema: Mapping[str, Any]) -> Constraint:
+    """Only JSON of the schema.
+
+    Raises:
+        BadJsonSchema: there is no grammar for it.
+    """
+    try:
+        enforced = enforceable(schema)
+    except SchemaProblem as problem:
+        raise BadJsonSchema(str(problem)) from problem
+    return Constraint("json_schema", f"start: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
+
+
+def parse_json_schema(given: Any) -> dict[str, Any]:
+    """The schema that a caller means, see `plain_schema`.
+
+    Raises:
+        BadJsonSchema: it is none.
+    """
+    try:
+        return plain_schema(given)
+    except SchemaProblem as problem:
+        raise BadJsonSchema(str(problem)) from problem
+
+
+def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constraint:
+    """Free text in which a tool call, where one begins, is valid.
+
+    Args:
+        tool_choice: "auto", "none" (no call may begin), "required" (begins with a call) or the name of the function
+            to call (begins with a call of that function, the only one that can be called).
+
+    Raises:
+        BadTools: there is no grammar for the arguments of a function.
+    """
+    if tool_choice == "none":
+        return Constraint("tools", NO_CALL, {})
+    chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
+    enforced = {function.name: _arguments(function) for function in chosen}
+    start = "start: " if tool_choice == "auto" else "start: open call "
+    calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
+    return Constraint(
+        "tools",
+        f"{start}(text_open call)* text\ntext: TEXT\narguments: {calls}{CALLS}",
+        {name: arguments.unenforced for name, arguments in enforced.items()},
+    )
+
+
+def _arguments(function: Function) -> Enforceable:
+    try:
+        return enforceable(function.parameters)
+    except SchemaProblem as problem:
+        raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
+
+
+def _call(name: str, arguments: Enforceable) -> str:
+    schema = dict(arguments.schema)
+    return _json(
+        {
+            "type": "object",
+            "properties": {"arguments": schema, "name": {"const": name}},
+            "required": ["arguments", "name"],
+            "additionalProperties": False,
+            "$defs": schema.pop("$defs", {}),  # references count from the root
+        }
+    )
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': SPACES})}"

@@ -1,0 +1,59 @@
+"""What a finished answer turned out to be: tool calls, JSON, or just text."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from hermes.chat.finish_reason import UNFINISHED, FinishReason
+from hermes.chat.request import Request
+from hermes.json_schema.validate import Validator
+from hermes.text import shortened
+from hermes.tool_calls.parser import read_tool_calls
+
+MAX_SAID = 100  # characters
+IN_A_NUMBER = re.compile(r"[.eE]?[-+]?\d|[.eE+-]+\Z")  # what begins so may be written within one
+
+
+def typed_record(request: Request, text: str, finish_reason: FinishReason | None) -> Iterator[tuple[str, Any]]:
+    """Names and values that go beside the text, the finish reason among them. Takes up to a second of CPU.
+
+    A finish reason of None stands for an answer that was broken off; what is whole in it is recorded.
+    """
+    unenforced = request.constraint.unenforced if request.constraint else {}
+    if request.functions:
+        schemas = {function.name: function.parameters for function in request.functions}
+        asked_for = "" if request.tool_choice == "none" else text
+        reading = read_tool_calls(asked_for, schemas, cut=finish_reason != "stop")
+        if reading.calls and finish_reason == "stop":  # "length" stays: a call may have been cut off
+            finish_reason = "tool_calls"
+        yield "tool_calls", [asdict(call) for call in reading.calls]
+        yield "tool_call_errors", [asdict(call) for call in reading.bad]
+        yield "tools_unenforced", {name: list(places) for name, places in unenforced.items() if places}
+    if request.json_schema is not None:
+        yield "json_unenforced", list(unenforced.get("json_schema", ()))
+        if finish_reason is not None:
+            problem = _json_problem(text, request, finish_reason)
+            yield "json_valid", problem is None
+            if problem:
+                yield "json_problem", problem
+    if finish_reason is not None:
+        yield "finish_reason", finish_reason
+
+
+def _json_problem(text: str, request: Request, finish_reason: FinishReason) -> str | None:
+    """The first thing wrong with an answer that should be JSON of the schema, as `$.path: problem`."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = "it was cut off" if finish_reason in UNFINISHED else str(error) or type(error).__name__
+        return f"$: is not JSON: {shortened(said, MAX_SAID)}"
+    if isinstance(value, int | float) and not isinstance(value, bool) and _was_cut(request, finish_reason):
+        return "$: the number may have been cut off"  # it has no end of its own: 12 may be the half of 1234
+    return Validator(request.json_schema or {}).problem(value)
+
+
+def _was_cut(request: Request, finish_reason: FinishReason) -> bool:
+    """Whether the answer may have ended where the model wanted to write another digit."""
+    return finish_reason in UNFINISHED or any(map(IN_A_NUMBER.match, request.sampling.stop))

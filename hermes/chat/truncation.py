@@ -1,0 +1,59 @@
+"""A conversation that is too long for the model's context, with its oldest turns left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hermes.chat.chatml import ChatML
+from hermes.chat.messages import Message
+from hermes.errors import PromptTooLong
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is to complete."""
+
+    token_ids: list[int]
+    dropped_turns: int = 0
+
+
+def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, max_tokens: int) -> Prompt:
+    """The prompt without as many of the oldest turns as it takes for the answer to fit after it.
+
+    Room is made for max_tokens, but for no more than half of the context. A call and its results go together. Kept
+    are system turns, the last user turn and the last turn, even where that is too much. What goes is not encoded.
+
+    Raises:
+        PromptTooLong: what has to stay is so long that it need not be encoded to know that it can't fit.
+    """
+    units = _units(messages)
+    may_go = {index for unit in units for index in unit}
+    stay = [index for index in range(len(messages)) if index not in may_go]
+    fewest = sum(chatml.fewest_tokens_of_turn(messages[index]) for index in stay)
+    if fewest >= context_tokens:
+        raise PromptTooLong(fewest, max_tokens, context_tokens, at_least=True, truncate=True)
+    head, opening = chatml.bos_ids, chatml.opening()
+    turns = {index: chatml.encode_turn(messages[index]) for index in stay}
+    room = context_tokens - min(max_tokens, context_tokens // 2) - len(head) - len(opening)
+    room -= sum(map(len, turns.values()))
+    for unit in reversed(units):
+        if room < sum(chatml.fewest_tokens_of_turn(messages[index]) for index in unit):
+            break
+        encoded = {index: chatml.encode_turn(messages[index]) for index in unit}
+        room -= sum(map(len, encoded.values()))
+        if room < 0:
+            break
+        turns |= encoded
+    kept = [token_id for index in sorted(turns) for token_id in turns[index]]
+    return Prompt([*head, *kept, *opening], len(messages) - len(turns))
+
+
+def _units(messages: Sequence[Message]) -> list[list[int]]:
+    """The turns that may go, oldest first, each with the tool turns that answer it."""
+    units: list[list[int]] = []
+    for index, message in enumerate(messages):
+        if message.role == "tool" and units:
+            units[-1].append(index)
+        else:
+            units.append([index])
+    last_user = max((index for index, message in enumerate(messages) if message.role == "user"), default=-1)
+    return [unit for unit in units[:-1] if messages[unit[0]].role != "system" and unit[0] != last_user]

@@ -1,0 +1,63 @@
+"""python -m hermes plan."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from hermes.cli.sources import SourceArgument, contents
+from hermes.errors import WeightsError
+from hermes.settings import Settings
+from hermes.sizing import KNOWN_SHAPES, ModelShape, describe, parse_gpus, plan_memory
+from hermes.weights.remote import Attempts, Patience, steadily
+from hermes.weights.source import HubSource, parse_source
+
+
+def plan(
+    source: SourceArgument = None,
+    gpus: Annotated[str, typer.Option(help="how many of which, such as 2xA100-80GB or H100")] = "2xA100-80GB",
+    max_model_len: Annotated[int | None, typer.Option(help="tokens; the whole context if not given")] = None,
+    quantization: Annotated[str | None, typer.Option(help="fp8 or awq")] = None,
+    max_num_seqs: Annotated[int, typer.Option(help="callers at once")] = 32,
+    gpu_memory_utilization: Annotated[float, typer.Option(help="share of each GPU for vLLM")] = 0.95,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not fit."""
+    try:
+        count, gpu = parse_gpus(gpus)
+        shape, stored = shape_of(source or Settings.load().source)
+        planned = plan_memory(
+            shape,
+            gpu,
+            count,
+            max_model_len=max_model_len,
+            gpu_memory_utilization=gpu_memory_utilization,
+            max_num_seqs=max_num_seqs,
+            quantization=quantization,  # type: ignore[arg-type] # checked there
+            weights_bytes=stored,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    print(json.dumps(planned.as_dict()) if as_json else describe(planned))
+    if not planned.fits:
+        raise typer.Exit(1)
+
+
+def shape_of(text: str) -> tuple[ModelShape, int | None]:
+    """A model's shape and the bytes of its safetensors, where they are known; what we know by heart is not asked for.
+
+    Raises:
+        WeightsError: its config.json can't be had, or is of another kind of model.
+    """
+    source = parse_source(text)
+    if isinstance(source, HubSource) and source == HubSource(source.repo) and source.repo in KNOWN_SHAPES:
+        return KNOWN_SHAPES[source.repo], None
+    files = contents(text)
+    config = next(file for file in files if file.name == "config.json")
+    stored = sum(file.size for file in files if file.name.endswith(".safetensors"))
+    content = b"".join(map(bytes, steadily(config.read, 0, config.size, Attempts(source, Patience()))))
+    try:
+        return ModelShape.from_config(dict(json.loads(content))), stored
+    except (ValueError, TypeError) as error:
+        problem = str(error) if "config.json" in str(error) else f"config.json: {error}"
+        raise WeightsError(source, problem, "there is no plan for it") from error

@@ -1,0 +1,38 @@
+"""The models that commands name."""
+
+from typing import Annotated
+
+import typer
+
+from hermes.errors import WeightsError
+from hermes.settings import Settings
+from hermes.weights import open_store
+from hermes.weights.folder import files_of
+from hermes.weights.remote import RemoteFile
+from hermes.weights.source import ArchiveSource, FetchedSource, FolderSource, HubSource, parse_source
+
+SourceArgument = Annotated[
+    str | None, typer.Argument(metavar="SOURCE", help="hf://owner/repo[@revision], or the URL of an archive")
+]
+
+
+def fetched(text: str | None) -> FetchedSource:
+    """A source that is fetched; without one, that of the settings.
+
+    Raises:
+        WeightsError: it names none.
+    """
+    source = parse_source(text or Settings.load().source)
+    if isinstance(source, HubSource | ArchiveSource):
+        return source
+    raise WeightsError(source, "it is used where it is", "name a repository (hf://owner/repo) or an archive")
+
+
+def contents(text: str) -> list[RemoteFile]:
+    """The files of a model in a folder, a repository, or the store."""
+    source = parse_source(text)
+    return (
+        files_of(source.path)
+        if isinstance(source, FolderSource)
+        else open_store(Settings.load()).contents(fetched(text))
+    )

@@ -1,0 +1,89 @@
+"""python -m hermes weights fetch | lock | verify | list | pack."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hermes.cli.sources import SourceArgument, contents, fetched
+from hermes.errors import WeightsError
+from hermes.logs import log_to_stderr
+from hermes.settings import Settings
+from hermes.weights import open_store
+from hermes.weights.lock import Lock
+from hermes.weights.pack import pack as pack_files
+from hermes.weights.pack import predictor_config
+from hermes.weights.remote import Patience
+from hermes.weights.safetensors import require_heads
+
+weights = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
+
+
+@weights.callback()
+def show_log() -> None:
+    log_to_stderr("%(message)s")
+
+
+@weights.command()
+def fetch(source: SourceArgument = None) -> None:
+    """Fetch a model unless it is there, and print its folder."""
+    found = open_store(Settings.load()).fetch(fetched(source))
+    print(found.folder)
+
+
+@weights.command()
+def lock(source: SourceArgument = None) -> None:
+    """Write what a source holds now into weights.lock; of a repository without fetching the large files."""
+    print(summary(open_store(Settings.load()).lock(fetched(source))))
+
+
+@weights.command()
+def verify(source: SourceArgument = None) -> None:
+    """Read a fetched model and compare every file with weights.lock."""
+    wanted = fetched(source)
+    problems = open_store(Settings.load()).verify(wanted)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise WeightsError(wanted, f"{len(problems)} of its files are wrong", "delete them, and fetch it again")
+    print("every file is as locked")
+
+
+@weights.command("list")
+def list_models() -> None:
+    """Print the models that are here."""
+    for folder, held in open_store(Settings.load()).models():
+        print(f"{summary(held)}  {folder}")
+
+
+@weights.command()
+def pack(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf://owner/repo[@revision], or a folder")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="the tar to write")],
+    prompt_template: Annotated[str | None, typer.Option(help="for requests that bring none")] = None,
+    engine_args: Annotated[str, typer.Option(help="arguments for vLLM, a JSON object")] = "{}",
+) -> None:
+    """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
+    config = predictor_config(prompt_template, json_object(engine_args))
+    files = contents(source)
+    require_heads(source, files, Patience())
+    packed = pack_files(files, config, out, Patience())
+    print(f"{out}: {len(packed)} files, {out.stat().st_size / 1e9:.1f} GB")
+
+
+def summary(held: Lock) -> str:
+    """One line about a model."""
+    commit = f"  commit {held.commit[:12]}" if held.commit else ""
+    return f"{held.source}{commit}  {len(held.files)} files, {held.size / 1e9:.1f} GB"
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Raises typer.BadParameter if the text is no JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not JSON") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{text!r} is no JSON object")
+    return value

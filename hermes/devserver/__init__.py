@@ -1,0 +1,6 @@
+"""Cog's own server on this machine, with no Docker, and the OpenAPI document that `cog build` would make."""
+
+from hermes.devserver.predictor import PredictorSource
+from hermes.devserver.server import PROJECT, LocalServer, ServerFailed
+
+__all__ = ["PROJECT", "LocalServer", "PredictorSource", "ServerFailed"]

@@ -1,0 +1,119 @@
+"""The grammars for the engine: what they let through, and what they look like where the engine needs it so."""
+
+import json
+
+import pytest
+
+from hermes.chat.constraint import Constraint, json_constraint, tools_constraint
+from hermes.errors import BadJsonSchema, BadTools
+from hermes.tool_calls.definitions import parse_functions
+from tests.support.grammars import lark_allows
+
+CLOCK = {"name": "clock"}
+WEATHER = {
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"$ref": "#/$defs/city"}, "days": {"type": "integer"}},
+        "required": ["city"],
+        "$defs": {"city": {"enum": ["Oslo", "Rome"]}},
+    },
+}
+FUNCTIONS = parse_functions([CLOCK, WEATHER])
+
+
+def call(name, **arguments):
+    return f"<tool_call>\n{json.dumps({'arguments': arguments, 'name': name})}\n</tool_call>"
+
+
+OSLO, TIME = call("weather", city="Oslo"), call("clock")
+TEXTS = ["", "Hello <tool_cal", "a </tool_call> b", OSLO, TIME, f"So: {OSLO}\n{TIME} Done.", f"{OSLO} then"]
+NEVER = [
+    call("weather", city="Paris"),
+    call("weather"),
+    call("clock", city="Oslo"),
+    "<tool_call>",
+    OSLO[:-3],
+    "a <tool_call> b",
+]
+
+
+def allowed(tool_choice, texts, tag_tokens=()):
+    lark = tools_constraint(FUNCTIONS, tool_choice).lark(dict(tag_tokens))
+    return [text for text in texts if lark_allows(lark, text)]
+
+
+@pytest.mark.parametrize(
+    ("tool_choice", "texts"),
+    [
+        ("auto", TEXTS),
+        ("none", TEXTS[:3]),
+        ("required", [OSLO, TIME, TEXTS[-1]]),
+        ("clock", [TIME]),
+        ("weather", [OSLO, TEXTS[-1]]),
+    ],
+)
+def test_a_call_that_begins_is_valid_and_begins_where_tool_choice_says(tool_choice, texts):
+    assert allowed(tool_choice, TEXTS) == texts
+    assert allowed(tool_choice, NEVER) == []
+
+
+def test_a_tag_that_is_a_special_token_may_be_written_as_one_and_as_text():
+    lark = tools_constraint(FUNCTIONS, "auto").lark({"<tool_call>": 256, "</tool_call>": 257})
+    assert 'open: "<tool_call>" | <[256]>' in lark
+    assert [text for text in TEXTS if lark_allows(lark, text)] == TEXTS
+    assert not any(lark_allows(lark, text) for text in NEVER)
+
+
+def test_white_space_does_not_run_on():
+    lark = json_constraint({"type": "array", "items": {"type": "integer"}}).lark({})
+    assert lark_allows(lark, "[1, 2,\n3]")
+    assert not any(lark_allows(lark, text) for text in ["[1,  2]", "[1 ,2]", "[ 1]", "[1 ]", " [1]", "[1] "])
+
+
+def test_the_callers_own_options_for_the_grammar_count_for_nothing():
+    schema = {
+        "type": "array",
+        "items": {"type": "integer"},
+        "x-guidance": {"whitespace_flexible": True, "lenient": True},
+    }
+    lark = json_constraint(schema).lark({})
+    assert not lark_allows(lark, "[1,  2]")
+    assert "lenient" not in lark
+
+
+def test_parameters_that_make_no_grammar_are_refused_with_the_function():
+    functions = parse_functions([CLOCK, {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/x"}}}}])
+    with pytest.raises(BadTools) as refused:
+        tools_constraint(functions, "auto")
+    assert str(refused.value) == (
+        "E1006 BadTools: the parameters of 'f', $.properties.a: '$ref' to '#/x' is not in the schema; copy it in"
+    )
+    assert tools_constraint(functions, "clock").unenforced == {"clock": ()}, "what is not offered is not asked for"
+
+
+def test_a_schema_that_makes_no_grammar_is_refused():
+    with pytest.raises(BadJsonSchema) as refused:
+        json_constraint({"type": "object", "properties": {"a": False}, "required": ["a"]})
+    assert str(refused.value) == (
+        "E1007 BadJsonSchema: json_schema: $ makes no grammar: Unsatisfiable schema: required property 'a' is "
+        "unsatisfiable"
+    )
+
+
+def test_what_is_left_out_is_named_by_tool():
+    unique = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
+    functions = parse_functions([CLOCK, {"name": "f", "parameters": unique}])
+    assert tools_constraint(functions, "auto").unenforced == {"clock": (), "f": ("$.properties.a.uniqueItems",)}
+    assert json_constraint(unique).unenforced == {"json_schema": ("$.properties.a.uniqueItems",)}
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("tools", "E1006 BadTools: tools is too large"),
+        ("json_schema", "E1007 BadJsonSchema: json_schema: is too large"),
+    ],
+)
+def test_what_the_engine_refuses_is_the_error_of_the_input_that_asked_for_it(source, error):
+    assert str(Constraint(source, "", {}).refused("is too large")) == error

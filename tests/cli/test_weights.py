@@ -1,0 +1,341 @@
+"""python -m hermes weights and plan, with the real huggingface_hub against a hub on 127.0.0.1."""
+
+import io
+import json
+import logging
+import re
+import tarfile
+from functools import partial
+
+import pytest
+from huggingface_hub.utils import close_session
+
+from hermes.cli import main
+from hermes.weights.remote import Patience
+from tests.support.fakes import LLAMA_70B, safetensors
+from tests.support.hub_server import HubServer, Truncate
+
+CONFIGS = {"mixtral": json.dumps(LLAMA_70B | {"architectures": ["MixtralForCausalLM"]}), "list": "[]", "cut": '{"a": 1'}
+WEIGHTS = safetensors(10_240)
+FILES = {"config.json": json.dumps(LLAMA_70B).encode(), "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
+TOKEN = "hf_aSecretThatOpensIt"
+MODEL = "hf://org/model"
+
+
+def archive(files):
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as writer:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            writer.addfile(info, io.BytesIO(content))
+    return tar.getvalue()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with HubServer() as server:
+        server.add_repo("org/model", FILES)
+        server.add_repo("org/gated", FILES, gated=TOKEN)
+        server.add_repo("org/private", FILES, private_token=TOKEN)
+        for name, text in CONFIGS.items():
+            server.add_repo(f"org/{name}", FILES | {"config.json": text.encode()})
+        server.add_file("/model.tar", archive(FILES))
+        yield server
+    close_session()
+
+
+@pytest.fixture(autouse=True)
+def home(server, tmp_path, monkeypatch):
+    """A folder of the test's own for everything that is written."""
+    for name, value in {
+        "HF_ENDPOINT": server.url,
+        "HF_HOME": tmp_path / "hf",
+        "HERMES_WEIGHTS_DIR": tmp_path / "weights",
+        "HERMES_WEIGHTS_LOCK": tmp_path / "weights.lock",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    server.clear()
+    yield tmp_path
+    logger = logging.getLogger("hermes")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        return main(list(map(str, arguments))), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fetched(run, home):
+    """The folder of the model, fetched and locked."""
+    assert run("weights", "fetch", MODEL)[0] == 0
+    [config] = (home / "weights").glob("*/config.json")
+    return config.parent
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
+
+
+def test_fetch_prints_the_folder_and_logs_what_it_took(run, home):
+    code, out, err = run("weights", "fetch", MODEL)
+    [folder] = (home / "weights").glob("org--model-*")
+    assert (code, out) == (0, f"{folder}\n")
+    assert re.fullmatch(r"weights: hf://org/model@main is here, 3 files verified; 0\.0 MB fetched in \d s\n", err)
+    assert files_in(folder) == FILES
+
+
+def test_a_model_that_is_there_needs_no_network(run, server, fetched):
+    server.clear()
+    assert run("weights", "fetch", MODEL) == (0, f"{fetched}\n", "")
+    assert server.requests == []
+
+
+def test_without_a_source_it_is_the_model_of_the_settings(run, monkeypatch, fetched):
+    monkeypatch.setenv("HERMES_MODEL", MODEL)
+    assert run("weights", "fetch") == (0, f"{fetched}\n", "")
+    assert run("weights", "verify") == (0, "every file is as locked\n", "")
+
+
+def test_list_prints_what_is_here(run, fetched):
+    code, out, err = run("weights", "list")
+    commit = json.loads((fetched / ".complete.json").read_text())["lock"]["commit"]
+    assert (code, out, err) == (0, f"{MODEL}@main  commit {commit[:12]}  3 files, 0.0 GB  {fetched}\n", "")
+
+
+def test_list_prints_nothing_where_there_is_nothing(run):
+    assert run("weights", "list") == (0, "", "")
+
+
+def test_lock_writes_what_the_repository_holds_without_fetching_the_large_files(run, server, home):
+    code, out, err = run("weights", "lock", MODEL)
+    [locked] = json.loads((home / "weights.lock").read_text())["models"]
+    assert (code, out, err) == (0, f"{MODEL}@main  commit {locked['commit'][:12]}  3 files, 0.0 GB\n", "")
+    assert [(file["name"], file["size"]) for file in locked["files"]] == [
+        (name, len(content)) for name, content in FILES.items()
+    ]
+    assert not [asked.path for asked in server.requests if "safetensors" in asked.path]
+
+
+def test_what_is_not_as_locked_is_not_fetched(run, home):
+    run("weights", "lock", MODEL)
+    lock = home / "weights.lock"
+    lock.write_text(lock.read_text().replace(f'"size": {len(WEIGHTS)}', '"size": 7'))
+    code, out, err = run("weights", "fetch", MODEL)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "model.safetensors is not what weights.lock has: expected 7 bytes with SHA-256 " in err
+    assert f", found {len(WEIGHTS)} bytes with SHA-256 " in err
+
+
+def test_verify_names_the_files_that_are_wrong(run, fetched):
+    changed = bytearray(WEIGHTS)
+    changed[5000] ^= 1
+    (fetched / "model.safetensors").write_bytes(changed)
+    (fetched / "tokenizer.json").unlink()
+    code, out, err = run("weights", "verify", MODEL)
+    wrong, missing = out.splitlines()
+    assert (code, missing) == (1, "tokenizer.json is not there")
+    assert wrong.startswith("model.safetensors is not what weights.lock has: expected 10240 bytes with SHA-256 ")
+    assert err == (
+        f"E1000 WeightsError: weights '{MODEL}@main': 2 of its files are wrong; delete them, and fetch it again\n"
+    )
+
+
+def test_the_files_that_were_wrong_are_fetched_again_and_no_others(run, server, fetched):
+    (fetched / "model.safetensors").unlink()
+    server.clear()
+    code, out, _ = run("weights", "fetch", MODEL)
+    assert (code, out, files_in(fetched)) == (0, f"{fetched}\n", FILES)
+    assert server.bytes_sent == len(WEIGHTS)
+
+
+FAILURES = {
+    "never fetched": (["verify", MODEL], f"'{MODEL}@main': it has not been fetched; run `python -m hermes weights"),
+    "no repository": (
+        ["fetch", "hf://org/none"],
+        "'hf://org/none@main': there is no such repository, or it is private",
+    ),
+    "no revision": (["fetch", f"{MODEL}@v9"], f"'{MODEL}@v9': it has no revision 'v9'; name another after the @"),
+    "gated": (["fetch", "hf://org/gated"], "'hf://org/gated@main': the repository is gated; accept its licence on the"),
+    "private": (["lock", "hf://org/private"], "'hf://org/private@main': there is no such repository, or it is private"),
+    "no syntax": (["fetch", "hf://model"], "'hf://model': this is no repository on the hub; write hf://owner/repo"),
+    "in place": (["fetch", "some/folder"], "'some/folder': it is used where it is; name a repository"),
+    "built in": (["lock", "demo"], "'demo': it is used where it is; name a repository (hf://owner/repo) or an archive"),
+    "archive not here": (
+        ["pack", "http://h/m.tar", "-o", "x"],
+        "'http://h/m.tar': what an archive holds is known when",
+    ),
+    "no folder": (["pack", "./none", "-o", "x"], "'none': there is no such folder; name the folder of a model"),
+    "no place": (["pack", MODEL, "-o", "/no/such/x.tar"], "'/no/such/x.tar': it can't be written (No such file or"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_is_exit_code_1_and_one_line(run, arguments, line):
+    code, out, err = run("weights", *arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"E1000 WeightsError: weights {line}")
+
+
+def test_a_lock_file_that_is_cut_is_left_for_people_to_mend(run, home):
+    (home / "weights.lock").write_text('{"version": 1, "mod')
+    for command in ("fetch", "lock", "verify"):
+        code, out, err = run("weights", command, MODEL)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"E1000 WeightsError: weights '{home}/weights.lock': Invalid JSON: EOF while parsing")
+    assert (home / "weights.lock").read_text() == '{"version": 1, "mod'
+
+
+def test_a_setting_that_does_not_exist_is_a_failure(run, monkeypatch):
+    monkeypatch.setenv("HERMES_WEIGHT_DIR", "x")
+    code, _, err = run("weights", "list")
+    assert (code, err.split(";")[0]) == (1, "E1202 InvalidConfiguration: HERMES_WEIGHT_DIR: there is no such setting")
+
+
+MISUSE = {
+    "no command": (["weights", "fetsh"], "No such command 'fetsh'"),
+    "two sources": (["weights", "fetch", MODEL, MODEL], "Got unexpected extra argument"),
+    "no output": (["weights", "pack", MODEL], "Missing option '--output'"),
+    "no JSON": (["weights", "pack", MODEL, "-o", "x", "--engine-args", "{"], "'{' is not JSON"),
+    "no object": (["weights", "pack", MODEL, "-o", "x", "--engine-args", "[1]"], "'[1]' is no JSON object"),
+    "no such GPU": (["plan", MODEL, "--gpus", "3090"], "'3090' is no number of known GPUs, such as 2xA100-80GB; known"),
+    "no method": (["plan", MODEL, "--quantization", "int3"], "quantization is 'int3'; known are fp8, awq"),
+    "too long": (
+        ["plan", MODEL, "--max-model-len", "9000"],
+        "max_model_len is 9,000; the context of the model is 8,192",
+    ),
+    "no number": (["plan", "--max-num-seqs", "many"], "Invalid value for '--max-num-seqs'"),
+    "no share": (
+        ["plan", "--gpu-memory-utilization", "95"],
+        "gpu_memory_utilization is 95.0; it is above 0 and at most",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), MISUSE.values(), ids=MISUSE)
+def test_misuse_is_exit_code_2_and_one_line(run, arguments, line):
+    code, out, err = run(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err
+
+
+def test_misuse_is_found_before_the_hub_is_asked(run, server):
+    assert run("plan", MODEL, "--gpus", "3090")[0] == 2
+    assert run("weights", "pack", MODEL, "-o", "x", "--engine-args", "{")[0] == 2
+    assert server.requests == []
+
+
+def members(path):
+    with tarfile.open(path) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}
+
+
+def test_pack_writes_the_model_and_its_settings(run, home):
+    out = home / "model.tar"
+    settings = ["--prompt-template", "A {prompt}", "--engine-args", '{"dtype": "float16"}']
+    assert run("weights", "pack", MODEL, "-o", out, *settings) == (0, f"{out}: 4 files, 0.0 GB\n", "")
+    packed = members(out)
+    config = json.loads(packed.pop("predictor_config.json"))
+    assert (packed, config) == (FILES, {"engine_args": {"dtype": "float16"}, "prompt_template": "A {prompt}"})
+
+
+def test_a_pack_is_the_same_from_the_hub_the_store_and_a_folder(run, server, fetched, home, monkeypatch):
+    run("weights", "pack", fetched, "-o", home / "from_folder.tar")
+    server.clear()
+    run("weights", "pack", MODEL, "-o", home / "from_store.tar")
+    assert server.requests == []
+    monkeypatch.setenv("HERMES_WEIGHTS_DIR", str(home / "empty"))
+    run("weights", "pack", MODEL, "-o", home / "from_hub.tar")
+    packed = {(home / f"from_{name}.tar").read_bytes() for name in ("folder", "store", "hub")}
+    assert len(packed) == 1
+
+
+def everything_written(home):
+    return b"".join(str(path).encode() + path.read_bytes() for path in home.rglob("*") if path.is_file())
+
+
+def test_no_secret_of_an_archives_url_is_shown_or_kept(run, server, home):
+    signed = server.url.replace("//", "//me:s3cr3t@") + "/model.tar?X-Amz-Signature=s3cr3t&versionId=7"
+    plain = f"{server.url}/model.tar?versionId=7"
+    said = [run("weights", command, signed) for command in ("fetch", "verify", "lock")]
+    said += [run("weights", "list"), run("weights", "fetch", signed.replace("model", "other"))]
+    assert [code for code, _, _ in said] == [0, 0, 0, 0, 1]
+    assert said[2][1] == f"{plain}  3 files, 0.0 GB\n"
+    assert said[4][2].startswith(
+        f"E1000 WeightsError: weights '{plain.replace('model', 'other')}': there is nothing (HTTP"
+    )
+    assert "s3cr3t" not in str(said)
+    assert b"s3cr3t" not in everything_written(home)
+
+
+def test_a_token_opens_a_repository_and_is_shown_nowhere(run, home, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    said = [run("weights", "fetch", f"hf://org/{name}") for name in ("gated", "private", "none")]
+    assert [code for code, _, _ in said] == [0, 0, 1]
+    assert TOKEN not in str(said)
+    assert TOKEN.encode() not in everything_written(home)
+
+
+def test_the_token_of_the_settings_opens_it_too(run, monkeypatch):
+    monkeypatch.setenv("HERMES_HUB_TOKEN", TOKEN)
+    assert run("weights", "fetch", "hf://org/private")[0] == 0
+
+
+def test_a_plan_for_what_is_known_by_heart_needs_no_network(run, server):
+    code, out, err = run("plan")
+    assert (code, err, server.requests) == (0, "", [])
+    assert out.startswith("LlamaForCausalLM, 70,553,706,496 parameters in 16 bits, on 2x A100-80GB\n")
+    assert "\nfits\n" in out
+
+
+def test_a_plan_is_made_from_config_json_alone(run, server):
+    code, out, _ = run("plan", MODEL, "--gpus", "2xH100", "--json", "--max-model-len", "4096")
+    planned = json.loads(out)
+    wanted = ("gpu", "count", "max_model_len", "parameters", "fits", "problem")
+    assert (code, [planned[name] for name in wanted]) == (0, ["H100", 2, 4096, 70_553_706_496, True, None])
+    assert planned["bytes_per_gpu"]["weights"] == len(WEIGHTS) // 2  # the safetensors, as they are
+    assert {asked.path.rpartition("/")[2] for asked in server.requests if asked.method == "GET"} >= {"config.json"}
+    assert not [asked for asked in server.requests if "safetensors" in asked.path]
+
+
+def test_a_model_that_does_not_fit_is_exit_code_1_and_still_a_plan(run):
+    known = "hf://NousResearch/Hermes-2-Theta-Llama-3-70B"
+    code, out, err = run("plan", known, "--gpus", "A100-80GB")
+    assert (code, err) == (1, "")
+    assert "does not fit: needs 135.0 GiB, has 75.2 GiB" in out
+    code, out, _ = run("plan", known, "--gpus", "A100-80GB", "--json")
+    assert (code, json.loads(out)["fits"]) == (1, False)
+
+
+def test_a_plan_for_what_is_here_needs_no_network(run, server, fetched):
+    server.clear()
+    plans = {run("plan", source) for source in (MODEL, fetched)}
+    assert ([code for code, _, _ in plans], server.requests) == ([0], [])
+
+
+def test_a_plan_goes_on_when_the_hub_falters(run, server, monkeypatch):
+    monkeypatch.setattr("hermes.cli.plan.Patience", partial(Patience, first_wait=0))
+    server.fail("config.json", Truncate(20), times=2)
+    assert run("plan", MODEL)[0] == 0
+
+
+NO_PLANS = {
+    "mixtral": "config.json: MixtralForCausalLM is not counted here, only LlamaForCausalLM, MistralForCausalLM, ",
+    "list": "config.json has no hidden_size; there is no plan for it\n",
+    "cut": "config.json: Expecting ',' delimiter: line 1 column 8 (char 7); there is no plan for it\n",
+}
+
+
+@pytest.mark.parametrize(("repo", "problem"), NO_PLANS.items(), ids=NO_PLANS)
+def test_without_a_shape_there_is_no_plan(run, repo, problem):
+    code, out, err = run("plan", f"hf://org/{repo}")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"E1000 WeightsError: weights 'hf://org/{repo}@main': {problem}")

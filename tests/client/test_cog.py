@@ -1,0 +1,70 @@
+import time
+
+import pytest
+
+from hermes.client import PredictionFailed
+from hermes.client.cog import read_events, split_lines
+
+STREAM = """\
+event: start
+data: {"id": "p1", "status": "processing"}
+
+event: output
+data: {"chunk": "Hé", "index": 0}
+
+: keep-alive
+
+event: completed
+data: {"id": "p1",
+data:  "status": "succeeded"}
+
+"""
+
+
+def test_events_are_read_from_lines():
+    assert list(read_events(STREAM.splitlines())) == [
+        ("start", {"id": "p1", "status": "processing"}),
+        ("output", {"chunk": "Hé", "index": 0}),
+        ("completed", {"id": "p1", "status": "succeeded"}),
+    ]
+
+
+def test_an_event_that_was_cut_off_is_not_given():
+    assert list(read_events(["event: output", 'data: {"chunk": "a"}'])) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("{oops", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (
+            "[" * 100_000,
+            "is not JSON: maximum recursion depth exceeded while decoding a JSON array from a unicode string",
+        ),
+        (
+            "1" * 5_000,
+            "is not JSON: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; ",
+        ),
+        ("[1]", "is no JSON object"),
+        ("null", "is no JSON object"),
+    ],
+)
+def test_an_event_whose_data_is_no_json_object_is_an_error(data, problem):
+    with pytest.raises(PredictionFailed) as failed:
+        list(read_events(["event: output", f"data: {data}", ""]))
+    assert str(failed.value).startswith(f"the server's event 'output' {problem}")
+
+
+def test_a_long_line_in_small_pieces_takes_little_time():
+    before = time.process_time()
+    assert list(split_lines(["x" * 20] * 100_000 + ["\n"])) == ["x" * 2_000_000]
+    assert time.process_time() - before < 0.5
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_are_the_same_wherever_the_text_was_cut(end):
+    text = end.join(["event: output", 'data: "\u2028 \x85 \x0c"', "", ""])
+    lines = ["event: output", 'data: "\u2028 \x85 \x0c"', ""]
+    for cut in range(len(text) + 1):
+        assert list(split_lines([text[:cut], text[cut:]])) == lines
+    assert list(split_lines(text)) == lines

@@ -1,0 +1,109 @@
+"""Small honest stand-ins for the parts that a fast test does without."""
+
+import asyncio
+import random
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from hermes.chat.request import Request
+from hermes.engine import Chunk
+from hermes.engine.counts import EngineCounts
+
+LLAMA_70B = {  # what the config.json of Hermes-2-Theta-Llama-3-70B says of its shape
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 80,
+    "hidden_size": 8192,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "intermediate_size": 28672,
+    "max_position_embeddings": 8192,
+}
+
+
+def safetensors(size, seed=0):
+    """So many bytes that begin as safetensors do: with the size of the header, and the header."""
+    return (64).to_bytes(8, "little") + b"{" + random.Random(seed).randbytes(size - 9)
+
+
+@dataclass
+class FakeTokenizer:
+    """What transformers' fast tokenizers offer and ChatML uses."""
+
+    backend_tokenizer: Tokenizer
+    bos_token: str | None
+
+    def shown(self, token_ids):
+        """Token ids as text, control tokens included."""
+        return self.backend_tokenizer.decode(token_ids, skip_special_tokens=False)
+
+
+def byte_tokenizer(
+    *, bos="<|begin_of_text|>", control=("<|im_start|>", "<|im_end|>"), special=True, added=()
+) -> FakeTokenizer:
+    """A byte-level tokenizer in the shape of Llama 3's: a token a byte, then BOS, then the control tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(
+        [AddedToken(text, special=special, normalized=False) for text in dict.fromkeys([bos, *control]) if text]
+    )
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
+    return FakeTokenizer(tokenizer, bos)
+
+
+INPUTS = {
+    "prompt": "Hi",
+    "system_prompt": "Be kind.",
+    "prompt_template": None,
+    "stop_sequences": None,
+    "seed": 1,
+}
+
+
+def request(**inputs):
+    """A request of these inputs and, for the rest, of plain ones."""
+    return Request.from_inputs(**{**INPUTS, **inputs})
+
+
+@dataclass
+class FakeEngine:
+    """An engine that gives out the chunks it was told to; it lives by the TextEngine protocol."""
+
+    chunks: list[Chunk] = field(default_factory=lambda: [Chunk("Hello", 1), Chunk(" there.", 2, "stop")])
+    error: Exception | None = None  # raised after the chunks
+    context_tokens: int = 100
+    alive: bool = True
+    unfinished: int = 0
+    counts: EngineCounts = field(default_factory=EngineCounts)
+    seen: list = field(default_factory=list)  # (token ids, sampling, constraint) of each call
+
+    async def generate(self, token_ids, sampling, constraint=None):
+        self.seen.append((list(token_ids), sampling, constraint))
+        self.unfinished += 1
+        try:
+            for chunk in self.chunks:
+                await asyncio.sleep(0)
+                yield chunk
+            if self.error:
+                raise self.error
+        finally:
+            self.unfinished -= 1
+
+
+@contextmanager
+def running_loop():
+    """An event loop in a thread of its own, as coglet's worker has one."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
