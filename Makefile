@@ -33,10 +33,11 @@ test-faults: $(INSTALLED) ## Run every fault with 1 and 16 streams and 1 and 2 w
 fuzz: $(INSTALLED) ## Try 20 times the hostile inputs that the tests try, some 10 minutes: make fuzz FUZZ_EXAMPLES=20
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20) $(BIN)/python -m pytest tests/fuzz -o timeout=0
 
-check: $(INSTALLED) ## Check format, lint and types
+check: $(INSTALLED) ## Check format, lint, types and which way imports point
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(INSTALLED) ## Format, and mend what lint can mend
 	$(BIN)/ruff format .

@@ -3,9 +3,7 @@
 import typer
 from typer.exceptions import TyperException
 
-from hermes.cli.plan import plan
-from hermes.cli.server import notes, predict, serve
-from hermes.cli.weights import weights
+from hermes.cli import plan, server, weights
 from hermes.client.errors import PredictionFailed
 from hermes.devserver import ServerFailed
 from hermes.errors import HermesError
@@ -13,10 +11,10 @@ from hermes.errors import HermesError
 DONE, FAILED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-app.command()(predict)
-app.command()(serve)
-app.add_typer(weights, name="weights")
-app.command()(plan)
+app.command()(server.predict)
+app.command()(server.serve)
+app.add_typer(weights.app, name="weights")
+app.command()(plan.plan)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,10 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(app(args=arguments, standalone_mode=False) or DONE)  # typer gives 130 back for Ctrl-C in a command
     except TyperException as misuse:
-        notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
+        server.notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE
     except (HermesError, ServerFailed, PredictionFailed) as error:
-        notes.print(str(error), markup=False)
+        server.notes.print(str(error), markup=False)
         return FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

@@ -17,28 +17,28 @@ from hermes.weights.pack import predictor_config
 from hermes.weights.remote import Patience
 from hermes.weights.safetensors import require_heads
 
-weights = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
 
 
-@weights.callback()
+@app.callback()
 def show_log() -> None:
     log_to_stderr("%(message)s")
 
 
-@weights.command()
+@app.command()
 def fetch(source: SourceArgument = None) -> None:
     """Fetch a model unless it is there, and print its folder."""
     found = open_store(Settings.load()).fetch(fetched(source))
     print(found.folder)
 
 
-@weights.command()
+@app.command()
 def lock(source: SourceArgument = None) -> None:
     """Write what a source holds now into weights.lock; of a repository without fetching the large files."""
     print(summary(open_store(Settings.load()).lock(fetched(source))))
 
 
-@weights.command()
+@app.command()
 def verify(source: SourceArgument = None) -> None:
     """Read a fetched model and compare every file with weights.lock."""
     wanted = fetched(source)
@@ -50,14 +50,14 @@ def verify(source: SourceArgument = None) -> None:
     print("every file is as locked")
 
 
-@weights.command("list")
+@app.command("list")
 def list_models() -> None:
     """Print the models that are here."""
     for folder, held in open_store(Settings.load()).models():
         print(f"{summary(held)}  {folder}")
 
 
-@weights.command()
+@app.command()
 def pack(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf://owner/repo[@revision], or a folder")],
     out: Annotated[Path, typer.Option("--output", "-o", help="the tar to write")],
