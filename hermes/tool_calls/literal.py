@@ -1,8 +1,7 @@
 """JSON as a model writes it: where an object ends in running text, and what it says.
 
-Python's quotes and words and a comma too many are read like JSON. Nothing is evaluated and nothing is made up: such
-text is rewritten token by token and given to json. All of it is linear in the text, also when that comes in small
-pieces, and never recurses on it.
+Python's quotes, Python's words and surplus commas are read like JSON. Nothing is evaluated or made up: such text is
+rewritten token by token and given to json. The work is linear in the text and never recurses on it.
 """
 
 import json
@@ -13,110 +12,72 @@ from typing import Any, Literal, NamedTuple, NoReturn
 MAX_DEPTH = 64
 MAX_DIGITS = 400  # of an integer: int() takes its number squared, and refuses 4,300
 
-# The tags and wrappers of tool calls. They end an object that is broken, unless they are inside of a string.
-OPEN = rb"<(?:tool_call|function_call|tools|function=(?P<function>[\w.:-]{1,128}))>"
-CLOSE = rb"</(?:tool_call|function_call|tools|function)>"
-CUT = rb"</?[a-z_]{0,13}\Z|<function=[\w.:-]{0,128}\Z"  # what may yet become one
-TAG = re.compile(OPEN + b"|" + CLOSE)
+# The tags and wrappers of tool calls. Outside of a string, one of them ends an object.
+OPEN = r"<(?:tool_call|function_call|tools|function=(?P<function>[\w.:-]{1,128}))>"
+CLOSE = r"</(?:tool_call|function_call|tools|function)>"
+TAG = re.compile(f"{OPEN}|{CLOSE}", re.ASCII)
 
-# A backslash takes the next character with it outside of strings too. So text that is read in step and text that is
-# read out of step with its quotes can never fall into step, and few readings overlap however often one starts again.
+# Outside of strings, too, a backslash takes the next character with it. So a reading that is in step with the quotes
+# and one that is not never meet, and few readings overlap, however often one starts again.
 STRUCTURE = re.compile(
-    rb"""(?P<open>[{\[]+) | (?P<close>[}\]]+) | (?P<tag>%b|%b) | (?P<held>%b|\\\Z)
+    rf"""(?P<open>[{{\[]+) | (?P<close>[}}\]]+) | (?P<tag>{OPEN}|{CLOSE})
        | (?P<skip>\\.|(?:(?:"(?:[^"\\<]|<(?!/?[tf]))*+"|'(?:[^'\\<]|<(?!/?[tf]))*+')[\s,:]*+)++)  # strings in one go
-       | (?P<quote>["'])"""
-    % (OPEN, CLOSE, CUT),
-    re.DOTALL | re.VERBOSE,
+       | (?P<quote>["'])""",
+    re.ASCII | re.DOTALL | re.VERBOSE,
 )
-INSIDE = {quote: re.compile(rb"[^%c\\]*+(?:\\.[^%c\\]*+)*+" % (quote, quote), re.DOTALL) for quote in b"\"'"}
-SPACE = re.compile(rb"\s*+")
+INSIDE = {quote: re.compile(rf"[^{quote}\\]*+(?:\\.[^{quote}\\]*+)*+", re.DOTALL) for quote in "\"'"}
+SPACE = re.compile(r"\s*+", re.ASCII)
 
 
 class Ending(NamedTuple):
     """How an object ends, and where.
 
-    closed: by its last bracket. tag: a tag cuts it. torn: so does one inside of a string that was never meant to go on
-    behind it. more: the text ends first.
+    closed: its last bracket ends it. tag: a tag cuts it. torn: a tag cuts it inside of a string that has no end. more:
+    the text ends first.
     """
 
     how: Literal["closed", "tag", "torn", "more"]
     at: int
+    depth: int = 0  # brackets that are open there
 
 
-class ObjectScan:
-    """Finds the end of the object that begins at `start`, in a text that may still grow."""
-
-    def __init__(self, text: bytearray, start: int):
-        self.start = start
-        self.depth = 0  # brackets that are open
-        self._text = text
-        self._at = start
-        self._string: int | None = None  # where the open string began
-        self._tag: int | None = None  # the first tag in the string before _at, until that string is known to be whole
-
-    def scan(self) -> Ending:
-        """Go on from where the last call came to the end of the text."""
-        ending = None
-        while ending is None:
-            if self._string is not None:
-                ending = self._read_string(self._string)
-            elif self._tag is not None:
-                ending = self._judge_string(self._tag)
-            else:
-                ending = self._read_structure()
-        return ending
-
-    def give_up(self) -> Ending:
-        """The ending if the text does not grow any more."""
-        if self._string is not None and (tag := TAG.search(self._text, self._string)):
-            return Ending("torn", tag.start())
-        return Ending("more", len(self._text)) if self._tag is None else Ending("torn", self._tag)
-
-    def _read_structure(self) -> Ending | None:
-        token = STRUCTURE.search(self._text, self._at)
-        if token is None or token.lastgroup == "held":
-            self._at = token.start() if token else len(self._text)
-            return Ending("more", self._at)
-        size = token.end() - token.start()
-        self._at = token.end()
+def object_ending(text: str, start: int, *, cut: bool) -> Ending:
+    """The end of the object that begins at `start`. `cut`: the end of the text is not the model's."""
+    depth, at = 0, start
+    while token := STRUCTURE.search(text, at):
+        size, at = token.end() - token.start(), token.end()
         match token.lastgroup:
             case "tag":
-                return Ending("tag", token.start())
+                return Ending("tag", token.start(), depth)
             case "open":
-                self.depth += size
-            case "close" if size >= self.depth:
-                return Ending("closed", token.start() + self.depth)
+                depth += size
+            case "close" if size >= depth:
+                return Ending("closed", token.start() + depth)
             case "close":
-                self.depth -= size
+                depth -= size
             case "quote":
-                self._string = token.start()
-        return None
-
-    def _read_string(self, start: int) -> Ending | None:
-        quote = self._text[start]
-        self._at = _end(INSIDE[quote], self._text, self._at)
-        if self._at == len(self._text) or self._text[self._at] != quote:
-            return Ending("more", self._at)
-        self._at += 1
-        self._string = None
-        tag = TAG.search(self._text, start, self._at)
-        self._tag = tag.start() if tag else None
-        return None
-
-    def _judge_string(self, tag: int) -> Ending | None:
-        """A string that holds a tag is one, if it is followed by what follows strings; else its quote was missing."""
-        self._at = _end(SPACE, self._text, self._at)
-        if self._at == len(self._text):
-            return Ending("more", self._at)
-        if self._text[self._at] not in b",:}]":
-            return Ending("torn", tag)
-        self._tag = None
-        return None
+                at, tag = _string(text, token.start(), cut=cut)
+                if tag is not None:
+                    return Ending("torn", tag, depth)
+    return Ending("more", len(text), depth)
 
 
-def _end(pattern: re.Pattern[bytes], text: bytearray, at: int) -> int:
-    match = pattern.match(text, at)
-    return match.end() if match else at
+def _string(text: str, start: int, *, cut: bool) -> tuple[int, int | None]:
+    """Where the string at `start` ends, and where a tag in it stands that shows that its closing quote is missing.
+
+    A string that holds a tag is one if a comma, a colon or a bracket follows it.
+    """
+    inside = INSIDE[text[start]].match(text, start + 1)
+    at = inside.end() if inside else start + 1
+    closed = text.startswith(text[start], at)
+    at += closed
+    tag = TAG.search(text, start, at)
+    if tag is None:
+        return at, None
+    space = SPACE.match(text, at) if closed else None
+    at = space.end() if space else len(text)
+    whole = cut if at == len(text) else text[at] in ",:}]"
+    return at, None if whole else tag.start()
 
 
 def parse(text: str) -> Any:

@@ -1,8 +1,8 @@
-"""The tool calls in what the model writes, finished or streaming.
+"""The tool calls in a response.
 
 The model was trained to write `<tool_call>\\n{"arguments": {...}, "name": "..."}\\n</tool_call>` for each call; it does
-not always. What can be read in one way only is read; nothing is made up, and every call is checked against its tool's
-schema. How the text is cut into pieces never changes what is found.
+not always. The reader takes what has one meaning only and makes nothing up. Each call is checked against its
+tool's schema.
 https://huggingface.co/NousResearch/Hermes-2-Theta-Llama-3-70B
 """
 
@@ -13,13 +13,22 @@ from typing import Any
 
 from hermes.json_schema.validate import Patience, Validator
 from hermes.tool_calls.call import BadToolCall, Found, ToolCall
-from hermes.tool_calls.judge import CALL_BEGINS, bad, is_json, judged, seen_name
-from hermes.tool_calls.literal import CLOSE, CUT, OPEN, Ending, ObjectScan
+from hermes.tool_calls.judge import CALL_BEGINS, Tools, bad, is_json, judged, seen_name
+from hermes.tool_calls.literal import CLOSE, OPEN, Ending, object_ending
 
 MAX_FOUND = 1_000  # more than a context of 8,192 tokens holds; the rest is not read
 
 CUT_OFF = "cut off before its end"
 Schemas = Mapping[str, Mapping[str, Any]]  # tool name -> JSON schema of its arguments
+
+FIRST_KEY = r"""\{\s{0,99}+(?:"[^"\\<\n]{0,99}+"|'[^'\\<\n]{0,99}+')\s{0,99}+:"""
+IN_PROSE = re.compile(f"(?P<open>{OPEN})|(?P<object>{FIRST_KEY})", re.ASCII)
+IN_BLOCK = re.compile(rf"(?P<object>\{{)|(?P<open>{OPEN})|(?P<close>{CLOSE})", re.ASCII)
+FILLER = re.compile(r"[\s\[]*+(?:```\w*+)?[\s\[]*+", re.ASCII)  # may stand between a tag and an object
+AROUND = [(re.compile(r"\[\s*+\Z"), re.compile(r"\s*+\]")), (re.compile(r"```\w*+\s*+\Z"), re.compile(r"\s*+```"))]
+BETWEEN = re.compile(r"[\s,]*+")
+STRAY = re.compile(r"(?:\s*+</(?:tool_call|function_call|tools|function)>)*+")
+TRAILER = re.compile(r"[\s\]]*+(?:```)?", re.ASCII)  # belongs to the last object where the closing tag is missing
 
 
 @dataclass(frozen=True)
@@ -39,28 +48,15 @@ class Reading:
 
 
 def read_tool_calls(text: str, schemas: Schemas, cut: bool = False) -> Reading:
-    """Read a finished text. `cut`: it does not end where the model wanted, but at max_tokens or a timeout."""
-    reader = ToolCallReader(schemas)
-    reader.feed(text)
-    reader.flush(cut)
-    return reader.reading
-
-
-# What is looked for, in bytes: see ToolCallReader. `held` is what may yet become one of the others.
-FIRST_KEY = rb"""\{\s{0,99}+(?:"[^"\\<\n]{0,99}+"|'[^'\\<\n]{0,99}+')\s{0,99}+:"""
-FIRST_KEY_CUT = rb"""\{\s{0,99}+(?:(?:"[^"\\<\n]{0,99}+(?:"\s{0,99}+)?|'[^'\\<\n]{0,99}+(?:'\s{0,99}+)?)?)\Z"""
-IN_PROSE = re.compile(b"(?P<open>%b)|(?P<object>%b)|(?P<held>%b|%b)" % (OPEN, FIRST_KEY, CUT, FIRST_KEY_CUT))
-IN_BLOCK = re.compile(rb"(?P<object>\{)|(?P<open>%b)|(?P<close>%b)|(?P<held>%b)" % (OPEN, CLOSE, CUT))
-FILLER = re.compile(rb"[\s\[]*+(?:```\w*+)?[\s\[]*+")  # may stand between a tag and an object
-AROUND = [(re.compile(r"\[\s*+\Z"), re.compile(r"\s*+\]")), (re.compile(r"```\w*+\s*+\Z"), re.compile(r"\s*+```"))]
-BETWEEN = re.compile(r"[\s,]*+")
-STRAY = re.compile(r"(?:\s*+</(?:tool_call|function_call|tools|function)>)*+")
-TRAILER = re.compile(rb"[\s\]]*+(?:```)?")  # belongs to the last object where the closing tag is missing
+    """Read a finished response. `cut`: max_tokens or a timeout ended it, not the model."""
+    patience = Patience()
+    tools = {name: Validator(schema, patience) for name, schema in schemas.items()}
+    return _Reader(text, tools, cut).read()
 
 
 @dataclass
 class _Block:
-    """An open tag, and what came of it so far."""
+    """An open tag, and what was found behind it so far."""
 
     start: int
     content: int  # where the tag ends
@@ -71,148 +67,83 @@ class _Block:
     found: int = 0
 
 
-class ToolCallReader:
-    """Reads one text that comes in pieces: for a tag or an object in prose, for objects and the end of a block."""
+class _Reader:
+    """One pass over a text: in prose it looks for a tag or an object, behind a tag for objects and the end."""
 
-    def __init__(self, schemas: Schemas):
-        patience = Patience()
-        self._tools = {name: Validator(schema, patience) for name, schema in schemas.items()}
-        self._text = bytearray()  # grows in place, unlike a string; all that is looked for is ASCII
-        self._at = 0
-        self._block: _Block | None = None
-        self._object: ObjectScan | None = None
+    def __init__(self, text: str, tools: Tools, cut: bool):
+        self._text = text
+        self._tools = tools
+        self._cut = cut
         self._found: list[Found] = []
         self._taken: list[tuple[int, int]] = []  # spans that are not prose
 
-    def feed(self, piece: str) -> list[Found]:
-        """What became certain with this piece."""
-        known = len(self._found)
-        self._text += piece.encode("utf-8", "surrogatepass")
-        while self._step():
-            pass
-        return self._found[known:]
-
-    def flush(self, cut: bool = False) -> list[Found]:
-        """What the end of the text makes certain. `cut`: see `read_tool_calls`."""
-        known = len(self._found)
-        while self._step() or self._step_at_end(cut):
-            pass
-        return self._found[known:]
-
-    @property
-    def reading(self) -> Reading:
-        """All of it; the prose is right after `flush`."""
-        return Reading(tuple(self._found), _prose(self._text[: self._end_of_reading], self._taken))
-
-    @property
-    def _full(self) -> bool:
-        return len(self._found) > MAX_FOUND
-
-    @property
-    def _end_of_reading(self) -> int:
-        if not self._full:
-            return len(self._text)
-        return self._block.start if self._block else self._at
+    def read(self) -> Reading:
+        at = 0
+        while len(self._found) <= MAX_FOUND and (token := IN_PROSE.search(self._text, at)):
+            at = self._read_object(token.start(), None) if token.lastgroup == "object" else self._read_block(token)
+        end = at if len(self._found) > MAX_FOUND else len(self._text)
+        return Reading(tuple(self._found), _prose(self._text[:end], self._taken))
 
     def _add(self, found: Found) -> None:
         full = len(self._found) == MAX_FOUND
         self._found.append(bad("", f"more than {MAX_FOUND} calls; the rest is not read") if full else found)
 
-    def _step(self) -> bool:
-        """Read one thing more; False if that takes more text."""
-        if self._full:
-            return False
-        if self._object:
-            ending = self._object.scan()
-            if ending.how == "more":
-                return False
-            self._end_object(self._object, ending, cut=False)
-            return True
-        return self._step_in_block(self._block) if self._block else self._step_in_prose()
+    def _read_block(self, tag: re.Match[str]) -> int:
+        """Read what is behind an opening tag. Returns where prose goes on."""
+        block = _Block(tag.start(), tag.end(), tag["function"], tag[0] == "<tool_call>", tag.end())
+        while token := IN_BLOCK.search(self._text, block.objects_end):
+            if token.lastgroup != "object":
+                return self._end_block(block, token.start(), token.end() if token.lastgroup == "close" else None)
+            if not (block.trained or block.objects or FILLER.fullmatch(self._text, block.content, token.start())):
+                return block.content  # the wrapper was only mentioned
+            block.objects_end = self._read_object(token.start(), block)
+            if len(self._found) > MAX_FOUND:
+                return block.start
+        return self._end_block(block, len(self._text))
 
-    def _step_at_end(self, cut: bool) -> bool:
-        """Do without the text that a step waited for."""
-        end = len(self._text)
-        if self._full:
-            return False
-        if self._object:
-            self._end_object(self._object, Ending("more", end) if cut else self._object.give_up(), cut)
-        elif self._block:
-            self._end_block(self._block, end, cut=cut)
-        elif self._at < end:
-            self._at += 1  # what looked like a beginning is prose
-        else:
-            return False
-        return True
-
-    def _step_in_prose(self) -> bool:
-        token = IN_PROSE.search(self._text, self._at)
-        self._at = token.start() if token else len(self._text)
-        if token is None or token.lastgroup == "held":
-            return False
-        if token.lastgroup == "object":
-            self._object = ObjectScan(self._text, token.start())
-            return True
-        self._at = token.end()
-        function = token["function"].decode() if token["function"] else None
-        self._block = _Block(token.start(), token.end(), function, token[0] == b"<tool_call>", objects_end=token.end())
-        return True
-
-    def _step_in_block(self, block: _Block) -> bool:
-        token = IN_BLOCK.search(self._text, self._at)
-        self._at = token.start() if token else len(self._text)
-        if token is None or token.lastgroup == "held":
-            return False
-        if token.lastgroup != "object":
-            self._end_block(block, token.start(), token.end() if token.lastgroup == "close" else None)
-        elif block.trained or block.objects or FILLER.fullmatch(self._text, block.content, token.start()):
-            self._object = ObjectScan(self._text, token.start())
-        else:  # a wrapper that was only mentioned
-            self._block, self._at = None, block.content
-        return True
-
-    def _end_block(self, block: _Block, at: int, closed: int | None = None, cut: bool = False) -> None:
-        inside = self._written(block.content, at).strip()
-        at_end = closed is None and at == len(self._text)
+    def _end_block(self, block: _Block, at: int, closed: int | None = None) -> int:
+        inside, at_end = self._text[block.content : at].strip(), at == len(self._text)
         if block.trained and not block.objects and (inside or closed or at_end):  # else two opens in a row, a stutter
             problem = "there is no JSON object in the tag" if inside else "the tag is empty"
-            self._add(bad(self._written(block.start, closed or at), CUT_OFF if cut else problem))
+            cut = self._cut and at_end and not closed
+            self._add(bad(self._text[block.start : closed or at], CUT_OFF if cut else problem))
         if block.trained or block.found:
             trailer = TRAILER.match(self._text, block.objects_end, at) if block.objects else None
             self._taken.append((block.start, closed or (trailer.end() if trailer else at)))
-        self._block, self._at = None, closed or at
+        return closed or at
 
-    def _end_object(self, scan: ObjectScan, ending: Ending, cut: bool) -> None:
-        found = self._judge(scan, ending, cut)
+    def _read_object(self, start: int, block: _Block | None) -> int:
+        """Read an object, in a block or in prose. Returns where it ends."""
+        ending = object_ending(self._text, start, cut=self._cut)
+        found = self._judge(start, ending, block)
         if found:
             self._add(found)
-        self._object, self._at = None, ending.at
-        if self._block:
-            self._block.objects_end = ending.at
-            self._block.objects += 1
-            self._block.found += bool(found)
+        if block:
+            block.objects += 1
+            block.found += bool(found)
         elif found:
-            self._taken.append((scan.start, ending.at))
+            self._taken.append((start, ending.at))
+        return ending.at
 
-    def _judge(self, scan: ObjectScan, ending: Ending, cut: bool) -> Found | None:
+    def _judge(self, start: int, ending: Ending, block: _Block | None) -> Found | None:
         """What an object turns out to be: a call, a bad one, or none."""
-        text = self._written(scan.start, ending.at)
-        if self._block is None and not ("name" in text and ("arguments" in text or "parameters" in text)):
-            return None  # without a tag it is an answer
+        text = self._text[start : ending.at]
+        cut = self._cut and ending.how == "more"
+        if block is None and not ("name" in text and ("arguments" in text or "parameters" in text)):
+            return None  # without a tag it is a response
         if ending.how == "closed":
-            return self._called(text, text)
-        if self._block is None:
+            return self._called(text, text, block)
+        if block is None:
             meant = cut and CALL_BEGINS.match(text) and seen_name(text, self._tools)
             return bad(text, CUT_OFF, seen_name(text, self._tools)) if meant else None
-        if ending.how == "tag" and self._text.startswith(b"</", ending.at) and not text.rstrip().endswith(","):
-            completed = text + "}" * scan.depth  # the model ended the call; braces may be all that is missing
+        if ending.how == "tag" and self._text.startswith("</", ending.at) and not text.rstrip().endswith(","):
+            completed = text + "}" * ending.depth  # the model ended the call; braces may be all that is missing
             if is_json(completed):
-                return self._called(text, completed)
+                return self._called(text, completed, block)
         problem = "a string in it is not closed" if ending.how == "torn" else "the JSON object is not finished"
         return bad(text, CUT_OFF if cut else problem, seen_name(text, self._tools))
 
-    def _called(self, written: str, text: str) -> Found | None:
-        block = self._block
+    def _called(self, written: str, text: str, block: _Block | None) -> Found | None:
         return judged(
             text,
             written,
@@ -222,16 +153,13 @@ class ToolCallReader:
             in_trained_tag=bool(block and block.trained),
         )
 
-    def _written(self, start: int, end: int) -> str:
-        return self._text[start:end].decode("utf-8", "surrogatepass")
 
-
-def _prose(text: bytearray, taken: Iterable[tuple[int, int]]) -> str:
+def _prose(text: str, taken: Iterable[tuple[int, int]]) -> str:
     """The text outside of those spans, less what was written only around them: fences, brackets, stray closing tags."""
     pieces: list[str] = []
     at = 0
     for start, end in [*taken, (len(text), len(text))]:
-        piece = text[at:start].decode("utf-8", "surrogatepass")
+        piece = text[at:start]
         at = end
         if not pieces:
             pieces.append(piece)

@@ -1,7 +1,6 @@
 """Whatever a model writes, its tool calls are read: nothing is raised, however the text is cut, and in good time."""
 
 import json
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from hermes.chat.record import typed_record
 from hermes.tool_calls.judge import BadToolCall
 from hermes.tool_calls.literal import parse
-from hermes.tool_calls.parser import ToolCallReader, read_tool_calls
+from hermes.tool_calls.parser import read_tool_calls
 from tests.support.fakes import request
 from tests.support.hostile import (
     TAGS,
@@ -48,24 +47,6 @@ written = st.one_of(
 times = st.builds(lambda start, text, size: start + text * (size // len(text)), written, fragments, st.just(100_000))
 
 
-def whole(pieces, cut):
-    """All that is found, in its order, and the prose."""
-    reader = ToolCallReader(SCHEMAS)
-    found = [*(each for piece in pieces for each in reader.feed(piece)), *reader.flush(cut)]
-    assert [each for each in found if isinstance(each, BadToolCall)] == [*reader.reading.bad]
-    return found, reader.reading.text
-
-
-@examples(250)
-@given(written, st.randoms(use_true_random=False), st.booleans())
-def test_any_text_is_read_the_same_however_it_is_cut(text, random, cut):
-    cuts = [0, *sorted(random.choices(range(len(text) + 1), k=random.randint(0, 9))), len(text)]
-    at_once = whole([text], cut)
-    assert whole([text[start:end] for start, end in pairwise(cuts)], cut) == at_once
-    if len(text) < 500:
-        assert whole(text, cut) == at_once
-
-
 @examples(250)
 @given(written | any_text, st.booleans())
 def test_what_is_found_can_be_kept_and_sent(text, cut):
@@ -83,12 +64,10 @@ def test_what_is_found_can_be_kept_and_sent(text, cut):
 
 
 @examples(20)
-@given(times | long.map(lambda text: "<tool_call>" + text) | long, st.sampled_from([None, 7, 1000]))
-def test_a_long_text_takes_little_time_however_it_is_cut(text, size):
-    text = text[: 100_000 if size == 7 else None]
-    pieces = [text[at : at + size] for at in range(0, len(text), size)] if size else [text]
+@given(times | long.map(lambda text: "<tool_call>" + text) | long)
+def test_a_long_text_takes_little_time(text):
     with at_most(4):
-        whole(pieces, cut=False)
+        read_tool_calls(text, SCHEMAS)
 
 
 @examples(200)

@@ -3,14 +3,13 @@
 import json
 import sys
 import time
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.tool_calls.judge import BadToolCall, ToolCall
-from hermes.tool_calls.parser import Reading, ToolCallReader, read_tool_calls
+from hermes.tool_calls.parser import Reading, read_tool_calls
 
 SCHEMAS = {
     "weather": {
@@ -279,31 +278,17 @@ SHAPES = [
 TEXTS = [row.values[0] for row in SHAPES]
 
 
-def read(pieces, cut=False):
+def read(text, cut=False):
     """All that is found, in its order, and the prose."""
-    reader = ToolCallReader(SCHEMAS)
-    found = [*(each for piece in pieces for each in reader.feed(piece)), *reader.flush(cut)]
-    return found, reader.reading.text
+    reading = read_tool_calls(text, SCHEMAS, cut)
+    return list(reading.found), reading.text
 
 
 @pytest.mark.parametrize(("text", "found", "prose"), SHAPES)
 def test_a_shape_is_read(text, found, prose):
-    read_found, read_prose = read([text])
+    read_found, read_prose = read(text)
     assert [each.problem if isinstance(each, BadToolCall) else each for each in read_found] == found
     assert read_prose.strip() == prose
-
-
-def test_a_text_cut_anywhere_is_read_the_same():
-    for text in TEXTS:
-        whole = read([text])
-        assert read(text) == whole
-        for at in range(1, len(text), 1 if len(text) < 100 else 7):
-            assert read([text[:at], text[at:]]) == whole, (text, at)
-
-
-def test_a_text_that_max_tokens_ended_is_read_the_same_in_single_letters():
-    for text in TEXTS:
-        assert read(text, cut=True) == read([text], cut=True)
 
 
 fragments = st.sampled_from(
@@ -319,14 +304,10 @@ nasty = st.lists(fragments, max_size=30)
 
 
 @settings(max_examples=120, deadline=None)
-@given(nasty, st.randoms(use_true_random=False), st.booleans())
-def test_no_text_breaks_the_reader_and_no_cuts_change_what_it_reads(parts, random, cut):
-    text = "".join(parts)
-    cuts = [0, *sorted(random.choices(range(len(text) + 1), k=random.randint(0, 8))), len(text)]
-    whole = read([text], cut)
-    assert read([text[a:b] for a, b in pairwise(cuts)], cut) == whole
-    assert read(text, cut) == whole
-    assert all(len(each.problem.splitlines()) == 1 for each in whole[0] if isinstance(each, BadToolCall))
+@given(nasty, st.booleans())
+def test_no_text_breaks_the_reader(parts, cut):
+    found, _ = read("".join(parts), cut)
+    assert all(len(each.problem.splitlines()) == 1 for each in found if isinstance(each, BadToolCall))
 
 
 json_values = st.recursive(
@@ -349,16 +330,7 @@ def test_any_arguments_in_the_trained_format_come_back_as_they_were(several, asc
 def test_any_arguments_written_as_python_come_back_as_they_were(arguments):
     text = repr({"name": "any", "arguments": arguments})
     if "\\x" not in text and "\\U" not in text:  # escapes of Python that JSON does not have are not read
-        assert read([tagged(text)])[0] == [ToolCall("any", arguments)]
-
-
-def test_a_call_is_given_out_with_its_last_brace():
-    reader = ToolCallReader(SCHEMAS)
-    assert reader.feed(f"Let me see.\n<tool_call>\n{CALL[:-1]}") == []
-    assert reader.feed("}") == [OSLO]
-    assert reader.feed("\n</tool_call>\n<tool_call>") == []
-    assert reader.flush() == [BadToolCall("<tool_call>", "the tag is empty")]
-    assert reader.reading == Reading((OSLO, BadToolCall("<tool_call>", "the tag is empty")), "Let me see.\n")
+        assert read(tagged(text))[0] == [ToolCall("any", arguments)]
 
 
 @pytest.mark.parametrize(
@@ -374,18 +346,18 @@ def test_a_call_is_given_out_with_its_last_brace():
     ],
 )
 def test_a_call_that_max_tokens_cut_off_is_never_completed(text, bad):
-    found, _ = read([tagged(OTHER), "\n", text], cut=True)
+    found, _ = read(f"{tagged(OTHER)}\n{text}", cut=True)
     assert found[0] == ROME
     assert [(each.text, each.problem) for each in found[1:]] == [(bad, "cut off before its end")]
 
 
 def test_a_call_that_was_finished_before_max_tokens_is_a_call():
-    assert read([f"<tool_call>{CALL}"], cut=True)[0] == [OSLO]
-    assert read([tagged(CALL[:-1])], cut=True)[0] == [OSLO]
+    assert read(f"<tool_call>{CALL}", cut=True)[0] == [OSLO]
+    assert read(tagged(CALL[:-1]), cut=True)[0] == [OSLO]
 
 
 def test_an_answer_that_max_tokens_cut_off_is_an_answer():
-    assert read(['{"plan": [{"name": "weather", "arguments": {'], cut=True) == (
+    assert read('{"plan": [{"name": "weather", "arguments": {', cut=True) == (
         [],
         '{"plan": [{"name": "weather", "arguments": {',
     )
@@ -409,11 +381,10 @@ def test_what_is_kept_of_a_bad_call_is_cut():
 
 
 def test_more_calls_than_a_context_holds_are_not_read():
-    found, prose = read(["A", *[f"<function=any>{'{}' * 600}</function>"] * 3, "B"])
+    found, prose = read("A" + f"<function=any>{'{}' * 600}</function>" * 3 + "B")
     assert found[:1000] == [ToolCall("any", {})] * 1000
     assert [bad.problem for bad in found[1000:]] == ["more than 1000 calls; the rest is not read"]
     assert prose == "A"
-    assert read(["A" + f"<function=any>{'{}' * 600}</function>" * 3 + "B"]) == (found, prose)
 
 
 def begun(text):
@@ -431,10 +402,10 @@ def text_of(fragment, size):
     return fragment * (size // len(fragment))
 
 
-def cpu_seconds(pieces):
+def cpu_seconds(text):
     """Processor time to read a text; that of other programs does not count."""
     before = time.process_time()
-    read(pieces)
+    read(text)
     return time.process_time() - before
 
 
@@ -449,17 +420,12 @@ def cpu_seconds(pieces):
     ],
 )
 def test_a_megabyte_that_was_meant_to_hang_the_server_takes_less_than_a_second(text):
-    assert cpu_seconds([text]) < 1
+    assert cpu_seconds(text) < 1
 
 
-@pytest.mark.parametrize("size", [0, 4], ids=["whole", "in small pieces"])
-def test_reading_time_grows_no_faster_than_the_text(size):
+def test_reading_time_grows_no_faster_than_the_text():
     def seconds(length):
-        texts = [text_of(each, length) for each in HOSTILE] + [
-            begun(text_of(each, length)) for each in HOSTILE_ARGUMENTS
-        ]
-        return sum(
-            cpu_seconds([text[at : at + size] for at in range(0, length, size)] if size else [text]) for text in texts
-        )
+        texts = [text_of(each, length) for each in HOSTILE]
+        return sum(map(cpu_seconds, texts + [begun(text_of(each, length)) for each in HOSTILE_ARGUMENTS]))
 
-    assert min(seconds(6_000) for _ in range(2)) < 3.5 * min(seconds(3_000) for _ in range(2))
+    assert min(seconds(60_000) for _ in range(2)) < 3.5 * min(seconds(30_000) for _ in range(2))
