@@ -118,9 +118,12 @@ class Predictor(BaseRunner):
             ge=0.01,
             le=86400,
         ),
+        stop: Optional[list[str]] = Input(
+            description="Texts that end the response when the model writes one; they may hold commas. They go together with stop_sequences.",
+            default=None,
+        ),
     ) -> AsyncConcatenateIterator[str]:
         pieces = self.chat.respond(
-            time_limit=timeout,
             prompt=prompt,
             system_prompt=system_prompt,
             min_tokens=min_tokens,
@@ -140,6 +143,8 @@ class Predictor(BaseRunner):
             repetition_penalty=repetition_penalty,
             min_p=min_p,
             truncate=truncate,
+            timeout=timeout,
+            stop=stop,
         )
         async for piece in pieces:
             yield piece

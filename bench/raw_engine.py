@@ -14,7 +14,8 @@ from pathlib import Path
 from bench.load import NEW_TOKENS, Timeline
 from hermes.chat.chatml import ChatML
 from hermes.chat.messages import Message
-from hermes.chat.request import DEFAULT_SYSTEM_PROMPT, Sampling
+from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
+from hermes.chat.sampling import Sampling
 from hermes.engine.engine import Engine, import_vllm
 from hermes.settings import Settings
 

@@ -7,9 +7,9 @@ Source of the format: llguidance's variant of Lark
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from hermes.errors import BadJsonSchema, BadTools, RequestError
+from hermes.errors import BadJsonSchema, BadTools
 from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.shapes import plain_schema
@@ -32,9 +32,8 @@ TEXT: /(.|\n)*/
 
 @dataclass(frozen=True)
 class Constraint:
-    """A grammar for the answer, and which input asked for it."""
+    """A grammar for the response."""
 
-    source: Literal["tools", "json_schema"]
     grammar: str
     unenforced: Mapping[str, Sequence[str]]  # what the grammar leaves out: of each tool by name, or of json_schema
 
@@ -47,10 +46,6 @@ class Constraint:
         text_open = f"text_until_open | TEXT {tokens[OPEN]}" if OPEN in tokens else "text_until_open"
         return f"{self.grammar}open: {spelled[OPEN]}\nclose: {spelled[CLOSE]}\ntext_open: {text_open}\n"
 
-    def refused(self, problem: str) -> RequestError:
-        """The error of the input that asked for this grammar."""
-        return BadJsonSchema(problem) if self.source == "json_schema" else BadTools("tools", problem)
-
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
     """Only JSON of the schema.
@@ -62,7 +57,7 @@ def json_constraint(schema: Mapping[str, Any]) -> Constraint:
         enforced = enforceable(schema)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
-    return Constraint("json_schema", f"start: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
+    return Constraint(f"start: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
@@ -88,13 +83,12 @@ def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constra
         BadTools: there is no grammar for the arguments of a function.
     """
     if tool_choice == "none":
-        return Constraint("tools", NO_CALL, {})
+        return Constraint(NO_CALL, {})
     chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
     enforced = {function.name: _arguments(function) for function in chosen}
     start = "start: " if tool_choice == "auto" else "start: open call "
     calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
     return Constraint(
-        "tools",
         f"{start}(text_open call)* text\ntext: TEXT\narguments: {calls}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
     )

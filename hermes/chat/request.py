@@ -1,23 +1,20 @@
 """A request: the inputs of one prediction, checked and frozen."""
 
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.constraint import Constraint, json_constraint, parse_json_schema, tools_constraint
+from hermes.chat.inputs import Inputs
 from hermes.chat.messages import ROLES, Message, parse_messages
+from hermes.chat.sampling import Sampling
 from hermes.chat.template import check, fill, filled_size
 from hermes.chat.truncation import Prompt, truncated
-from hermes.errors import BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong
+from hermes.errors import BadJsonSchema, BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong, RequestError
 from hermes.text import shortened, shown, surrogate_problem
 from hermes.tool_calls.definitions import Function, json_within_tags, parse_functions, tools_prompt
 
-MAX_DRAWN_SEED = 2**31 - 1  # the most that `cog run -i` takes, so that each one that is reported can be sent again
-MAX_NUMBER = 2**53  # of any sampling value, either way
-MAX_STOPS = 256  # each is looked for after each token, while others stream
-MAX_STOP = 1_000  # characters of one: the engine holds back as much text
 MAX_NAMES = 300  # characters of tool names in a message
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
@@ -31,52 +28,11 @@ You are a helpful assistant that answers in JSON. Here's the json schema you mus
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn and when generation stops. Names and meanings are vLLM's SamplingParams.
-
-    Raises:
-        BadSampling: a value is out of its range, or two contradict each other.
-    """
-
-    seed: int
-    min_tokens: int = 0
-    max_tokens: int = 512
-    temperature: float = 0.6
-    top_p: float = 0.9
-    top_k: int = 50  # 0 or -1: all tokens
-    min_p: float = 0.0  # 0: all tokens
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0  # 1: none
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("seed", "min_tokens", "max_tokens", "top_k"):
-            value = getattr(self, name)
-            if isinstance(value, float) and value.is_integer():  # JSON has one kind of number: 1.0 is an integer
-                object.__setattr__(self, name, int(value))
-        for name, value in vars(self).items():
-            if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # NaN is not, either
-                raise BadSampling(f"{name} is {shown(value)}; it must be a number of at most {MAX_NUMBER} either way")
-        if self.max_tokens < 1:
-            raise BadSampling(f"max_tokens is {self.max_tokens}; ask for at least 1")
-        if not 0 <= self.min_tokens <= self.max_tokens:
-            raise BadSampling(f"min_tokens is {self.min_tokens}; it must be from 0 to max_tokens, {self.max_tokens}")
-        if not 0 < self.top_p <= 1:
-            raise BadSampling(f"top_p is {self.top_p}; it must be above 0 and at most 1 (for greedy: temperature 0)")
-
-    def fitted(self, prompt_tokens: int, context_tokens: int) -> "Sampling":
-        """These values with as many tokens to generate as the model's context still takes after the prompt."""
-        room = context_tokens - prompt_tokens
-        return replace(self, max_tokens=min(self.max_tokens, room), min_tokens=min(self.min_tokens, room))
-
-
-@dataclass(frozen=True)
 class Request:
     """What to answer, and how."""
 
     prompt: str
-    system_prompt: str
+    system_prompt: str | None  # None: the default
     prompt_template: str | None
     sampling: Sampling
     messages: tuple[Message, ...] = ()  # the turns before the prompt
@@ -87,64 +43,41 @@ class Request:
     truncate: bool = False  # drop the oldest turns of a conversation that is too long
 
     @classmethod
-    def from_inputs(
-        cls,
-        *,
-        prompt: str,
-        system_prompt: str,
-        prompt_template: str | None,
-        stop_sequences: str | None,
-        seed: int | None,
-        messages: Sequence[Any] | None = None,
-        tools: Sequence[Any] | None = None,
-        tool_choice: str = "auto",
-        json_schema: Mapping[str, Any] | None = None,
-        truncate: str = "error",
-        **sampling: Any,
-    ) -> "Request":
-        """Check the inputs of a prediction. A seed of None draws one; 0 is a seed.
-
-        `sampling` are the other fields of Sampling, by name.
+    def from_inputs(cls, **inputs: Unpack[Inputs]) -> "Request":
+        """Check the inputs of a prediction.
 
         Raises:
             RequestError: E1001 and E1003 to E1008, see hermes.errors.
         """
+        prompt, messages = inputs["prompt"], inputs["messages"] or ()
+        prompt_template = inputs["prompt_template"] or None
         if not prompt and not prompt_template and not messages:
             raise EmptyRequest
         if prompt_template:
             check(prompt_template, prompt)
-        for name, text in (("prompt", prompt), ("system_prompt", system_prompt)):
+        for name, text in (("prompt", prompt), ("system_prompt", inputs["system_prompt"])):
             if problem := surrogate_problem(text):
                 raise BadMessages(name, problem)
-        functions = parse_functions(tools or [])
-        _check_together(prompt_template, messages, functions, tool_choice, json_schema, sampling)
-        turns = parse_messages(messages or [], functions)
-        if messages and not prompt and (role := ROLES[messages[-1]["role"]]) not in ("user", "tool"):
-            raise BadMessages(
-                f"messages[{len(messages) - 1}].role",
-                f"is {role!r}, so there is nothing to answer; end with a user turn, or send a prompt",
-            )
-        constraint = None
+        functions = parse_functions(inputs["tools"] or [])
+        _check_together(inputs, functions)
+        turns = parse_messages(messages, functions)
+        if messages and not prompt:
+            _require_question(messages)
+        json_schema = inputs["json_schema"]
         if json_schema is not None:
             json_schema = parse_json_schema(json_schema)
-            constraint = json_constraint(json_schema)
-        elif functions:
-            constraint = tools_constraint(functions, tool_choice)
         return cls(
-            prompt,
-            system_prompt,
-            prompt_template or None,
-            Sampling(
-                seed=random.randint(0, MAX_DRAWN_SEED) if seed is None else seed,
-                stop=split_stop_sequences(stop_sequences),
-                **sampling,
-            ),
-            turns,
-            functions,
-            tool_choice,
-            json_schema,
-            constraint,
-            truncate == "oldest_turns",
+            prompt=prompt,
+            # Cog fills in the default, so this cannot tell a client who sent it from one who did not.
+            system_prompt=None if inputs["system_prompt"] == DEFAULT_SYSTEM_PROMPT else inputs["system_prompt"],
+            prompt_template=prompt_template,
+            sampling=Sampling.from_inputs(inputs),
+            messages=turns,
+            functions=functions,
+            tool_choice=inputs["tool_choice"],
+            json_schema=json_schema,
+            constraint=_constraint(functions, inputs["tool_choice"], json_schema),
+            truncate=inputs["truncate"] == "oldest_turns",
         )
 
     @property
@@ -155,25 +88,23 @@ class Request:
     def conversation(self) -> list[Message]:
         """All turns, as the model reads them. A system turn in messages wins over system_prompt."""
         turns = list(self.messages)
-        own = self.system_prompt
-        if turns and turns[0].role == "system":
-            own = turns.pop(0).content
+        own = turns.pop(0).content if turns and turns[0].role == "system" else self.system_prompt
         if system := self._system_text(own):
             turns.insert(0, Message("system", system))
         return turns + ([Message("user", self.prompt)] if self.prompt else [])
 
-    def _system_text(self, own: str) -> str:
-        """The caller's own text, then what the model was trained to read where it calls tools or answers in JSON.
+    def _system_text(self, own: str | None) -> str:
+        """The client's own text, then the text that the model was trained to read before tools or a JSON schema.
 
-        That text takes the place of the default prompt: in training nothing stood before it.
+        In training, nothing stood before that text. So it takes the place of the default prompt.
         """
         if self.functions:
             trained = tools_prompt(self.functions)
         elif self.json_schema is not None:
             trained = JSON_PROMPT.replace("{schema}", json_within_tags(self.json_schema))
         else:
-            return own
-        return trained if own in ("", DEFAULT_SYSTEM_PROMPT) else f"{own}\n\n{trained}"
+            return DEFAULT_SYSTEM_PROMPT if own is None else own
+        return f"{own}\n\n{trained}" if own else trained
 
     def encode(self, chatml: ChatML, context_tokens: int) -> Prompt:
         """The prompt as token ids: the caller's raw template if there is one, else a ChatML conversation.
@@ -183,7 +114,8 @@ class Request:
             PromptTooLong: it is so long that it need not be encoded to know that it can't fit.
         """
         if self.prompt_template:
-            parts = self.prompt_template, self.prompt, self.system_prompt
+            system_prompt = DEFAULT_SYSTEM_PROMPT if self.system_prompt is None else self.system_prompt
+            parts = self.prompt_template, self.prompt, system_prompt
             self._require_room(chatml.fewest_tokens(filled_size(*parts)), context_tokens, at_least=True)
             if not (raw := fill(*parts)):
                 raise EmptyRequest
@@ -193,6 +125,10 @@ class Request:
             return truncated(turns, chatml, context_tokens, self.sampling.max_tokens)
         self._require_room(sum(map(chatml.fewest_tokens_of_turn, turns)), context_tokens, at_least=True)
         return Prompt(chatml.encode(turns))
+
+    def refused(self, problem: str) -> RequestError:
+        """The error of the input that asked for a grammar which cannot be used."""
+        return BadTools("tools", problem) if self.functions else BadJsonSchema(problem)
 
     def fitted(self, prompt_tokens: int, context_tokens: int) -> Sampling:
         """How to sample after a prompt of so many tokens.
@@ -211,16 +147,10 @@ class Request:
             )
 
 
-def _check_together(
-    prompt_template: str | None,
-    messages: Sequence[Any] | None,
-    functions: Sequence[Function],
-    tool_choice: str,
-    json_schema: Mapping[str, Any] | None,
-    sampling: Mapping[str, Any],
-) -> None:
-    """Refuse inputs that can't be meant together."""
-    if prompt_template and messages:
+def _check_together(inputs: Inputs, functions: Sequence[Function]) -> None:
+    """Refuse inputs that contradict each other."""
+    prompt_template, tool_choice, json_schema = inputs["prompt_template"], inputs["tool_choice"], inputs["json_schema"]
+    if prompt_template and inputs["messages"]:
         raise BadMessages("messages", "can't go with prompt_template, which is the whole prompt; send one of them")
     if prompt_template and functions:
         raise BadTools("tools", "can't go with prompt_template, which is the whole prompt; send one of them")
@@ -235,23 +165,24 @@ def _check_together(
         )
     if tool_choice == "required" and not functions:
         raise BadTools("tool_choice", "is 'required' and there are no tools to call")
-    if json_schema is not None and sampling.get("min_tokens"):
+    if json_schema is not None and inputs["min_tokens"]:
         raise BadSampling(
-            f"min_tokens is {shown(sampling['min_tokens'])} beside json_schema; JSON ends where it is complete"
+            f"min_tokens is {shown(inputs['min_tokens'])} beside json_schema; JSON ends where it is complete"
         )
 
 
-def split_stop_sequences(comma_separated: str | None) -> tuple[str, ...]:
-    """The stop strings, spaces kept and empty ones dropped.
+def _require_question(messages: Sequence[Any]) -> None:
+    """Raises BadMessages if the last of them leaves nothing to respond to."""
+    if (role := ROLES[messages[-1]["role"]]) not in ("user", "tool"):
+        raise BadMessages(
+            f"messages[{len(messages) - 1}].role",
+            f"is {role!r}, so there is nothing to answer; end with a user turn, or send a prompt",
+        )
 
-    Raises:
-        BadSampling: there are too many, one is too long, or there is a lone surrogate.
-    """
-    if problem := surrogate_problem(comma_separated or ""):
-        raise BadSampling(f"stop_sequences {problem}")
-    stops = tuple(stop for stop in (comma_separated or "").split(",") if stop)
-    if len(stops) > MAX_STOPS:
-        raise BadSampling(f"stop_sequences has {len(stops)} texts; at most {MAX_STOPS}")
-    if (longest := max(map(len, stops), default=0)) > MAX_STOP:
-        raise BadSampling(f"stop_sequences has a text of {longest} characters; at most {MAX_STOP}")
-    return stops
+
+def _constraint(
+    functions: Sequence[Function], tool_choice: str, json_schema: Mapping[str, Any] | None
+) -> Constraint | None:
+    if json_schema is not None:
+        return json_constraint(json_schema)
+    return tools_constraint(functions, tool_choice) if functions else None

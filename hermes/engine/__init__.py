@@ -1,7 +1,7 @@
 """The engine: token ids in, text and token counts out. vLLM is imported in engine.py only, and late."""
 
 from hermes.engine.breaker import Breaker
-from hermes.engine.chunk import Chunk, TextEngine
+from hermes.engine.chunk import Chunk, GrammarRefused, TextEngine
 from hermes.engine.devices import require_devices, require_fit
 
-__all__ = ["Breaker", "Chunk", "TextEngine", "require_devices", "require_fit"]
+__all__ = ["Breaker", "Chunk", "GrammarRefused", "TextEngine", "require_devices", "require_fit"]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import FinishReason
-from hermes.chat.request import Sampling
+from hermes.chat.sampling import Sampling
 from hermes.engine.counts import EngineCounts
 
 
@@ -19,6 +19,10 @@ class Chunk:
     token_count: int
     finish_reason: FinishReason | None = None  # on the last chunk
     preemptions: int = 0  # how often the request had to give its KV cache to others so far
+
+
+class GrammarRefused(Exception):
+    """The grammar of a constraint cannot be used; the message says why. Who made the constraint knows the input."""
 
 
 class TextEngine(Protocol):
@@ -51,6 +55,6 @@ class TextEngine(Protocol):
 
         Raises:
             BadSampling: the engine refuses the values.
-            BadTools, BadJsonSchema: the constraint makes no grammar, or not in the time that it may take.
+            GrammarRefused: the constraint makes no grammar, or does not make one in time.
             EngineFailed: the engine died or gave up.
         """

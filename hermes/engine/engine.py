@@ -23,8 +23,8 @@ import psutil
 
 from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import FinishReason
-from hermes.chat.request import Sampling
-from hermes.engine.chunk import Chunk
+from hermes.chat.sampling import Sampling
+from hermes.engine.chunk import Chunk, GrammarRefused
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
 from hermes.engine.root_cause import one_line, root_cause
@@ -143,8 +143,8 @@ class Engine:
                     _require_orderly_end(output.outputs[0].finish_reason, constraint)
                     yield _chunk(output)
         except VLLMClientError as error:
-            raise (constraint.refused if constraint else BadSampling)(one_line(error)) from error
-        except HermesError:
+            raise (GrammarRefused if constraint else BadSampling)(one_line(error)) from error
+        except (HermesError, GrammarRefused):
             raise
         except Exception as error:  # vLLM wraps what it did not expect; the engine lives on, unless it is known not to
             if isinstance(error, EngineDeadError):
@@ -276,7 +276,7 @@ def _require_orderly_end(finish_reason: str | None, constraint: Constraint | Non
     if finish_reason in (None, "stop", "length"):
         return
     if finish_reason == "error" and constraint:  # so it is where no token fits the grammar, at each try
-        raise constraint.refused("the grammar allows no token at some place of the answer; make its patterns simpler")
+        raise GrammarRefused("the grammar allows no token at some place of the answer; make its patterns simpler")
     next_step = MAY_FAIL_AGAIN if finish_reason == "error" else AGAIN
     raise EngineFailed(f"the engine ended this request with {finish_reason!r}", next_step)
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from hermes.chat.constraint import CALL_TAGS, Constraint
+from hermes.engine.chunk import GrammarRefused
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
 REMEMBERED = 1024  # verdicts
@@ -26,7 +27,7 @@ class Grammars:
         """The grammar as the engine takes it.
 
         Raises:
-            BadTools, BadJsonSchema: it can't be compiled, takes too long, or allows nothing.
+            GrammarRefused: it can't be compiled, takes too long, or allows nothing.
         """
         lark = constraint.lark(self._tag_tokens)
         key = hashlib.sha256(lark.encode()).digest()
@@ -36,7 +37,7 @@ class Grammars:
         while len(self._problems) > REMEMBERED:
             del self._problems[next(iter(self._problems))]
         if problem:
-            raise constraint.refused(problem)
+            raise GrammarRefused(problem)
         return lark
 
     def _problem(self, lark: str) -> str | None:

@@ -9,14 +9,16 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Unpack
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.constraint import json_constraint
+from hermes.chat.inputs import Inputs
 from hermes.chat.messages import Message
-from hermes.chat.request import Request, Sampling
+from hermes.chat.request import Request
+from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
-from hermes.engine import Breaker, Chunk, TextEngine, require_devices, require_fit
+from hermes.engine import Breaker, Chunk, GrammarRefused, TextEngine, require_devices, require_fit
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, BootReport
 from hermes.serving.metrics import Meter
@@ -86,23 +88,21 @@ class ChatService:
                 pass
         logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
-    async def respond(self, time_limit: float | None = None, **inputs: Any) -> AsyncGenerator[str, None]:
-        """The answer, piece by piece; joined, the pieces are exactly the answer.
+    async def respond(self, **inputs: Unpack[Inputs]) -> AsyncGenerator[str, None]:
+        """The response, piece by piece. Joined, the pieces are exactly the response.
 
-        Args:
-            time_limit: seconds after which the answer ends with what it has, and with finish_reason "timeout". The
-                server's own request_timeout holds beside it.
-            inputs: of the prediction, as Request.from_inputs takes them.
+        After `timeout` seconds, or the server's own request_timeout if that is less, the response ends with what it
+        has and with finish_reason "timeout".
 
         Raises:
             HermesError: see hermes.errors. The metrics are recorded also then, and when cancelled.
         """
         meter = Meter(keeps_text=self.settings.log_prompts)
         self.running += 1
-        deadline = asyncio.get_running_loop().time() + min(time_limit or inf, self.settings.request_timeout)
+        deadline = asyncio.get_running_loop().time() + min(inputs["timeout"] or inf, self.settings.request_timeout)
         try:
             # Large schemas take long to check, and a megabyte takes a second to encode; others go on meanwhile.
-            request = meter.request = self._completed(await asyncio.to_thread(Request.from_inputs, **inputs))
+            request = meter.request = self._completed(await asyncio.to_thread(lambda: Request.from_inputs(**inputs)))
             prompt = await asyncio.to_thread(request.encode, self.chatml, self.engine.context_tokens)
             meter.input_token_count, meter.dropped_turns = len(prompt.token_ids), prompt.dropped_turns
             sampling = request.fitted(len(prompt.token_ids), self.engine.context_tokens)
@@ -110,7 +110,7 @@ class ChatService:
             if self.settings.log_prompts:
                 logger.info("prompt: %s", json.dumps(self.chatml.shown(prompt.token_ids)))
             steps = self.engine.generate(prompt.token_ids, sampling, request.constraint)
-            async with aclosing(self._until(deadline, steps)) as chunks:
+            async with aclosing(self._until(deadline, steps, request)) as chunks:
                 async for chunk in chunks:
                     meter.add(chunk)
                     if chunk.text:
@@ -137,8 +137,10 @@ class ChatService:
             return replace(request, prompt_template=self.settings.prompt_template)
         return request
 
-    async def _until(self, deadline: float, steps: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
-        """The steps until the deadline, in the event loop's time; a last one says so when that came first."""
+    async def _until(
+        self, deadline: float, steps: AsyncGenerator[Chunk, None], request: Request
+    ) -> AsyncGenerator[Chunk, None]:
+        """The steps until the deadline, in the event loop's time. If that comes first, a last step says so."""
         async with aclosing(steps):
             try:
                 while True:
@@ -149,6 +151,8 @@ class ChatService:
                     yield chunk
             except TimeoutError:
                 yield Chunk("", 0, "timeout")
+            except GrammarRefused as error:
+                raise request.refused(str(error)) from error
 
     def _engine_line(self) -> dict[str, int]:
         return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}

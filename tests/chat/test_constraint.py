@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hermes.chat.constraint import Constraint, json_constraint, tools_constraint
+from hermes.chat.constraint import json_constraint, tools_constraint
 from hermes.errors import BadJsonSchema, BadTools
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import lark_allows
@@ -106,14 +106,3 @@ def test_what_is_left_out_is_named_by_tool():
     functions = parse_functions([CLOCK, {"name": "f", "parameters": unique}])
     assert tools_constraint(functions, "auto").unenforced == {"clock": (), "f": ("$.properties.a.uniqueItems",)}
     assert json_constraint(unique).unenforced == {"json_schema": ("$.properties.a.uniqueItems",)}
-
-
-@pytest.mark.parametrize(
-    ("source", "error"),
-    [
-        ("tools", "E1006 BadTools: tools is too large"),
-        ("json_schema", "E1007 BadJsonSchema: json_schema: is too large"),
-    ],
-)
-def test_what_the_engine_refuses_is_the_error_of_the_input_that_asked_for_it(source, error):
-    assert str(Constraint(source, "", {}).refused("is too large")) == error

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from hermes.chat.chatml import ChatML
+from hermes.chat.constraint import tools_constraint
 from hermes.chat.messages import Message
-from hermes.chat.request import DEFAULT_SYSTEM_PROMPT, Request, Sampling, split_stop_sequences
-from hermes.errors import BadMessages, BadPromptTemplate, BadSampling, EmptyRequest, PromptTooLong, RequestError
+from hermes.chat.request import DEFAULT_SYSTEM_PROMPT, Request
+from hermes.chat.sampling import Sampling
+from hermes.errors import BadMessages, BadPromptTemplate, EmptyRequest, PromptTooLong, RequestError
 from tests.support.fakes import byte_tokenizer, request
 
 TOKENIZER = byte_tokenizer()
@@ -31,15 +33,6 @@ def test_the_inputs_become_one_value():
     assert request(stop_sequences="END, stop") == Request(
         "Hi", "Be kind.", None, Sampling(seed=1, stop=("END", " stop"))
     )
-
-
-def test_zero_is_a_seed_and_none_draws_one():
-    assert request(seed=0).sampling.seed == 0
-    assert len({request(seed=None).sampling.seed for _ in range(20)}) > 1
-
-
-def test_each_drawn_seed_can_be_sent_again_also_where_integers_have_32_bits():
-    assert max(request(seed=None).sampling.seed for _ in range(100)) < 2**31
 
 
 @pytest.mark.parametrize("template", [None, ""])
@@ -70,65 +63,6 @@ def test_an_empty_template_is_none():
 def test_a_bad_template_is_refused():
     with pytest.raises(BadPromptTemplate):
         request(prompt_template="no place")
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"max_tokens": 0}, "max_tokens is 0; ask for at least 1"),
-        ({"min_tokens": 20, "max_tokens": 10}, "min_tokens is 20; it must be from 0 to max_tokens, 10"),
-        ({"min_tokens": -1}, "min_tokens is -1"),
-        ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
-        ({"top_p": float("nan")}, "top_p is NaN"),
-        (
-            {"temperature": float("nan")},
-            "temperature is NaN; it must be a number of at most 9007199254740992 either way",
-        ),
-        ({"presence_penalty": float("-inf")}, "presence_penalty is -Infinity; it must be a number"),
-        ({"max_tokens": -(10**5_000)}, "max_tokens is a number of very many digits; it must be a number"),
-        ({"min_tokens": 10**5_000, "json_schema": {}}, "min_tokens is a number of very many digits beside json_schema"),
-        ({"seed": 2**63}, "seed is 9223372036854775808; it must be a number of at most 9007199254740992 either way"),
-    ],
-)
-def test_sampling_values_that_cannot_be_meant_are_refused(values, message):
-    with pytest.raises(BadSampling, match=message) as refused:
-        request(**values)
-    assert refused.value.code == "E1008"
-
-
-@pytest.mark.parametrize(
-    ("text", "sequences"),
-    [
-        (None, ()),
-        ("", ()),
-        (",,", ()),
-        ("END", ("END",)),
-        ("END,\n\n", ("END", "\n\n")),
-        ("<end>, <stop>,", ("<end>", " <stop>")),
-    ],
-)
-def test_stop_sequences_keep_their_spaces_and_are_never_empty(text, sequences):
-    assert split_stop_sequences(text) == sequences
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("a," * 257, "stop_sequences has 257 texts; at most 256"),
-        ("a," + "x" * 1_001, "stop_sequences has a text of 1001 characters; at most 1000"),
-        ("a\udfff", f"stop_sequences holds a lone surrogate (U+DFFF) at character 2{SEND_VALID}"),
-    ],
-)
-def test_stop_sequences_that_would_slow_or_break_the_engine_are_refused(text, problem):
-    with pytest.raises(BadSampling) as refused:
-        request(stop_sequences=text)
-    assert str(refused.value) == f"E1008 BadSampling: {problem}"
-
-
-def test_max_tokens_is_lowered_to_what_the_context_still_takes():
-    fitted = Sampling(seed=1, max_tokens=512, min_tokens=300).fitted(prompt_tokens=8000, context_tokens=8192)
-    assert (fitted.max_tokens, fitted.min_tokens) == (192, 192)
-    assert Sampling(seed=1, max_tokens=5).fitted(10, 8192).max_tokens == 5
 
 
 CONVERSATION = {"messages": [USER, HELLO, USER]}
@@ -346,7 +280,25 @@ def test_inputs_that_cannot_be_meant_are_refused(inputs, problem):
 @pytest.mark.parametrize("tool_choice", ["auto", "none", "required", "weather"])
 def test_a_tool_choice_is_kept_with_the_grammar_that_it_asks_for(tool_choice):
     asked = request(tools=[CLOCK, WEATHER], tool_choice=tool_choice)
-    assert (asked.tool_choice, asked.constraint.source) == (tool_choice, "tools")
+    assert (asked.tool_choice, asked.constraint) == (tool_choice, tools_constraint(asked.functions, tool_choice))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [
+        ({"tools": [CLOCK]}, "E1006 BadTools: tools is too large"),
+        ({"json_schema": PERSON}, "E1007 BadJsonSchema: json_schema: is too large"),
+    ],
+)
+def test_what_the_engine_refuses_is_the_error_of_the_input_that_asked_for_it(inputs, error):
+    assert str(request(**inputs).refused("is too large")) == error
+
+
+@pytest.mark.parametrize("more", [{"tools": [CLOCK, WEATHER]}, {"json_schema": PERSON}])
+def test_a_system_turn_is_kept_also_where_it_is_the_default_text(more):
+    turn = {"role": "system", "content": DEFAULT_SYSTEM_PROMPT}
+    system = request(messages=[turn], **more).conversation()[0]
+    assert system.content.startswith(f"{DEFAULT_SYSTEM_PROMPT}\n\nYou are a ")
 
 
 def test_without_tools_a_choice_of_none_asks_for_no_grammar():
@@ -409,10 +361,3 @@ def test_a_conversation_is_truncated_only_where_that_was_asked_for():
     short = request(**inputs, truncate="oldest_turns").encode(CHATML, 60)
     without = prompt(**{**inputs, "messages": [HELLO]})
     assert (TOKENIZER.shown(short.token_ids), short.dropped_turns) == (without, 1)
-
-
-def test_a_whole_number_is_an_integer_however_json_wrote_it():
-    sampling = Sampling(seed=7.0, min_tokens=-0.0, max_tokens=5e1, top_k=1.0)
-    assert sampling == Sampling(seed=7, min_tokens=0, max_tokens=50, top_k=1)
-    numbers = (sampling.seed, sampling.min_tokens, sampling.max_tokens, sampling.top_k)
-    assert {type(number) for number in numbers} == {int}

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from hermes.chat.inputs import Inputs
 from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT
 from hermes.errors import InvalidConfiguration
+from tests.support.fakes import INPUTS
 
 COG = Path(__file__).parents[1] / "data" / "cog"
 
@@ -18,6 +20,7 @@ OUR_INPUTS = {
     "min_p": 0.0,
     "truncate": "error",
     "timeout": None,
+    "stop": None,
 }
 THE_LISTINGS_INPUTS = {
     "prompt": "",
@@ -54,7 +57,15 @@ def test_predict_py_has_the_inputs_of_the_listing_first_in_order_with_its_defaul
     properties = inputs_of(PredictorSource(PROJECT / "predict.py").openapi())["properties"]
     assert {name: schema["default"] for name, schema in properties.items()} == THE_LISTINGS_INPUTS | OUR_INPUTS
     assert list(properties) == [*THE_LISTINGS_INPUTS, *OUR_INPUTS]
-    assert [schema["x-order"] for schema in properties.values()] == list(range(20))
+    assert [schema["x-order"] for schema in properties.values()] == list(range(len(properties)))
+
+
+def test_the_inputs_that_a_request_is_made_of_are_those_of_predict_py():
+    properties = inputs_of(PredictorSource(PROJECT / "predict.py").openapi())["properties"]
+    assert list(Inputs.__annotations__) == list(properties)
+    assert {name: schema["default"] for name, schema in properties.items()} == INPUTS | {
+        name: properties[name]["default"] for name in ("prompt", "system_prompt", "seed")
+    }
 
 
 def test_predict_py_streams_in_32_slots_and_describes_every_input():

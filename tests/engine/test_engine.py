@@ -6,8 +6,9 @@ import sysconfig
 import pytest
 
 from hermes.chat.constraint import json_constraint
+from hermes.engine import GrammarRefused
 from hermes.engine.engine import _require_orderly_end, eos_token_ids, with_scripts
-from hermes.errors import BadJsonSchema, EngineFailed
+from hermes.errors import EngineFailed
 
 SCRIPTS = sysconfig.get_path("scripts")
 
@@ -53,7 +54,7 @@ def test_a_model_may_have_none(tmp_path):
 @pytest.mark.parametrize(
     ("finish_reason", "constraint", "error"),
     [
-        ("error", json_constraint({}), BadJsonSchema),
+        ("error", json_constraint({}), GrammarRefused),
         ("error", None, EngineFailed),
         ("abort", json_constraint({}), EngineFailed),
     ],

@@ -7,9 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from hermes.chat.constraint import json_constraint, tools_constraint
-from hermes.engine import grammar
+from hermes.engine import GrammarRefused, grammar
 from hermes.engine.grammar import Grammars
-from hermes.errors import BadJsonSchema
 from hermes.tool_calls.definitions import parse_functions
 
 TAGS = ["<tool_call>", "</tool_call>"]
@@ -51,13 +50,13 @@ def test_what_takes_too_long_is_refused_each_time(monkeypatch):
     monkeypatch.setattr(grammar, "COMPILE_SECONDS", 0)
     grammars = Grammars(tokenizer())
     for _ in range(2):
-        with pytest.raises(BadJsonSchema, match=r"takes more than 0 s to make a grammar of; make it smaller"):
+        with pytest.raises(GrammarRefused, match=r"takes more than 0 s to make a grammar of; make it smaller"):
             lark(grammars, json_constraint({"type": "boolean"}))
 
 
 def test_what_shows_only_at_the_first_token_is_refused():
     grammars = Grammars(tokenizer())
-    with pytest.raises(BadJsonSchema, match=r"as where a reference leads back to itself: NoExtensionBias$"):
+    with pytest.raises(GrammarRefused, match=r"as where a reference leads back to itself: NoExtensionBias$"):
         lark(grammars, json_constraint({"$ref": "#"}))
 
 

@@ -11,7 +11,7 @@ from hermes.chat.request import Request
 from hermes.chat.template import fill
 from hermes.errors import EmptyRequest, HermesError, PromptTooLong
 from hermes.tool_calls.definitions import TAGS
-from tests.support.fakes import byte_tokenizer
+from tests.support.fakes import INPUTS, byte_tokenizer
 from tests.support.hostile import (
     any_schema,
     at_most,
@@ -38,13 +38,6 @@ TOKENIZERS = {
 }
 json_constraint({})  # the first one imports jsonschema
 CHATML = {name: ChatML(tokenizer) for name, tokenizer in TOKENIZERS.items()}
-PLAIN = {
-    "prompt": "Hi",
-    "system_prompt": "Be kind.",
-    "prompt_template": None,
-    "stop_sequences": None,
-    "seed": 1,
-}
 
 whole = st.integers() | huge
 sampling = {
@@ -60,6 +53,7 @@ inputs = st.fixed_dictionaries(
     {"prompt": sometimes(clean, texts), "system_prompt": sometimes(clean, texts)},
     optional={
         "stop_sequences": st.none() | sometimes(clean, texts),
+        "stop": st.none() | st.lists(sometimes(clean, texts), max_size=4),
         "seed": st.none() | st.integers(),
         "messages": conversations,
         "truncate": st.sampled_from(["error", "oldest_turns"]),
@@ -87,7 +81,7 @@ def requested(**given_inputs):
     """The request, or None where it is refused as it should be."""
     try:
         with at_most(4):
-            return Request.from_inputs(**{**PLAIN, **given_inputs})
+            return Request.from_inputs(**{**INPUTS, **given_inputs})
     except HermesError as error:
         readable(error)
         event(error.code)

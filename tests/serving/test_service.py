@@ -7,24 +7,17 @@ import pytest
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.messages import Message
-from hermes.chat.request import Sampling
+from hermes.chat.sampling import Sampling
 from hermes.engine import Chunk
 from hermes.errors import BadMessages, EngineFailed, InvalidConfiguration, PromptTooLong, ServerStopping
 from hermes.serving import ChatService
 from hermes.serving.metrics import Meter
 from hermes.serving.service import check_default_template
 from hermes.settings import Settings
-from tests.support.fakes import FakeEngine, byte_tokenizer, request
+from tests.support.fakes import INPUTS, FakeEngine, byte_tokenizer, request
 
 CHATML = ChatML(byte_tokenizer())
-INPUTS = {
-    "prompt": "Hi",
-    "system_prompt": "",
-    "prompt_template": None,
-    "stop_sequences": None,
-    "seed": 7,
-    "max_tokens": 50,
-}
+OURS = {**INPUTS, "system_prompt": "", "seed": 7, "max_tokens": 50}
 
 
 def service(engine, **settings):
@@ -37,7 +30,7 @@ def respond(service, **inputs):
     async def collect():
         pieces = []
         try:
-            async for piece in service.respond(**{**INPUTS, **inputs}):
+            async for piece in service.respond(**{**OURS, **inputs}):
                 pieces.append(piece)
         except Exception as error:
             return pieces, error
@@ -74,7 +67,7 @@ def test_leaving_early_ends_the_engines_request():
     engine = FakeEngine([Chunk("a", 1)] * 100)
 
     async def leave():
-        pieces = service(engine).respond(**INPUTS)
+        pieces = service(engine).respond(**OURS)
         await anext(pieces)
         assert engine.unfinished == 1
         await pieces.aclose()
@@ -154,7 +147,7 @@ class StuckEngine(FakeEngine):
 @pytest.mark.parametrize(("own", "servers"), [(0.3, 900), (None, 0.3), (900, 0.3)])
 def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(recorded, own, servers):
     engine = StuckEngine([Chunk("half", 1)])
-    assert respond(service(engine, request_timeout=servers), time_limit=own) == (["half"], None)
+    assert respond(service(engine, request_timeout=servers), timeout=own) == (["half"], None)
     assert (recorded["finish_reason"], recorded["output_token_count"]) == ("timeout", 1)
     assert engine.unfinished == 0
 
@@ -163,7 +156,7 @@ def test_replies_can_all_be_ended_and_later_ones_too():
     chat = service(StuckEngine([Chunk("half", 1)]))
 
     async def stop():
-        pieces = chat.respond(**INPUTS)
+        pieces = chat.respond(**OURS)
         got = [await anext(pieces)]
         chat.stop(lambda: ServerStopping(5))
         with pytest.raises(ServerStopping, match=r"E1205 .* not finished within 5 s; the request can be sent again"):

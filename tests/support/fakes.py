@@ -56,12 +56,28 @@ def byte_tokenizer(
     return FakeTokenizer(tokenizer, bos)
 
 
-INPUTS = {
+INPUTS = {  # the defaults of predict.py, but for the first two and the seed
     "prompt": "Hi",
     "system_prompt": "Be kind.",
-    "prompt_template": None,
+    "min_tokens": 0,
+    "max_tokens": 512,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "top_k": 50,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
     "stop_sequences": None,
+    "prompt_template": None,
     "seed": 1,
+    "messages": None,
+    "tools": None,
+    "tool_choice": "auto",
+    "json_schema": None,
+    "repetition_penalty": 1.0,
+    "min_p": 0.0,
+    "truncate": "error",
+    "timeout": None,
+    "stop": None,
 }
 
 
