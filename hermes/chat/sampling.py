@@ -10,7 +10,7 @@ from hermes.text import shown, surrogate_problem
 
 MAX_DRAWN_SEED = 2**31 - 1  # the most that `cog run -i` takes, so that a client can send each reported seed again
 MAX_NUMBER = 2**53  # of any sampling value, either way
-MAX_STOPS = 256  # each is looked for after each token, while others stream
+MAX_STOPS = 256  # in each of the two inputs; each stop string is looked for after each token, while others stream
 MAX_STOP = 1_000  # characters of one: the engine holds back as much text
 
 
@@ -85,15 +85,19 @@ def stop_strings(comma_separated: str | None, listed: Sequence[str] | None) -> t
     """
     stops: dict[str, None] = {}
     for name, texts in (("stop_sequences", (comma_separated or "").split(",")), ("stop", listed or ())):
-        for text in texts:
-            if not isinstance(text, str):
-                raise BadSampling(f"{name} holds {shown(text)}; each of its items must be text")
-            if problem := surrogate_problem(text):
-                raise BadSampling(f"{name} {problem}")
-            if len(text) > MAX_STOP:
-                raise BadSampling(f"{name} has a text of {len(text)} characters; at most {MAX_STOP}")
-            if text:
-                stops[text] = None
-    if len(stops) > MAX_STOPS:
-        raise BadSampling(f"stop_sequences and stop have {len(stops)} texts; at most {MAX_STOPS}")
+        given = [text for text in texts if text != ""]
+        if len(given) > MAX_STOPS:
+            raise BadSampling(f"{name} has {len(given)} texts; at most {MAX_STOPS}")
+        for text in given:
+            _check_stop(name, text)
+        stops |= dict.fromkeys(given)
     return tuple(stops)
+
+
+def _check_stop(name: str, text: str) -> None:
+    if not isinstance(text, str):
+        raise BadSampling(f"{name} holds {shown(text)}; each of its items must be text")
+    if problem := surrogate_problem(text):
+        raise BadSampling(f"{name} {problem}")
+    if len(text) > MAX_STOP:
+        raise BadSampling(f"{name} has a text of {len(text)} characters; at most {MAX_STOP}")

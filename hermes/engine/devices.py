@@ -11,6 +11,7 @@ from pathlib import Path
 from hermes.errors import NoAccelerator, WeightsError
 from hermes.settings import Profile, Settings
 from hermes.sizing import Gpu, ModelShape, plan_memory
+from hermes.sizing.gpus import gib
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,13 @@ def require_devices(profile: Profile) -> None:
 
 
 def require_fit(settings: Settings, config: Path) -> None:
-    """Raises WeightsError if the model with this config.json can't fit on the GPUs that are to serve it.
+    """Look, before the download, whether the model with this config.json fits on the GPUs that are to serve it.
 
-    What can't be judged (another kind of model, arguments that change the sum) passes: vLLM has the last word.
+    A model whose weights fit, but perhaps not its KV cache, is a warning: what vLLM takes beside weights is an estimate.
+    Nothing is said of arguments and kinds of models that the arithmetic does not know.
+
+    Raises:
+        WeightsError: the weights alone do not fit.
     """
     arguments = settings.with_predictor_config(config.parent).engine_args
     if settings.defaults.cuda_devices and not arguments.keys() & UNPLANNED:
@@ -39,7 +44,7 @@ def require_fit(settings: Settings, config: Path) -> None:
 
 
 def require_memory(config: Path, memory: list[int], arguments: dict[str, object]) -> None:
-    """As `require_fit`, for GPUs with so many bytes each and these engine arguments."""
+    """As `require_fit`, for GPUs with `memory` bytes each and these engine arguments."""
     names = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
     known = {name: arguments[name] for name in names if name in arguments}
     try:
@@ -48,14 +53,23 @@ def require_memory(config: Path, memory: list[int], arguments: dict[str, object]
         gpu = Gpu("GPU of this machine", min(memory[:count]), bandwidth_bytes_per_s=0, has_fp8=False)
         plan = plan_memory(shape, gpu, count, **known)  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
-        logger.info("engine: whether the model fits is left to vLLM to find out (%s)", error)
+        logger.info("engine: vLLM has to find out whether the model fits (%s)", error)
         return
-    if plan.problem:
-        advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
-        each = f"each of {count} GPUs" if count > 1 else "the GPU"
-        problem = shape.split_problem(count) or f"{each} {plan.problem}"
+    if plan.fits:
+        return
+    advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
+    split = shape.split_problem(count)
+    problem = split or f"{f'each of {count} GPUs' if count > 1 else 'the GPU'} {plan.problem}"
+    if split or plan.weights_bytes > plan.budget_bytes:
         model = f"{shape.architecture} of {shape.parameters / 1e9:.1f} billion parameters"
         raise WeightsError(model, f"it does not fit: {problem}", advice)
+    logger.warning(
+        "engine: the weights fit (%s of %s GiB), but by an estimate %s; vLLM may not start; %s",
+        gib(plan.weights_bytes),
+        gib(plan.budget_bytes),
+        problem,
+        advice,
+    )
 
 
 def cuda_memory() -> list[int]:

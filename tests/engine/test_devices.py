@@ -88,11 +88,21 @@ def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
         ),
     ],
 )
-def test_a_model_that_cannot_fit_is_refused_with_the_numbers_and_a_next_step(config, gib, changes, problem):
+def test_weights_that_cannot_fit_are_refused_with_the_numbers_and_a_next_step(config, gib, changes, problem):
     with pytest.raises(WeightsError) as raised:
         require_memory(config, [size * GIB for size in gib], {**ARGUMENTS, **changes})
     model = "LlamaForCausalLM of 70.6 billion parameters"
     assert str(raised.value).startswith(f"E1000 WeightsError: weights '{model}': it does not fit: {problem}")
+
+
+def test_a_model_whose_weights_fit_and_perhaps_not_its_kv_cache_is_a_warning_with_the_numbers(config, caplog):
+    require_memory(config, [70 * GIB, 70 * GIB], ARGUMENTS)
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage().partition("; fp8")[0]) == (
+        "WARNING",
+        "engine: the weights fit (65.7 of 66.5 GiB), but by an estimate each of 2 GPUs needs 69.8 GiB, has 66.5 GiB; "
+        "vLLM may not start",
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +122,7 @@ def test_what_cannot_be_judged_is_left_to_vllm(config, caplog, text, changes):
     config.write_text(text)
     require_memory(config, [GIB, GIB], {**ARGUMENTS, **changes})
     [message] = caplog.messages
-    assert message.startswith("engine: whether the model fits is left to vLLM to find out (")
+    assert message.startswith("engine: vLLM has to find out whether the model fits (")
 
 
 def test_without_gpus_nothing_is_judged(config):

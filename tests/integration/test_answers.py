@@ -215,6 +215,14 @@ def test_a_stop_sequence_ends_the_answer_and_no_part_of_it_leaks(server, stop):
     assert streamed.completed["metrics"]["finish_reason"] == "stop"
 
 
+def test_a_stop_string_may_hold_a_comma_and_goes_together_with_stop_sequences(server):
+    inputs = copy("red, green, blue, white, black. ") | {"max_tokens": 25}
+    whole = "".join(predict(server, **inputs)["output"])
+    streamed = stream(server, **inputs, stop_sequences="never,written", stop=["green, blue"])
+    assert streamed.text == whole[: whole.index("green, blue")]
+    assert streamed.completed["metrics"]["finish_reason"] == "stop"
+
+
 def test_empty_stop_sequences_stop_nothing(server):
     inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 20}
     assert predict(server, **inputs, stop_sequences=",,")["output"] == predict(server, **inputs)["output"]

@@ -185,7 +185,7 @@ def test_a_body_without_input_is_told_where_inputs_go(server, body):
     assert '{"input": {...}}' in httpx.post(f"{server.url}/predictions", json=body, timeout=60).json()["error"]
 
 
-OPTIONAL = ["stop_sequences", "prompt_template", "seed", "messages", "tools", "json_schema", "timeout"]
+OPTIONAL = ["stop_sequences", "prompt_template", "seed", "messages", "tools", "json_schema", "timeout", "stop"]
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
