@@ -11,7 +11,10 @@ from hermes.serving import ChatService, CogWorker, relayed
 
 
 class Predictor(BaseRunner):
+    """What Cog runs."""
+
     async def setup(self, weights: Optional[str] = None) -> None:
+        """Start the engine on the weights, which COG_WEIGHTS or the settings name."""
         worker = CogWorker()
         self.chat = await ChatService.start(worker.settings, weights)
         worker.look_after(self.chat)
@@ -123,6 +126,7 @@ class Predictor(BaseRunner):
             default=None,
         ),
     ) -> AsyncConcatenateIterator[str]:
+        """Stream one response."""
         pieces = self.chat.respond(
             prompt=prompt,
             system_prompt=system_prompt,
@@ -150,4 +154,5 @@ class Predictor(BaseRunner):
             yield piece
 
     async def healthcheck(self) -> bool:
+        """Whether the engine still answers."""
         return self.chat.engine.alive

@@ -27,7 +27,7 @@ _HOME = {"Message": "chat.messages", "Request": "chat.request", "Settings": "set
 
 
 def __getattr__(name: str) -> Any:
-    """Load a room only when something of it is used: a client's machine has no tokenizers, a server no replicate."""
+    """Import a room when one of its names is used: a client's machine has no tokenizers, a server no replicate."""
     if name not in __all__:
         raise AttributeError(f"module 'hermes' has no attribute {name!r}")
     return getattr(import_module(f"hermes.{_HOME.get(name, 'client')}"), name)

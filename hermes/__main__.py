@@ -1,3 +1,5 @@
+"""python -m hermes, see hermes.cli."""
+
 import signal
 import sys
 

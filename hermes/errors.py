@@ -1,4 +1,4 @@
-"""Every error a caller can meet, each with a stable code that callers may match on.
+"""Every error that a client can meet, each with a stable code.
 
     HermesError
     ├── RequestError              yours to fix: change the request or the settings of the model
@@ -19,7 +19,7 @@
         ├── E1204 NoAccelerator
         └── E1205 ServerStopping
 
-A message says what was wrong, the value seen and the next step. The caller's prompt is never part of one.
+A message says what was wrong, the value seen and the next step. The prompt is never part of one.
 """
 
 import re
@@ -84,22 +84,22 @@ class PromptTooLong(RequestError):
         truncate: bool | None = None,
     ):
         """Args:
-        prompt_tokens: of what has to stay of the prompt.
-        max_tokens: as the request has it.
-        context_tokens: that the model takes.
-        at_least: whether the prompt may have more tokens than that.
-        truncate: whether its oldest turns were left out; None where it has none that could be.
+        prompt_tokens: of the prompt, without turns that may be left out.
+        max_tokens: of the request.
+        context_tokens: of the model.
+        at_least: whether prompt_tokens is a lower bound.
+        truncate: whether the oldest turns were left out; None if the prompt has no messages.
         """
-        what, seen = "what has to stay of the prompt" if truncate else "the prompt", f"{prompt_tokens} tokens"
+        what = "the prompt without the turns that may be left out" if truncate else "the prompt"
         advice = {
-            True: "; that is the system turns, the last user turn and what follows it",
+            True: "; the system turns, the last user turn and what follows it stay",
             False: ", or set truncate to 'oldest_turns'",
             None: "",
         }
         super().__init__(
-            f"{what} is {'at least ' if at_least else ''}{seen} and max_tokens is {max_tokens}; the model takes "
-            f"{context_tokens} with at least 1 to generate; shorten it by at least "
-            f"{prompt_tokens - context_tokens + 1} tokens{advice[truncate]}"
+            f"{what} is {'at least ' if at_least else ''}{prompt_tokens} tokens and max_tokens is {max_tokens}; "
+            f"the model takes {context_tokens} with at least 1 to generate; "
+            f"shorten it by at least {prompt_tokens - context_tokens + 1} tokens{advice[truncate]}"
         )
 
 
@@ -223,6 +223,6 @@ class ServerStopping(ServerError):
 
 
 def find_error(text: str) -> str | None:
-    """The last error of this package in a text that something else wrapped around it, such as Cog's error or log."""
+    """The last error of this package in another text, such as Cog's error or log."""
     found = re.findall(r"E1[02]\d\d [A-Z]\w+: .*", text)
     return found[-1] if found else None

@@ -5,7 +5,7 @@ import sys
 
 
 def log_to_stderr(line: str = "hermes: %(message)s") -> None:
-    """Show this package's log, of level INFO and up. coglet brings it to the server's log or the prediction's."""
+    """Show this package's log from level INFO on. coglet puts it into the server's log or the prediction's."""
     logger = logging.getLogger("hermes")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)

@@ -1,12 +1,12 @@
 """ChatML, the prompt format of the Hermes 2 family, from messages straight to token ids.
 
-    <BOS>, once, where the model has one; then for each message
+    <BOS>, once, if the model has one; then for each message
     <|im_start|> + role + "\\n" + content + <|im_end|> + "\\n"
     and at the end <|im_start|>assistant\\n, which the model completes.
 
-Source: the default chat template of NousResearch/Hermes-2-Theta-Llama-3-70B. The control tokens are put in by id and
-the text between them is encoded with every control token split up, so a typed `<|im_end|>` stays text and no caller
-can forge a turn. Ids are read from the tokenizer of the loaded model.
+Source: the default chat template of NousResearch/Hermes-2-Theta-Llama-3-70B. This module inserts control tokens by id.
+It encodes the text between them with each control token split up. So a typed `<|im_end|>` stays text, and no client can
+forge a turn. The tokenizer of the loaded model gives the ids.
 """
 
 import json
@@ -21,7 +21,7 @@ from hermes.errors import InvalidConfiguration
 from hermes.tool_calls.definitions import TAGS
 
 START, END = "<|im_start|>", "<|im_end|>"
-KEEPING = {"Sequence", "Split", "Digits", "ByteLevel"}  # steps before a byte-level model that drop no text
+KEEPING = {"Sequence", "Split", "Digits", "ByteLevel"}  # pre-tokenizers that drop no text
 SUPPOSED_MOST_BYTES = 256  # twice those of Llama 3's longest token
 
 
@@ -29,10 +29,12 @@ class ModelTokenizer(Protocol):
     """The part of transformers' PreTrainedTokenizerFast that is used here."""
 
     @property
-    def backend_tokenizer(self) -> Tokenizer: ...
+    def backend_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the `tokenizers` library."""
 
     @property
-    def bos_token(self) -> str | None: ...
+    def bos_token(self) -> str | None:
+        """The text of the token that begins a conversation."""
 
 
 class ChatML:
@@ -57,16 +59,15 @@ class ChatML:
         self.bos_ids = [] if bos in (None, START) else [self._id(str(bos))]
 
     def encode(self, messages: Iterable[Message]) -> list[int]:
-        """Token ids of the conversation, up to where the assistant begins to speak."""
+        """Token ids of the conversation, up to the beginning of the assistant's turn."""
         turns = [self.encode_turn(message) for message in messages]
         return [*self.bos_ids, *(token_id for turn in turns for token_id in turn), *self.opening()]
 
     def encode_turn(self, message: Message) -> list[int]:
         """Token ids of one turn.
 
-        Where the model has tokens for <tool_call> and the like, they are used in all turns but the user's: there they
-        are the model's own, the package's, or the system prompt's. In tool results they are escaped before (see
-        functions.json_within_tags), and what a user types stays text.
+        Some models have tokens for <tool_call> and the like. User turns never get them: what a user types stays text.
+        Tool results have them escaped before, see definitions.json_within_tags.
         """
         tokenizer = self._text if message.role == "user" else self._with_tags
         text = _ids(tokenizer, f"{message.role}\n{message.content}")
@@ -77,7 +78,7 @@ class ChatML:
         return [self.start_id, *_ids(self._text, "assistant\n")]
 
     def encode_raw(self, prompt: str) -> list[int]:
-        """Token ids of a prompt whose control tokens the caller has written; BOS is put before it if it has none."""
+        """Token ids of a prompt that has control tokens written out. It gets BOS before it if it has none."""
         ids = _ids(self._control, prompt)
         return ids if ids[: len(self.bos_ids)] == self.bos_ids else [*self.bos_ids, *ids]
 
@@ -86,11 +87,11 @@ class ChatML:
         return str(self._control.decode(token_ids, skip_special_tokens=False))
 
     def fewest_tokens(self, size: int) -> int:
-        """So many tokens a text of `size` bytes makes at least. Encoding takes a second and a gigabyte for 5 MB."""
+        """A lower bound on the tokens of a text of `size` bytes. Encoding 5 MB takes a second and a gigabyte."""
         return size // self._most_bytes
 
     def fewest_tokens_of_turn(self, message: Message) -> int:
-        """So many tokens one turn makes at least: those around its text, and those of the text."""
+        """A lower bound on the tokens of one turn, those around its text included."""
         return 3 + self.fewest_tokens(len(message.role) + 1 + len(message.content.encode()))
 
     def _id(self, token: str) -> int:
@@ -105,8 +106,7 @@ class ChatML:
 def _most_bytes(spec: dict[str, Any]) -> int:
     """The most bytes of text that one token can stand for.
 
-    Where the tokenizer keeps each byte, as Llama 3's does, they are those of the longest token. Others may drop bytes
-    or put any number of them into one token.
+    A tokenizer that keeps each byte, as Llama 3's does, has them in its longest token. Others may drop bytes.
     """
     added, vocabulary = spec["added_tokens"], spec["model"]["vocab"]
     steps = json.dumps(spec["pre_tokenizer"])
@@ -129,8 +129,10 @@ def _tokenizer(spec: dict[str, Any]) -> Tokenizer:
 
 
 def _splitting(spec: dict[str, Any], control: set[str | None], kept: Iterable[str] = ()) -> Tokenizer:
-    """The tokenizer that takes control tokens for text like any other, also where its publisher forgot to call them
-    special, and knows those to be `kept`."""
+    """A tokenizer that reads control tokens as plain text and knows only those to be `kept`.
+
+    Some publishers forget to call their control tokens special, so `control` names them.
+    """
     kept = set(kept)
     added = [
         {**token, "special": token["content"] not in kept and (token["special"] or token["content"] in control)}

@@ -1,4 +1,4 @@
-"""What an answer may be, as a grammar for the engine: text in which a tool call is valid, or JSON of a schema.
+"""The grammar that a response must follow: text in which each tool call is valid, or JSON of a schema.
 
 Source of the format: llguidance's variant of Lark
 (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
@@ -16,13 +16,13 @@ from hermes.json_schema.shapes import plain_schema
 from hermes.tool_calls.definitions import Function
 
 CALL_TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
-# White space only after a comma or colon, and one of it: a small model writes it without end.
+# At most one white space, after a comma or colon: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
 NO_CALL = rf"""start: TEXT
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
 """
-# A lexeme that is lazy ends with the tag: then a call begins, and it has to be valid.
+# A lazy lexeme ends with the tag. There a call begins, and it must be valid.
 CALLS = rf"""
 call: "\n" arguments "\n" close
 text_until_open[lazy]: TEXT "{OPEN}"
@@ -35,10 +35,10 @@ class Constraint:
     """A grammar for the response."""
 
     grammar: str
-    unenforced: Mapping[str, Sequence[str]]  # what the grammar leaves out: of each tool by name, or of json_schema
+    unenforced: Mapping[str, Sequence[str]]  # paths that the grammar leaves out, by tool name or json_schema
 
     def lark(self, tag_tokens: Mapping[str, int]) -> str:
-        """The whole grammar, in which a tag may also be the special token that the model has for it, by its id."""
+        """The whole grammar. `tag_tokens` has the ids of tags that are special tokens of the model."""
         if not self.grammar.endswith(CALLS):
             return self.grammar
         tokens = {tag: f"<[{token_id}]>" for tag, token_id in tag_tokens.items()}
@@ -48,10 +48,10 @@ class Constraint:
 
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
-    """Only JSON of the schema.
+    """A grammar that allows only JSON of the schema.
 
     Raises:
-        BadJsonSchema: there is no grammar for it.
+        BadJsonSchema: the schema makes no grammar.
     """
     try:
         enforced = enforceable(schema)
@@ -61,10 +61,10 @@ def json_constraint(schema: Mapping[str, Any]) -> Constraint:
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
-    """The schema that a caller means, see `plain_schema`.
+    """The schema that a client means, see `plain_schema`.
 
     Raises:
-        BadJsonSchema: it is none.
+        BadJsonSchema: the value is not a schema.
     """
     try:
         return plain_schema(given)
@@ -73,14 +73,15 @@ def parse_json_schema(given: Any) -> dict[str, Any]:
 
 
 def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constraint:
-    """Free text in which a tool call, where one begins, is valid.
+    """A grammar that allows free text, and in it only valid tool calls.
 
     Args:
-        tool_choice: "auto", "none" (no call may begin), "required" (begins with a call) or the name of the function
-            to call (begins with a call of that function, the only one that can be called).
+        functions: what the model may call.
+        tool_choice: "auto", "none" (no call may begin), "required" (the response begins with a call), or the name of
+            a function (the response begins with a call of it, and no other function can be called).
 
     Raises:
-        BadTools: there is no grammar for the arguments of a function.
+        BadTools: the schema of a function's arguments makes no grammar.
     """
     if tool_choice == "none":
         return Constraint(NO_CALL, {})

@@ -1,4 +1,4 @@
-"""A conversation is a sequence of messages; equal content means equal messages.
+"""The messages of a conversation. Equal content means equal messages.
 
 `parse_messages` reads the shape of OpenAI's chat API (https://platform.openai.com/docs/api-reference/chat) and renders
 tool calls and their results to the text that the model was trained on.
@@ -28,12 +28,12 @@ class Message:
 
 
 def parse_messages(messages: Sequence[Any], functions: Sequence[Function] = ()) -> tuple[Message, ...]:
-    """The turns, with consecutive tool messages made one turn, in the order of the calls that they answer.
+    """The turns of a conversation. Consecutive tool messages become one turn, in the order of their calls.
 
-    `functions` are those that the caller offers now: an earlier turn may call one of them without any tag.
+    `functions` are those of this request: an earlier turn may call one of them without a tag.
 
     Raises:
-        BadMessages: with the place of what is wrong, such as messages[3].role.
+        BadMessages: a message cannot be read. The error names the place, such as messages[3].role.
     """
     turns: list[Message] = []
     calls: list[PendingCall] = []  # of the last assistant turn

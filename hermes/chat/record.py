@@ -1,4 +1,4 @@
-"""What a finished answer turned out to be: tool calls, JSON, or just text."""
+"""What a finished response is: tool calls, JSON, or plain text."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from hermes.text import shortened
 from hermes.tool_calls.parser import read_tool_calls
 
 MAX_SAID = 100  # characters
-IN_A_NUMBER = re.compile(r"[.eE]?[-+]?\d|[.eE+-]+\Z")  # what begins so may be written within one
+IN_A_NUMBER = re.compile(r"[.eE]?[-+]?\d|[.eE+-]+\Z")  # a text that begins so may stand within a number
 
 
 def typed_record(request: Request, text: str, finish_reason: FinishReason | None) -> Iterator[tuple[str, Any]]:
-    """Names and values that go beside the text, the finish reason among them. Takes up to a second of CPU.
+    """The metrics that describe the text, the finish reason among them. This takes up to a second of CPU time.
 
-    A finish reason of None stands for an answer that was broken off; what is whole in it is recorded.
+    The finish reason is None if an error or a cancel broke the response off.
     """
     unenforced = request.constraint.unenforced if request.constraint else {}
     if request.functions:
@@ -43,17 +43,17 @@ def typed_record(request: Request, text: str, finish_reason: FinishReason | None
 
 
 def _json_problem(text: str, request: Request, finish_reason: FinishReason) -> str | None:
-    """The first thing wrong with an answer that should be JSON of the schema, as `$.path: problem`."""
+    """The first problem of a response that should be JSON of the schema, as `$.path: problem`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         said = "it was cut off" if finish_reason in UNFINISHED else str(error) or type(error).__name__
         return f"$: is not JSON: {shortened(said, MAX_SAID)}"
     if isinstance(value, int | float) and not isinstance(value, bool) and _was_cut(request, finish_reason):
-        return "$: the number may have been cut off"  # it has no end of its own: 12 may be the half of 1234
+        return "$: the number may have been cut off"  # nothing ends a number: 12 may be half of 1234
     return Validator(request.json_schema or {}).problem(value)
 
 
 def _was_cut(request: Request, finish_reason: FinishReason) -> bool:
-    """Whether the answer may have ended where the model wanted to write another digit."""
+    """Whether the response may have ended before the last digit that the model wanted to write."""
     return finish_reason in UNFINISHED or any(map(IN_A_NUMBER.match, request.sampling.stop))

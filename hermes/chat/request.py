@@ -29,7 +29,7 @@ You are a helpful assistant that answers in JSON. Here's the json schema you mus
 
 @dataclass(frozen=True)
 class Request:
-    """What to answer, and how."""
+    """The conversation to respond to, and how. Made by `from_inputs`."""
 
     prompt: str
     system_prompt: str | None  # None: the default
@@ -39,7 +39,7 @@ class Request:
     functions: tuple[Function, ...] = ()
     tool_choice: str = "auto"
     json_schema: Mapping[str, Any] | None = None
-    constraint: Constraint | None = None  # on the answer
+    constraint: Constraint | None = None  # on the response
     truncate: bool = False  # drop the oldest turns of a conversation that is too long
 
     @classmethod
@@ -82,7 +82,7 @@ class Request:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one prompt and nothing else, which a template of the model may render."""
+        """Whether it has a prompt and nothing else. Only then does the server's own template apply."""
         return not self.messages and not self.functions and self.json_schema is None
 
     def conversation(self) -> list[Message]:
@@ -107,11 +107,11 @@ class Request:
         return f"{own}\n\n{trained}" if own else trained
 
     def encode(self, chatml: ChatML, context_tokens: int) -> Prompt:
-        """The prompt as token ids: the caller's raw template if there is one, else a ChatML conversation.
+        """The prompt as token ids: the filled prompt_template if there is one, else a ChatML conversation.
 
         Raises:
-            EmptyRequest: the template, filled, is empty.
-            PromptTooLong: it is so long that it need not be encoded to know that it can't fit.
+            EmptyRequest: the filled template is empty.
+            PromptTooLong: the prompt is too long by a lower bound, so it is not encoded.
         """
         if self.prompt_template:
             system_prompt = DEFAULT_SYSTEM_PROMPT if self.system_prompt is None else self.system_prompt
@@ -131,10 +131,10 @@ class Request:
         return BadTools("tools", problem) if self.functions else BadJsonSchema(problem)
 
     def fitted(self, prompt_tokens: int, context_tokens: int) -> Sampling:
-        """How to sample after a prompt of so many tokens.
+        """The sampling values after a prompt of that many tokens.
 
         Raises:
-            PromptTooLong: not even one token fits.
+            PromptTooLong: the context has no room for one more token.
         """
         self._require_room(prompt_tokens, context_tokens)
         return self.sampling.fitted(prompt_tokens, context_tokens)

@@ -16,10 +16,10 @@ MAX_STOP = 1_000  # characters of one: the engine holds back as much text
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn and when generation stops. Names and meanings are vLLM's SamplingParams.
+    """How tokens are drawn and when generation stops. Names and meanings are those of vLLM's SamplingParams.
 
     Raises:
-        BadSampling: a value is out of its range, or two contradict each other.
+        BadSampling: a value is out of its range, or two values contradict each other.
     """
 
     seed: int
@@ -68,7 +68,7 @@ class Sampling:
         )
 
     def fitted(self, prompt_tokens: int, context_tokens: int) -> "Sampling":
-        """These values with as many tokens to generate as the model's context still takes after the prompt."""
+        """These values, with max_tokens and min_tokens lowered to the room that the prompt leaves in the context."""
         room = context_tokens - prompt_tokens
         return replace(self, max_tokens=min(self.max_tokens, room), min_tokens=min(self.min_tokens, room))
 

@@ -1,4 +1,4 @@
-"""prompt_template: the caller's own raw prompt, filled by plain replacement in one pass.
+"""prompt_template: the client's own raw prompt, filled by plain replacement in one pass.
 
 Nothing in a template is evaluated: no str.format, no Jinja. `{prompt.__class__}`, `{prompt:>9}` and the braces of JSON
 are text like any other.
@@ -14,32 +14,32 @@ logger = logging.getLogger(__name__)
 
 MAX_STATEMENT = 60  # characters of one in a message
 
-# Two braces are what other template languages want; an answer to a prompt in braces is what nobody wants. Group 1 is
-# there if they are two, and then spaces may stand inside them; group 2 is the name.
+# Other template languages write two braces, so both forms count. Group 1 matches if there are two braces, and then
+# spaces may stand inside of them. Group 2 is the name.
 PLACEHOLDER = re.compile(r"(\{)?\{(?(1)\s{0,9})(prompt|system_prompt)(?(1)\s{0,9}\})\}")
 JINJA_STATEMENT = re.compile(r"\{%-?\s*(?:for|if|elif|else|end\w+|set|macro|block|include|import)\b")
 
 
 def fill(template: str, prompt: str, system_prompt: str) -> str:
-    """The template with {prompt} and {system_prompt} replaced; what they bring in is not looked at again."""
+    """The template with {prompt} and {system_prompt} replaced. Inserted text is not searched again."""
     values = {"prompt": prompt, "system_prompt": system_prompt}
     return PLACEHOLDER.sub(lambda placeholder: values[placeholder[2]], template)
 
 
 def filled_size(template: str, prompt: str, system_prompt: str) -> int:
-    """How many bytes `fill` would make, at no cost: a small template can make much of a prompt."""
+    """How many bytes `fill` would give. A small template can repeat a prompt many times."""
     sizes = {"prompt": len(prompt.encode()), "system_prompt": len(system_prompt.encode())}
     placeholders = PLACEHOLDER.finditer(template)
     return len(template.encode()) + sum(sizes[each[2]] - len(each[0]) for each in placeholders)
 
 
 def check(template: str, prompt: str) -> None:
-    """Refuse a template that is no text, would lose the prompt or waits for a template engine.
+    """Refuse a template that cannot work.
 
     Raises:
-        BadMessages: there is a lone surrogate.
-        BadPromptTemplate: there is a prompt and no {prompt}.
-        PromptTemplateError: there is a Jinja statement.
+        BadMessages: the template holds a lone surrogate.
+        BadPromptTemplate: the prompt is not empty, and the template has no {prompt}.
+        PromptTemplateError: the template holds a Jinja statement.
     """
     if problem := surrogate_problem(template):
         raise BadMessages("prompt_template", problem)

@@ -1,7 +1,7 @@
 """The calls of an assistant turn and the tool turn that answers them, as the model was trained to read them.
 
-Results go in the order of the calls, whatever order they were sent in: the trained format has no ids, so the order is
-all that tells the results of two calls of one tool apart. A call that has no result is said to have none.
+The trained format has no ids. Only the order tells the results of two calls of one tool apart. So results always stand
+in the order of their calls. A call without a result gets one that says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +24,13 @@ class PendingCall:
     """A call that waits for its result."""
 
     call_id: str | None
-    name: str | None  # None of what was meant as a call and can't be read
-    needs_result: bool  # even where the turn has no result at all
+    name: str | None  # None if the call cannot be read
+    needs_result: bool  # also if the turn has no result at all
 
 
 @dataclass(frozen=True)
 class Result:
-    """A tool message: what came of a call, and how it says of which one."""
+    """A tool message: the result of a call, and what names the call."""
 
     at: str  # its place in the conversation
     call_id: str | None
@@ -39,10 +39,10 @@ class Result:
 
 
 def calls_of(message: Mapping[str, Any], at: str) -> tuple[list[str], list[PendingCall]]:
-    """The calls in `tool_calls`, or in OpenAI's older `function_call`, and the block of each as the model writes it.
+    """The blocks and the calls of `tool_calls`, or of OpenAI's older `function_call`.
 
     Raises:
-        BadMessages: one can't be read.
+        BadMessages: a call cannot be read.
     """
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
@@ -56,16 +56,16 @@ def calls_of(message: Mapping[str, Any], at: str) -> tuple[list[str], list[Pendi
 
 
 def calls_in(text: str, functions: Sequence[Function]) -> list[PendingCall]:
-    """The calls that the text of an assistant turn holds, in their order."""
+    """The calls in the text of an assistant turn, in their order."""
     reading = read_tool_calls(text, {function.name: {} for function in functions})  # names are enough
     return [PendingCall(None, each.name, needs_result=False) for each in reading.found]
 
 
 def result_of(message: Mapping[str, Any], at: str) -> Result:
-    """A tool message. It may name the tool as `name`, which is OpenAI's word, or as `tool_name`, which is Ollama's.
+    """A tool message. It may name the tool as `name` (OpenAI) or as `tool_name` (Ollama).
 
     Raises:
-        BadMessages: it can't be read, or its two names differ.
+        BadMessages: it cannot be read, or its two names differ.
     """
     names = {key: message[key] for key in ("name", "tool_name") if message.get(key) not in (None, "")}
     for key, name in names.items():
@@ -79,12 +79,12 @@ def result_of(message: Mapping[str, Any], at: str) -> Result:
 
 
 def tool_turn(calls: Sequence[PendingCall], results: Sequence[Result]) -> str:
-    """The text of the turn that has the result of each call, in the order of the calls; "" if there is to be none.
+    """The text of the turn that holds the results, in the order of their calls; "" if there is no such turn.
 
-    A result says by its id whose it is, or else by the tool's name, or else by its place.
+    A result names its call by the id, else by the tool's name, else by its place.
 
     Raises:
-        BadMessages: a result is of no call, or a second one of a call, or can't be written.
+        BadMessages: a result has no call, is a second one of its call, or cannot be written as JSON.
     """
     given = _given(calls, results)
     blocks = []
@@ -128,7 +128,7 @@ def _given(calls: Sequence[PendingCall], results: Sequence[Result]) -> dict[int,
     if results and not calls:
         problem = "is 'tool' and answers no call; it has to follow an assistant turn with calls"
         raise BadMessages(f"{results[0].at}.role", problem)
-    if not any(call.call_id for call in calls):  # those that a model wrote as text have none, so clients make them up
+    if not any(call.call_id for call in calls):  # calls in text have no ids, so clients make some up
         results = [replace(result, call_id=None) for result in results]
     waiting = dict(enumerate(calls))
     given: dict[int, Result] = {}
@@ -144,7 +144,7 @@ def _given(calls: Sequence[PendingCall], results: Sequence[Result]) -> dict[int,
 
 
 def _whose(result: Result, waiting: Mapping[int, PendingCall]) -> int | None:
-    """The first of the waiting calls that this can be the result of. One that can't be read may be of any tool."""
+    """The first waiting call that fits the result. A call that cannot be read fits any tool."""
     found: Iterator[int]
     if result.call_id is not None:
         found = (index for index, call in waiting.items() if call.call_id == result.call_id)

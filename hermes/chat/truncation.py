@@ -1,4 +1,4 @@
-"""A conversation that is too long for the model's context, with its oldest turns left out."""
+"""Leaves the oldest turns out of a conversation that is too long for the model's context."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Prompt:
 
 
 def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, max_tokens: int) -> Prompt:
-    """The prompt without as many of the oldest turns as it takes for the answer to fit after it.
+    """The prompt without the oldest turns that have to go for the response to fit.
 
-    Room is made for max_tokens, but for no more than half of the context. A call and its results go together. Kept
-    are system turns, the last user turn and the last turn, even where that is too much. What goes is not encoded.
+    Room is made for max_tokens, but for at most half of the context. A call and its results go together. System turns,
+    the last user turn and the last turn always stay. Turns that go are not encoded.
 
     Raises:
-        PromptTooLong: what has to stay is so long that it need not be encoded to know that it can't fit.
+        PromptTooLong: the turns that stay are too long by a lower bound, so they are not encoded.
     """
     units = _units(messages)
     may_go = {index for unit in units for index in unit}

@@ -1,4 +1,4 @@
-"""python -m hermes: run the Cog server of this folder with no Docker, see to weights, plan memory."""
+"""python -m hermes: run the Cog server of this folder without Docker, manage weights, plan memory."""
 
 import typer
 from typer.exceptions import TyperException

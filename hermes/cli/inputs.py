@@ -19,7 +19,7 @@ def input_types() -> dict[str, str]:
 
 
 def require_known(names: Iterable[str], types: Mapping[str, str]) -> None:
-    """Raises typer.BadParameter at the first name that is no input: coglet would drop it in silence."""
+    """Raises typer.BadParameter at the first name that is not an input: coglet would drop it without a word."""
     for name in names:
         if name not in types:
             close = get_close_matches(name, types, n=1)
@@ -28,7 +28,7 @@ def require_known(names: Iterable[str], types: Mapping[str, str]) -> None:
 
 
 def parse_inputs(pairs: list[str], types: dict[str, str]) -> dict[str, Any]:
-    """name=value pairs as inputs: a string as it is, anything else as JSON; @file is the text of a file.
+    """name=value pairs as inputs. Strings are taken as they are, other values as JSON, @file as the text of a file.
 
     Raises:
         typer.BadParameter: a pair, a name, a value or a file that cannot be used.

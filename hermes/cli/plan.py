@@ -44,10 +44,10 @@ def plan(
 
 
 def shape_of(text: str) -> tuple[ModelShape, int | None]:
-    """A model's shape and the bytes of its safetensors, where they are known; what we know by heart is not asked for.
+    """A model's shape, and the bytes of its safetensors if they are known. KNOWN_SHAPES needs no network.
 
     Raises:
-        WeightsError: its config.json can't be had, or is of another kind of model.
+        WeightsError: its config.json cannot be read, or is of another kind of model.
     """
     source = parse_source(text)
     if isinstance(source, HubSource) and source == HubSource(source.repo) and source.repo in KNOWN_SHAPES:

@@ -1,4 +1,4 @@
-"""python -m hermes predict | serve: Cog's server of this folder, with no Docker."""
+"""python -m hermes predict | serve: Cog's server of this folder, without Docker."""
 
 import os
 import time
@@ -48,23 +48,25 @@ def serve(
 
 
 def local_server(host: str = "127.0.0.1", port: int | None = None) -> LocalServer:
-    """This folder's server, with the small model on the CPU unless the environment asks for another profile."""
+    """This folder's server. It has the small model on the CPU unless HERMES_PROFILE asks for another profile."""
     environment = {"HERMES_PROFILE": os.environ.get("HERMES_PROFILE", "local")}
     return LocalServer(host=host, port=port, environment=environment, on_log=show_progress)
 
 
 def show_progress(message: str) -> None:
-    """Show what this package logs; the rest of the server's log is vLLM's and Cog's own."""
+    """Show a message of this package. The rest of the server's log is vLLM's and Cog's."""
     if message.startswith("hermes: ") and not message.startswith(("hermes: prediction: ", "hermes: boot report: ")):
         notes.print(message.removeprefix("hermes: "), markup=False, style="dim")
 
 
 def wait_until_ready(server: LocalServer) -> None:
+    """Wait for the server, with a spinner."""
     with notes.status("starting the server"):
         server.wait_until_ready()
 
 
 def wait_for_interrupt(server: LocalServer) -> None:
+    """Wait for Ctrl-C. Raises ServerFailed if the server ends first."""
     try:
         while server.health()["status"] != "STOPPED":
             time.sleep(1)
@@ -74,7 +76,7 @@ def wait_for_interrupt(server: LocalServer) -> None:
 
 
 def print_stream(url: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Print the pieces of an answer as they come and return the completed prediction."""
+    """Print the pieces of a response as they come, and return the completed prediction."""
     for name, data in stream_prediction(url, values):
         if name == "output":
             print(data["chunk"], end="", flush=True)

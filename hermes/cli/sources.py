@@ -17,10 +17,10 @@ SourceArgument = Annotated[
 
 
 def fetched(text: str | None) -> FetchedSource:
-    """A source that is fetched; without one, that of the settings.
+    """The fetched source that `text` names, or else the settings.
 
     Raises:
-        WeightsError: it names none.
+        WeightsError: the source is not one that is fetched.
     """
     source = parse_source(text or Settings.load().source)
     if isinstance(source, HubSource | ArchiveSource):

@@ -22,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
 
 @app.callback()
 def show_log() -> None:
+    """Show this package's log on standard error."""
     log_to_stderr("%(message)s")
 
 
@@ -34,7 +35,7 @@ def fetch(source: SourceArgument = None) -> None:
 
 @app.command()
 def lock(source: SourceArgument = None) -> None:
-    """Write what a source holds now into weights.lock; of a repository without fetching the large files."""
+    """Write what a source holds now into weights.lock. A repository's large files are not fetched for that."""
     print(summary(open_store(Settings.load()).lock(fetched(source))))
 
 
@@ -79,7 +80,7 @@ def summary(held: Lock) -> str:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Raises typer.BadParameter if the text is no JSON object."""
+    """The JSON object in a text. Raises typer.BadParameter if it is not one."""
     try:
         value = json.loads(text)
     except ValueError as error:

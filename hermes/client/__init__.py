@@ -1,6 +1,6 @@
-"""The caller's side: ask a model, let it use Python functions as tools, get data back as pydantic models.
+"""The client: ask a model, let it call Python functions, read pydantic models out of its responses.
 
-For any machine with httpx, pydantic and docstring-parser, and replicate to ask a model there.
+It needs httpx, pydantic and docstring-parser, and replicate for a model on Replicate.
 """
 
 from hermes.client.errors import ExtractionFailed, PredictionFailed, PredictionRefused, ToolCallCutOff

@@ -1,6 +1,6 @@
 """Ask a Cog server: POST /predictions, streamed as server-sent events (https://html.spec.whatwg.org/#server-sent-events).
 
-coglet sends `start`, then `output` with each piece, `log` and `metric`, and at the end `completed` with the whole
+coglet sends `start`, then `output` for each piece, `log` and `metric`. At the end it sends `completed` with the whole
 prediction.
 """
 
@@ -18,10 +18,10 @@ Json = dict[str, Any]
 
 
 def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
-    """Run a prediction and give its events, (name, data), as they come. Closing the iterator cancels it.
+    """Run a prediction and yield its events, (name, data), as they come. To close the iterator cancels it.
 
     Raises:
-        PredictionRefused: the server did not begin it.
+        PredictionRefused: the server did not begin the prediction.
         PredictionFailed: the connection broke.
     """
     try:
@@ -33,7 +33,7 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             timeout=httpx.Timeout(30, read=None),
             verify=tls(),
         ) as response:
-            response.encoding = "utf-8"  # whatever the server calls it
+            response.encoding = "utf-8"  # whatever its headers say
             if response.status_code != httpx.codes.OK:
                 response.read()
                 raise PredictionRefused(response.status_code, _detail(response))
@@ -49,16 +49,16 @@ def given(inputs: Mapping[str, Any]) -> Json:
 
 @cache
 def tls() -> ssl.SSLContext:
-    """The authorities that httpx trusts. It reads them for each request otherwise, in 0.03 s of CPU."""
+    """The authorities that httpx trusts, read once: httpx would read them for each request, in 0.03 s of CPU."""
     return httpx.create_ssl_context()
 
 
 def split_lines(pieces: Iterable[str]) -> Iterator[str]:
     """The lines of a text that comes in pieces.
 
-    httpx's own iter_lines also ends a line at U+0085, U+2028 and others that JSON leaves as they are in a string.
+    httpx's own iter_lines also ends a line at U+0085, U+2028 and others, which JSON allows in a string.
     """
-    begun: list[str] = []  # the line that has no end yet
+    begun: list[str] = []  # the pieces of an unfinished line
     for piece in pieces:
         *ends, beginning = piece.split("\n")
         for end in ends:
@@ -71,7 +71,7 @@ def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
     """Server-sent events, (name, data), from their lines.
 
     Raises:
-        PredictionFailed: the data of an event is no JSON object.
+        PredictionFailed: the data of an event is not a JSON object.
     """
     name, data = "message", ""
     for line in lines:
@@ -97,7 +97,7 @@ def _data(name: str, written: str) -> Json:
 def _detail(response: httpx.Response) -> str:
     try:
         return _reason(response.json())
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not as coglet answers
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not coglet's format
         return response.text
 
 

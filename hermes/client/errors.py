@@ -1,4 +1,4 @@
-"""What can go wrong while asking. Each message is one line; the server's own errors keep their codes in it."""
+"""The errors of the client. Each message is one line, and keeps the code of a server's error."""
 
 from typing import Any
 
@@ -6,22 +6,22 @@ from hermes.chat.finish_reason import FinishReason
 from hermes.client.schema import one_line
 
 REASON_CHARACTERS = 1_000
-# What cut an answer off, and what to do about it.
+# What cut a response off, and what to do about it.
 CUT_OFF_BY: dict[FinishReason, str] = {
     "length": "at max_tokens (raise it)",
-    "timeout": "when its time was over (raise timeout)",
+    "timeout": "by its timeout (raise it)",
 }
 
 
 class PredictionFailed(Exception):
-    """The prediction ended without an answer."""
+    """The prediction ended without a response."""
 
     def __init__(self, reason: str):
         super().__init__(one_line(reason, REASON_CHARACTERS))
 
 
 class PredictionRefused(PredictionFailed):
-    """The server took no prediction: bad input (422), all slots busy (409), or not ready (503)."""
+    """The server did not begin the prediction: bad input (422), all slots busy (409), or not ready (503)."""
 
     def __init__(self, status: int, detail: str):
         super().__init__(f"the server answered {status}: {detail}")
@@ -29,19 +29,19 @@ class PredictionRefused(PredictionFailed):
 
 
 class ToolCallCutOff(Exception):
-    """The answer was cut off in the middle of a tool call; no call of it was run."""
+    """The response was cut off in the middle of a tool call. None of its calls was run."""
 
     def __init__(self, messages: list[dict[str, Any]], text: str, finish_reason: FinishReason):
-        """Take the conversation up to the answer, the answer as far as it came, and what cut it off."""
-        super().__init__(f"the answer was cut off {CUT_OFF_BY[finish_reason]} in the middle of a tool call")
+        """Take the conversation up to the response, the text that came, and what cut it off."""
+        super().__init__(f"the response was cut off {CUT_OFF_BY[finish_reason]} in the middle of a tool call")
         self.messages = messages
         self.text = text
 
 
 class ExtractionFailed(Exception):
-    """The model's answer is not the data that was asked for; `text` is that answer."""
+    """The response is not the data that was asked for; `text` is that response."""
 
     def __init__(self, name: str, problem: str, text: str):
-        super().__init__(f"the answer is no {name}: {problem}")
+        super().__init__(f"the response is not a valid {name}: {problem}")
         self.problem = problem
         self.text = text

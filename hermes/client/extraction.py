@@ -1,4 +1,4 @@
-"""Get data out of documents: a pydantic model goes in, the model's answer comes back as an instance of it."""
+"""Reads data out of documents, as an instance of a pydantic model."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -24,20 +24,20 @@ def extract(
     on_text: OnText | None = None,
     **inputs: Any,
 ) -> T:
-    """Read a `kind` out of one document or several. An answer that is none gets one chance to be corrected.
+    """Read a `kind` out of one or more documents. The model may correct a response that is not a `kind` once.
 
     Args:
         model: who to ask.
-        kind: the pydantic model of the data; its schema constrains the answer.
+        kind: the pydantic model of the data; its schema constrains the response.
         documents: the texts to read.
         instructions: what to look for, in words.
-        on_text: gets the text of the answers as it comes.
+        on_text: gets the text of the responses as it comes.
         **inputs: the other inputs of the model, such as max_tokens and temperature.
 
     Raises:
         ValueError: there are no documents.
-        PredictionFailed: there is no complete answer.
-        ExtractionFailed: the answer, or its correction, is no `kind`.
+        PredictionFailed: there is no complete response.
+        ExtractionFailed: the response and its correction are not a `kind`.
     """
     inputs |= {"json_schema": kind.model_json_schema(schema_generator=PlainSchema)}
     messages = [{"role": "user", "content": prompt(documents, instructions)}]
@@ -58,7 +58,7 @@ def extract(
 
 
 def prompt(documents: str | Sequence[str], instructions: str = "") -> str:
-    """The documents, each in tags of its own, and then what to do with them."""
+    """The prompt: each document in its own tags, then the instructions."""
     texts = [documents] if isinstance(documents, str) else documents
     if not texts:
         raise ValueError("there are no documents to read")

@@ -27,7 +27,7 @@ class BadArguments(ValueError):
 
 @dataclass(frozen=True)
 class Tool(Generic[P, R]):
-    """A function that the model may call; for Python it is the plain function still."""
+    """A function that the model may call. Python code can still call it as before."""
 
     function: Callable[P, R]
     name: str
@@ -36,6 +36,7 @@ class Tool(Generic[P, R]):
     arguments: TypeAdapter[Any] = field(repr=False, compare=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function."""
         return self.function(*args, **kwargs)
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,9 +48,9 @@ class Tool(Generic[P, R]):
         """Call the function with the model's arguments, by name, and return its result as a JSON value.
 
         Raises:
-            BadArguments: one is missing, unknown or of the wrong type; the function was not called.
+            BadArguments: an argument is missing, unknown or of the wrong type. The function was not called.
             UnicodeEncodeError: the result holds half of a character, as the names of some files do.
-            Exception: whatever the function raises.
+            Exception: the function raised it.
         """
         call: Callable[..., R] = self.function
         result = call(**self._validated(arguments))
@@ -65,10 +66,10 @@ class Tool(Generic[P, R]):
 
 
 def tool(function: Callable[P, R]) -> Tool[P, R]:
-    """Make a typed function with a docstring a tool; works as a decorator.
+    """Make a tool of a typed function with a docstring. It works as a decorator.
 
     Raises:
-        TypeError: it cannot be one: no docstring, no type for an argument, arguments without names, or async.
+        TypeError: the function has no docstring, an argument without a type or a name, or is async.
     """
     name = getattr(function, "__name__", repr(function))
     try:
@@ -114,8 +115,8 @@ def _arguments(
 ) -> TypeAdapter[Any]:
     """The validator of the arguments.
 
-    It is one for a function of the same arguments that only collects them: so pydantic knows of unknown arguments and
-    defaults, any name will do (a model has no field `schema` or `_x`), and what the real function raises stays apart.
+    It is made of a function that takes the same arguments and only collects them. So pydantic knows the defaults, any
+    name can be used (a model has no field `schema` or `_x`), and the real function is not called.
     """
 
     def collect(**arguments: Any) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _argument_descriptions(docstring: str) -> dict[str, str]:
 
 
 def _readable_signature(signature: inspect.Signature, hints: Mapping[str, Any]) -> str:
-    """(symbol: str, days: int = 5) -> dict, with no quotes and no module names."""
+    """The signature without quotes and module names: (symbol: str, days: int = 5) -> dict."""
     parameters = ", ".join(
         f"{name}: {_readable(hints[name])}{_readable_default(parameter.default)}"
         for name, parameter in signature.parameters.items()
@@ -163,7 +164,7 @@ def _readable(annotation: Any) -> str:
 
 
 def _readable_default(default: Any) -> str:
-    """As the model would write it: the value of an Enum and not its repr."""
+    """A default as the model would write it: the value of an Enum, not its repr."""
     if default is inspect.Parameter.empty:
         return ""
     try:

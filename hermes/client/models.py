@@ -1,4 +1,4 @@
-"""The models that can be asked: one behind a Cog server, and one on Replicate (https://replicate.com/docs/reference/http)."""
+"""The models to ask: one behind a Cog server, one on Replicate (https://replicate.com/docs/reference/http)."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from replicate.client import Client
     from replicate.prediction import Prediction
 
-BOOT_SECONDS = 1800.0  # a cold 70B sends nothing for long; replicate's own 30 s would give up on it
-SETTLE_SECONDS = 30.0  # for the prediction to be complete after its stream is
+BOOT_SECONDS = 1800.0  # a cold 70B sends nothing for minutes; replicate's own timeout is 30 s
+SETTLE_SECONDS = 30.0  # from the end of the stream to the end of the prediction
 
-# What Replicate's client raises on an answer that is not as it should be, beside its own errors.
+# What Replicate's client raises on unexpected data, beside its own errors.
 UNEXPECTED = (
     *(httpx.RequestError, httpx.InvalidURL),
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
@@ -60,7 +60,7 @@ class ReplicateModel:
             client: None makes one that takes its token from REPLICATE_API_TOKEN.
 
         Raises:
-            ValueError: `ref` is something else.
+            ValueError: `ref` has another form.
         """
         from replicate.client import Client
         from replicate.identifier import ModelVersionIdentifier
@@ -77,7 +77,7 @@ class ReplicateModel:
                     on_text(piece)
             self._settle(prediction)
         except BaseException:
-            with suppress(Exception):  # the first error counts
+            with suppress(Exception):  # the first error is the one to report
                 prediction.cancel()
             raise
         text = _joined(prediction.output) if prediction.status == "succeeded" else ""
@@ -98,7 +98,7 @@ class ReplicateModel:
             raise PredictionFailed(f"the prediction cannot be created: {type(error).__name__}: {error}") from error
 
     def _latest_version(self) -> str:
-        """Replicate runs only its official models by name; all others by the id of a version."""
+        """The id of the newest version: Replicate runs only its official models by name."""
         version = self._client.models.get(self._owner, self._name).latest_version
         if version is None:
             raise PredictionRefused(404, f"{self._owner}/{self._name} has no version; push one with cog push")
@@ -122,7 +122,7 @@ class ReplicateModel:
         raise PredictionFailed("the stream ended before the prediction was complete")
 
     def _settle(self, prediction: "Prediction") -> None:
-        """Load the prediction as it is at its end, which may come a moment after that of its stream."""
+        """Load the ended prediction. It may end a moment after its stream."""
         from replicate.exceptions import ReplicateError
 
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -138,6 +138,6 @@ class ReplicateModel:
 
 
 def _joined(output: Any) -> str:
-    """The text of a final prediction: Replicate keeps a list of the pieces."""
+    """The text of an ended prediction: Replicate keeps a list of the pieces."""
     pieces = output if isinstance(output, list) else [output or ""]
     return "".join(read_text("the prediction's output", piece) for piece in pieces)

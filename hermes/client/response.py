@@ -1,4 +1,4 @@
-"""What a model is here, something that can be asked, and its answer as values."""
+"""A model that can be asked, and its response as values."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ OnText = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Response:
-    """A complete answer. `text` is all that the model wrote, tags of tool calls included."""
+    """A complete response. `text` is all that the model wrote, tags of tool calls included."""
 
     text: str
     finish_reason: FinishReason
@@ -29,13 +29,13 @@ class Response:
 
 
 class Model(Protocol):
-    """Something to ask."""
+    """A model that can be asked."""
 
     def ask(self, inputs: Mapping[str, Any], on_text: OnText | None = None) -> Response:
-        """Run a prediction; `on_text` gets the text piece by piece as it comes. What it raises ends the prediction.
+        """Run a prediction. `on_text` gets each piece of text as it comes; an error that it raises ends the prediction.
 
         Raises:
-            PredictionFailed: there is no complete answer.
+            PredictionFailed: there is no complete response.
         """
         ...
 
@@ -44,10 +44,10 @@ _RESPONSE = TypeAdapter(Response)
 
 
 def read_text(what: str, value: Any) -> str:
-    """A piece of the answer.
+    """A piece of the response.
 
     Raises:
-        PredictionFailed: it is no text, or holds half of a character.
+        PredictionFailed: it is not text, or holds half of a character.
     """
     if not isinstance(value, str):
         raise PredictionFailed(f"{what} has to be text, not {type(value).__name__}")
@@ -59,10 +59,10 @@ def read_text(what: str, value: Any) -> str:
 
 
 def read_response(inputs: Mapping[str, Any], text: str, prediction: Mapping[str, Any]) -> Response:
-    """The answer in an ended prediction.
+    """The response in an ended prediction.
 
     Raises:
-        PredictionFailed: it did not succeed, or its metrics have no record of the answer.
+        PredictionFailed: it did not succeed, or its metrics do not describe the response.
     """
     if prediction.get("status") != "succeeded":
         error = str(prediction.get("error") or prediction.get("status"))
@@ -71,10 +71,10 @@ def read_response(inputs: Mapping[str, Any], text: str, prediction: Mapping[str,
     if not isinstance(metrics, Mapping):
         raise PredictionFailed(f"the prediction's metrics have to be an object, not {type(metrics).__name__}")
     if inputs.get("tools") and inputs.get("tool_choice") != "none" and "tool_calls" not in metrics:
-        # Cog drops inputs that it does not know, so a server without tools would answer as if nothing were amiss.
+        # Cog drops inputs that it does not know, so a server without tools would not say so.
         raise PredictionFailed("the prediction has no metric tool_calls; this server does not take tools")
     try:
-        json.dumps(metrics, ensure_ascii=False).encode()  # they may go back in the next turn
+        json.dumps(metrics, ensure_ascii=False).encode()  # they may be part of the next request
         return _RESPONSE.validate_python({**metrics, "text": text, "metrics": metrics})
     except ValidationError as error:
         raise PredictionFailed(f"the prediction's metrics cannot be read: {problems(error)}") from error

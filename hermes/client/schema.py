@@ -1,4 +1,4 @@
-"""pydantic's JSON schemas as the model reads them, and what it has against a value as one line."""
+"""pydantic's JSON schemas for prompts, and its errors on one line."""
 
 from typing import Any
 
@@ -9,16 +9,17 @@ LINE_CHARACTERS = 500
 
 
 class PlainSchema(GenerateJsonSchema):
-    """pydantic's schemas without the titles that repeat names, which cost prompt tokens."""
+    """pydantic's schemas without titles: they repeat names and cost prompt tokens."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - declared so by pydantic
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        """Never."""
         return False
 
 
 def problems(error: ValidationError) -> str:
-    """What is wrong, each with its JSON path: "$.age: Input should be a valid integer, got 'four'"."""
+    """The problems on one line, each with its JSON path: "$.age: Input should be a valid integer, got 'four'"."""
     return one_line("; ".join(_problem(each["loc"], each["msg"], each["input"]) for each in error.errors()))
 
 

@@ -1,4 +1,4 @@
-"""Let a model use tools: ask, run the calls it makes, send the results back, until it answers."""
+"""Lets a model use tools: ask, run its calls, send the results back, until there is a response without calls."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ToolRun:
-    """The model's last answer, and how it came to it."""
+    """The model's last response, and the calls that led to it."""
 
     response: Response
-    messages: list[Json]  # the whole conversation, that answer included: add a user turn and go on
+    messages: list[Json]  # the whole conversation, with the response: add a user turn and go on
     calls: list[tuple[ToolCall, Any]]  # each call that was made, with its result
 
     @property
     def text(self) -> str:
-        """The answer."""
+        """The text of the response."""
         return self.response.text
 
 
@@ -38,24 +38,24 @@ def run_tools(
     on_text: OnText | None = None,
     **inputs: Any,
 ) -> ToolRun:
-    """Answer a question, or go on with a conversation, with the help of tools.
+    """Ask a question, or go on with a conversation, with tools.
 
-    A tool that raises does not end the run, and neither does a call that cannot be read, has bad arguments or names no
-    tool: the model gets {"error": "..."} as the result and may do better. After `max_rounds` rounds of calls it is
-    asked once more with tool_choice "none", so that there is an answer.
+    A tool's error does not end the run. Neither does a call that cannot be read, has bad arguments or names no tool.
+    The model gets {"error": "..."} as the result and may try again. After `max_rounds` rounds of calls, it is asked
+    once more with tool_choice "none".
 
     Args:
         model: who to ask.
         messages: a question, or OpenAI-shaped messages.
-        tools: what the model may call, and nothing else is; plain functions are made tools.
-        tool_choice: "auto", "none", "required" or a tool's name. It is for the first round; "auto" for the others.
-        max_rounds: most rounds of calls.
+        tools: all that the model may call. Plain functions become tools.
+        tool_choice: "auto", "none", "required" or a tool's name, for the first round. The others have "auto".
+        max_rounds: the most rounds of calls.
         on_text: gets the text of all rounds as it comes.
         **inputs: the other inputs of the model, such as max_tokens and temperature.
 
     Raises:
-        PredictionFailed: a round got no complete answer.
-        ToolCallCutOff: max_tokens was reached, or the time was over, in the middle of a call.
+        PredictionFailed: a round got no complete response.
+        ToolCallCutOff: max_tokens or the timeout cut the response off in the middle of a call.
     """
     by_name = _by_name(tools)
     inputs |= {"tools": [each.as_dict() for each in by_name.values()]}
@@ -63,7 +63,7 @@ def run_tools(
     calls: list[tuple[ToolCall, Any]] = []
     for _ in range(max_rounds):
         response = model.ask({**inputs, "messages": chat, "tool_choice": tool_choice}, on_text)
-        tool_choice = "auto"  # a call that is always required would never end
+        tool_choice = "auto"  # if a call were always required, the run would never end
         if response.finish_reason in UNFINISHED and response.tool_call_errors:
             raise ToolCallCutOff(chat, response.text, response.finish_reason)
         chat.append({"role": "assistant", "content": response.text})
@@ -78,7 +78,7 @@ def run_tools(
 
 
 def run_call(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
-    """The result of a call as a JSON value; whatever goes wrong is {"error": one line}."""
+    """The result of a call as a JSON value. An error becomes {"error": "one line"}."""
     if call.name not in tools:
         return {"error": f"there is no tool {call.name!r}; there are {', '.join(tools)}"}
     try:

@@ -1,4 +1,4 @@
-"""Cog's own server on this machine, with no Docker, and the OpenAPI document that `cog build` would make."""
+"""Cog's own server on this machine, without Docker, and the OpenAPI document that `cog build` would make."""
 
 from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT, LocalServer, ServerFailed

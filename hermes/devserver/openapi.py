@@ -12,7 +12,7 @@ def document(inputs: Json, choices: Mapping[str, Json], *, streaming: bool) -> J
     Args:
         inputs: the schema of its inputs.
         choices: the enumerations that `inputs` refers to, by name.
-        streaming: whether callers may ask for server-sent events.
+        streaming: whether clients may ask for server-sent events.
     """
     schemas = {"Input": inputs, "Output": _OUTPUT, **choices, **_FIXED_SCHEMAS}
     predictions: Json = {

@@ -1,10 +1,10 @@
 """The OpenAPI document of a predictor, from its source text, as `cog build` makes it.
 
-coglet reads it from .cog/openapi_schema.json: without that file it checks no input, shows no default and refuses to
-stream. `cog build` needs Docker, so a server outside an image gets the file from here. Like Cog's static parser this
-reads the file and never runs it; where Cog's parser would drop or garble something without a word, this refuses it.
+coglet reads it from .cog/openapi_schema.json. Without that file, coglet checks no input, shows no default and refuses
+to stream. `cog build` needs Docker, so a server outside of an image gets the file from here. Like Cog's static parser,
+this module reads the source and never runs it. It refuses what Cog's parser would drop or change without a word.
 
-tests/data/cog holds a predictor with the document that Cog itself writes for it.
+tests/data/cog holds a predictor with the document that Cog itself makes of it.
 """
 
 import ast
@@ -36,7 +36,7 @@ class PredictorSource:
     """A predictor file, as text.
 
     Raises:
-        InvalidConfiguration: it has something that Cog's parser would not read as it stands.
+        InvalidConfiguration: Cog's parser would not read something in it as it is written.
     """
 
     def __init__(self, path: Path, class_name: str = "Predictor"):
@@ -60,7 +60,7 @@ class PredictorSource:
         return document(inputs, choices, streaming="streaming" in self._decorators)
 
     def max_concurrency(self) -> int:
-        """N of @concurrent(max=N), which the build and not the server reads; 1 without it."""
+        """N of @concurrent(max=N), or 1. The build reads it, the server does not."""
         decorator = self._decorators.get("concurrent")
         if isinstance(decorator, ast.Call):
             for keyword in decorator.keywords:
@@ -104,7 +104,7 @@ class PredictorSource:
             if nullable:
                 schema["nullable"] = True
             elif "default" in options and options["default"] is None:
-                del options["default"]  # for Cog, None where None is no value means: no default
+                del options["default"]  # to Cog, a default of None for a type without None is no default
             schema |= {KEYWORDS[name]: value for name, value in options.items()}
             schema["x-order"] = order
             yield argument.arg, schema, enum
@@ -141,7 +141,7 @@ class PredictorSource:
         return value
 
     def _source(self, node: ast.expr | ast.keyword) -> str:
-        """How it is written. ast.get_source_segment takes the whole file apart for each node, in a millisecond."""
+        """The source text of a node. ast.get_source_segment would split the whole file for each node."""
         *lines, last = self._lines[node.lineno - 1 : node.end_lineno]
         return b"".join([*lines, last[: node.end_col_offset]])[node.col_offset :].decode("utf-8")
 

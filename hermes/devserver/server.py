@@ -1,7 +1,7 @@
-"""Cog's own HTTP server on this machine, with no Docker: the one that every Cog image holds.
+"""Cog's own HTTP server on this machine, without Docker: the one in every Cog image.
 
-It is `python -m cog.server.http` with what an image would have around it: the OpenAPI document on disk, the predictor's
-name and number of slots in the environment, and this Python first on PATH, because it starts its worker by name.
+It is `python -m cog.server.http` with what an image has around it: the OpenAPI document on disk, and the predictor's
+name and number of slots in the environment. This Python must be first on PATH: coglet starts its worker by name.
 """
 
 import json
@@ -47,7 +47,7 @@ class ServerFailed(Exception):
 
 
 class LocalServer:
-    """A Cog server in a process of its own, from `start` to `stop`; a context manager does both."""
+    """A Cog server in its own process, from `start` to `stop`. As a context manager it does both."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class LocalServer:
         environment: Mapping[str, str] | None = None,
         on_log: OnLog | None = None,
     ):
-        """Prepare a server; nothing is started yet.
+        """Prepare a server. `start` starts it.
 
         Args:
             folder: where predict.py is.
             host: the address to listen on.
             port: None takes a free one.
-            environment: added to this process's. With a PATH of its own, `python3` there has to be this Python.
-            on_log: gets each message of the server's log, from a thread of its own.
+            environment: added to this process's environment. If it has PATH, `python3` there must be this Python.
+            on_log: gets each message of the server's log, in another thread.
         """
         self.folder = folder
         self.host = host
@@ -80,10 +80,11 @@ class LocalServer:
 
     @property
     def url(self) -> str:
+        """The address for clients on this machine."""
         return f"http://{'127.0.0.1' if self.host == EVERY_ADDRESS else self.host}:{self.port}"
 
     def start(self) -> None:
-        """Start the server; it is not ready yet."""
+        """Start the server. It is not ready yet."""
         source = PredictorSource(self.folder / "predict.py")
         source.write_openapi()
         self._process = subprocess.Popen(
@@ -119,7 +120,7 @@ class LocalServer:
             time.sleep(0.25)
 
     def health(self) -> Json:
-        """The answer of /health-check; the status is STOPPED when the process has ended, STARTING before it listens."""
+        """The body of /health-check. The status is STARTING before the server listens, and STOPPED after its end."""
         if self._process is None or self.exit_status is not None:
             return {"status": "STOPPED"}
         try:
@@ -131,11 +132,11 @@ class LocalServer:
 
     @property
     def exit_status(self) -> int | None:
-        """Of the server's process: None while it runs, and -N when signal N ended it."""
+        """The exit status of the server: None while it runs, -N if signal N ended it."""
         return self._process.poll() if self._process else None
 
     def processes(self) -> list[psutil.Process]:
-        """The server and every process it has started so far, also through others, that is still alive."""
+        """The server and all its descendants that are still alive."""
         if self._process:
             try:
                 server = psutil.Process(self._process.pid)
@@ -145,7 +146,7 @@ class LocalServer:
         return [each for each in self._family if is_alive(each)]
 
     def stop(self) -> None:
-        """End the server and whatever it has started: in order if it can, by force after 15 s."""
+        """End the server and its descendants: in order if possible, by force after 15 s."""
         if self._process is None:
             return
         family = self.processes()

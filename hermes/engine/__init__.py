@@ -1,4 +1,4 @@
-"""The engine: token ids in, text and token counts out. vLLM is imported in engine.py only, and late."""
+"""The engine: token ids in, text and token counts out. Only engine.py imports vLLM, when the engine starts."""
 
 from hermes.engine.breaker import Breaker
 from hermes.engine.chunk import Chunk, GrammarRefused, TextEngine

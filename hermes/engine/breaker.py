@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class Breaker:
-    """Waits go on inside `waiting` until it trips; then each of them raises its error, and every later one does."""
+    """Ends the waits inside of `waiting` when it trips. From then on, each wait raises its error."""
 
     def __init__(self) -> None:
         self._error: Callable[[], Exception] | None = None
@@ -14,23 +14,24 @@ class Breaker:
 
     @property
     def tripped(self) -> bool:
+        """Whether it has tripped."""
         return self._error is not None
 
     def trip(self, error: Callable[[], Exception]) -> None:
-        """End all waits, each with an error of its own. Only the first time counts."""
+        """End all waits, each with a new error. Only the first call counts."""
         if self._error is None:
             self._error = error
             for limit in self._waiting:
                 limit.reschedule(0)
 
     def check(self) -> None:
-        """Raises the error when it has tripped."""
+        """Raises the error if it has tripped."""
         if self._error:
             raise self._error()
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Around an await; raises as soon as it has tripped."""
+        """A context for an await. It raises as soon as the breaker trips."""
         self.check()
         limit = asyncio.timeout(None)
         self._waiting.add(limit)

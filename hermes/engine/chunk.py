@@ -1,4 +1,4 @@
-"""What an engine offers to the rest of the house."""
+"""The interface of an engine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -22,15 +22,15 @@ class Chunk:
 
 
 class GrammarRefused(Exception):
-    """The grammar of a constraint cannot be used; the message says why. Who made the constraint knows the input."""
+    """The engine cannot use a grammar. The message says why; the request knows which input asked for it."""
 
 
 class TextEngine(Protocol):
-    """The narrow waist between serving and whatever generates."""
+    """What serving needs of an engine."""
 
     @property
     def context_tokens(self) -> int:
-        """Most tokens of prompt and response together."""
+        """The most tokens of prompt and response together."""
 
     @property
     def alive(self) -> bool:
@@ -42,16 +42,16 @@ class TextEngine(Protocol):
 
     @property
     def died(self) -> asyncio.Event:
-        """Set when it has died."""
+        """An event that is set when the engine has died."""
 
     @property
     def counts(self) -> EngineCounts:
-        """What it has computed since its start."""
+        """What the engine has computed since its start."""
 
     def generate(
         self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
     ) -> AsyncGenerator[Chunk, None]:
-        """The response to one prompt, step by step. Closing or cancelling the generator aborts it.
+        """The response to one prompt, step by step. To close or cancel the generator aborts the request.
 
         Raises:
             BadSampling: the engine refuses the values.

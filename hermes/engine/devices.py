@@ -1,6 +1,6 @@
-"""The GPUs of this machine: whether they are there, and whether a model fits on them, asked before anything is loaded.
+"""Asks, before anything is loaded, whether the GPUs are there and whether the model fits on them.
 
-NVIDIA's driver answers through libcuda, with no CUDA context opened and without the seconds that importing torch takes.
+NVIDIA's driver answers through libcuda. That opens no CUDA context and spares the seconds that torch takes to import.
 """
 
 import ctypes
@@ -15,12 +15,12 @@ from hermes.sizing.gpus import gib
 
 logger = logging.getLogger(__name__)
 
-# Arguments that the arithmetic knows nothing of: with one of these, vLLM finds out.
+# Arguments that the arithmetic does not know. With one of these, vLLM has to find out.
 UNPLANNED = {"pipeline_parallel_size", "data_parallel_size", "quantization", "kv_cache_dtype", "cpu_offload_gb"}
 
 
 def require_devices(profile: Profile) -> None:
-    """Raises NoAccelerator if fewer CUDA devices are there than the profile needs."""
+    """Raises NoAccelerator if the machine has fewer CUDA devices than the profile needs."""
     if not profile.cuda_devices:
         return
     memory = cuda_memory()
@@ -32,8 +32,8 @@ def require_devices(profile: Profile) -> None:
 def require_fit(settings: Settings, config: Path) -> None:
     """Look, before the download, whether the model with this config.json fits on the GPUs that are to serve it.
 
-    A model whose weights fit, but perhaps not its KV cache, is a warning: what vLLM takes beside weights is an estimate.
-    Nothing is said of arguments and kinds of models that the arithmetic does not know.
+    If only the weights surely fit, it warns: what vLLM takes beside weights is an estimate.
+    It passes arguments and kinds of models that the arithmetic does not know.
 
     Raises:
         WeightsError: the weights alone do not fit.
@@ -73,7 +73,7 @@ def require_memory(config: Path, memory: list[int], arguments: dict[str, object]
 
 
 def cuda_memory() -> list[int]:
-    """Bytes of memory of each CUDA device that this process may use; none without a driver."""
+    """Bytes of memory of each CUDA device that this process may use. The list is empty without a driver."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,7 +1,7 @@
-"""vLLM's AsyncLLM behind our own small interface. The only file that imports vllm; it does so when the engine starts.
+"""vLLM's AsyncLLM behind a small interface. No other file imports vllm, and this one only when the engine starts.
 
-vLLM runs the model in child processes and turns tokens into text here: whole characters only, no special tokens, and
-nothing of a stop string (it holds back what may still become one).
+vLLM runs the model in child processes and turns tokens into text in this process. The text has whole characters, no
+special tokens, and no part of a stop string.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ GRAMMARS = {"structured_outputs_config": {"backend": "guidance"}}  # whose gramm
 
 
 class Engine:
-    """A running vLLM engine. Made by `start`, in the event loop that uses it; ended by `stop`."""
+    """A running vLLM engine. `start` makes it, in the event loop that uses it; `stop` ends it."""
 
     def __init__(
         self,
@@ -77,16 +77,16 @@ class Engine:
 
     @classmethod
     def start(cls, folder: Path, engine_args: Mapping[str, Any], stall_timeout: float) -> "Engine":
-        """Load the model in `folder`. Blocks for as long as that takes: half a minute for a small one.
+        """Load the model in `folder`. This blocks: half a minute for a small model, minutes for a large one.
 
         Args:
             folder: a model in the Hugging Face layout.
             engine_args: vLLM's AsyncEngineArgs, all but `model`.
-            stall_timeout: seconds without a sign of an engine that has work after which it counts as dead.
+            stall_timeout: seconds. An engine that has work and shows no sign for that long counts as dead.
 
         Raises:
-            UnknownEngineArgument, InvalidConfiguration: `engine_args` can't be used.
-            EngineStartFailed: vLLM said no.
+            UnknownEngineArgument, InvalidConfiguration: `engine_args` cannot be used.
+            EngineStartFailed: vLLM did not start.
         """
         started = time.monotonic()
         eos = eos_token_ids(folder)
@@ -109,23 +109,28 @@ class Engine:
 
     @property
     def context_tokens(self) -> int:
+        """See TextEngine."""
         return int(self._llm.model_config.max_model_len)
 
     @property
     def alive(self) -> bool:
+        """See TextEngine."""
         return not (self._llm.errored or self._watch.breaker.tripped)
 
     @property
     def died(self) -> asyncio.Event:
+        """See TextEngine."""
         return self._watch.died
 
     @property
     def unfinished(self) -> int:
+        """See TextEngine."""
         return int(self._llm.get_num_unfinished_requests())
 
     async def generate(
         self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
     ) -> AsyncGenerator[Chunk, None]:
+        """See TextEngine."""
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -157,7 +162,7 @@ class Engine:
                 await self._llm.abort(request_id)
 
     def stop(self) -> None:
-        """End the engine and its processes, at once: there is nothing that they would have to save."""
+        """End the engine and its processes at once. They have nothing to save."""
         atexit.unregister(self.stop)
         self._watch.stop()
         self._llm.shutdown(timeout=0)
@@ -180,13 +185,13 @@ class Engine:
 
 
 def import_vllm(environment: Mapping[str, str]) -> None:
-    """Import vLLM, which takes seconds and needs no weights. To be called before an engine is started.
+    """Import vLLM, which takes seconds and needs no weights. This must come before an engine starts.
 
     Args:
-        environment: variables for vLLM, where the process has not set them.
+        environment: variables for vLLM. Those that the process has already set win.
 
     Raises:
-        EngineStartFailed: it can't be imported.
+        EngineStartFailed: vLLM cannot be imported.
     """
     for name, value in {**ENVIRONMENT, **environment}.items():
         os.environ.setdefault(name, value)
@@ -198,13 +203,13 @@ def import_vllm(environment: Mapping[str, str]) -> None:
 
 
 def with_scripts(path: str) -> str:
-    """PATH with the folder of the programs that pip installs, such as ninja. In Cog's image only `python` is on it."""
+    """PATH with the folder of the programs that pip installs, such as ninja. Cog's image lacks that folder."""
     scripts = sysconfig.get_path("scripts")
     return path if scripts in path.split(os.pathsep) else os.pathsep.join([path, scripts])
 
 
 def eos_token_ids(folder: Path) -> list[int]:
-    """Every token id that ends a turn, from generation_config.json (one id or a list), else config.json."""
+    """Every token id that ends a turn, from generation_config.json or else config.json. Each has one id or a list."""
     for name in ("generation_config.json", "config.json"):
         path = folder / name
         eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
@@ -244,7 +249,7 @@ def _start(config: Any, counts: EngineCounts) -> Any:
 
 
 def engine_processes(llm: Any) -> list[psutil.Process]:
-    """vLLM's engine core and its tensor-parallel workers, none of which it can do without."""
+    """vLLM's engine core and its tensor-parallel workers. The engine needs each of them."""
     manager = llm.engine_core.resources.engine_manager
     cores = [psutil.Process(process.pid) for process in getattr(manager, "processes", [])]  # none of Ray's
     workers = [child for core in cores for child in core.children(recursive=True)]
@@ -252,7 +257,7 @@ def engine_processes(llm: Any) -> list[psutil.Process]:
 
 
 def _stat_logger(counts: EngineCounts) -> type:
-    """A stat logger for vLLM that keeps these counts, in the place of the Prometheus metrics that nobody reads here."""
+    """A stat logger for vLLM that keeps these counts instead of Prometheus metrics."""
     from vllm.v1.metrics.loggers import PrometheusStatLogger
 
     class Counting(PrometheusStatLogger):  # type: ignore[misc]
@@ -272,10 +277,10 @@ def _stat_logger(counts: EngineCounts) -> type:
 
 
 def _require_orderly_end(finish_reason: str | None, constraint: Constraint | None) -> None:
-    """Raises the error of a request that a living engine ended before the model did."""
+    """Raises an error if the engine, and not the model, ended the request."""
     if finish_reason in (None, "stop", "length"):
         return
-    if finish_reason == "error" and constraint:  # so it is where no token fits the grammar, at each try
+    if finish_reason == "error" and constraint:  # no token fits the grammar; each new try would end so
         raise GrammarRefused("the grammar allows no token at some place of the answer; make its patterns simpler")
     next_step = MAY_FAIL_AGAIN if finish_reason == "error" else AGAIN
     raise EngineFailed(f"the engine ended this request with {finish_reason!r}", next_step)

@@ -1,4 +1,4 @@
-"""Grammars tried before the engine gets them: it compiles one among its other work, and can't give up on it."""
+"""Compiles grammars before the engine gets them: the engine would compile them among its other work, with no limit."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,7 @@ REMEMBERED = 1024  # verdicts
 
 
 class Grammars:
-    """Compiles each new grammar with the tokenizer of the model, in a thread, and remembers what came of it."""
+    """Compiles each new grammar with the tokenizer of the model, in a thread, and remembers the verdict."""
 
     def __init__(self, tokenizer: Any):
         from llguidance.hf import from_tokenizer
@@ -27,7 +27,7 @@ class Grammars:
         """The grammar as the engine takes it.
 
         Raises:
-            GrammarRefused: it can't be compiled, takes too long, or allows nothing.
+            GrammarRefused: it cannot be compiled, takes too long, or allows nothing.
         """
         lark = constraint.lark(self._tag_tokens)
         key = hashlib.sha256(lark.encode()).digest()
@@ -41,7 +41,7 @@ class Grammars:
         return lark
 
     def _problem(self, lark: str) -> str | None:
-        """What is wrong with a grammar, which may show only when the first token is to be chosen."""
+        """What is wrong with a grammar. That may show only when the first token is chosen."""
         from llguidance import LLMatcher
 
         began = time.thread_time()

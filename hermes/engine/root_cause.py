@@ -1,7 +1,7 @@
-"""Why vLLM's own processes could not start. They log it, and tell their parent only that they failed.
+"""Finds out why vLLM's own processes did not start. They log the cause and tell their parent only that they failed.
 
-So while an engine starts, its processes have one logging handler more, by which vLLM's logging configuration names this
-module: it notes the first exception that is logged in a file.
+While an engine starts, vLLM's logging configuration has one more handler, from this module. It writes the first
+exception that a process logs into a file.
 """
 
 import json
@@ -16,13 +16,14 @@ SAYING_TOO_MUCH = ("vllm.v1.structured_output.backend_guidance",)  # its warning
 
 
 class RootCause(logging.Handler):
-    """Writes the first exception that is logged into a file, for as long as the file is there and empty."""
+    """A logging handler that writes the first exception into a file, while that file exists and is empty."""
 
     def __init__(self, path: str):
         super().__init__(logging.ERROR)
         self._path = Path(path)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's exception, if it has one and is the first."""
         error = record.exc_info and record.exc_info[1]
         if error and self._path.is_file() and not self._path.stat().st_size:
             self._path.write_text(one_line(error), encoding="utf-8", errors="backslashreplace")
@@ -30,10 +31,10 @@ class RootCause(logging.Handler):
 
 @contextmanager
 def root_cause(logging_config: Any, plain: Mapping[str, Any]) -> Iterator[Callable[[], str]]:
-    """Around the start of an engine. What it gives tells the cause, as far as it was logged; else it tells "".
+    """A context for the start of an engine. It gives a function that returns the logged cause, or "" if there is none.
 
     Args:
-        logging_config: vLLM's LoggingConfig for its processes. One with a file of its own is left as it is.
+        logging_config: vLLM's LoggingConfig for its processes. It stays as it is if it names a file.
         plain: vLLM's dictConfig, to which the handler is added.
     """
     with tempfile.TemporaryDirectory(prefix="hermes-") as folder:
@@ -53,5 +54,5 @@ def _with_handler(plain: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """The error on one line, by its name where it says nothing."""
+    """The error on one line, or its name if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Notices an engine that is dead, stopped or stuck, and tells everyone who waits for it.
+"""Notices an engine that is dead, stopped or stuck, and ends every wait for it.
 
-vLLM notices by itself when a process of the engine ends. What it does not notice is one that is there and does nothing:
-stopped by a signal or a debugger, or waiting for ever for a GPU that no longer answers.
+vLLM itself notices when a process of the engine ends. It does not notice a process that hangs: one that a signal or a
+debugger has stopped, or one that waits for a GPU that no longer answers.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ FIRST_STEP = 10  # times the stall timeout, for the first step allocates and may
 
 
 class EngineWatch:
-    """Whether the engine still works, from `start` to `stop`."""
+    """Watches the engine from `start` to `stop`."""
 
     def __init__(
         self,
@@ -33,13 +33,13 @@ class EngineWatch:
         unfinished: Callable[[], int],
         last_sign: Callable[[], float | None],
     ):
-        """Nothing is watched until `start`.
+        """Prepare the watch; `start` begins it.
 
         Args:
-            processes: of the engine; it is dead without any of them.
-            stall_timeout: seconds that may go by without a sign of the engine while it has requests.
+            processes: of the engine. It is dead if one of them ends.
+            stall_timeout: seconds that may pass without a sign of the engine while it has requests.
             unfinished: how many requests it has.
-            last_sign: the time.monotonic() at which it last said that it had computed something, if it ever has.
+            last_sign: time.monotonic() of the last step that it reported, or None.
         """
         self.breaker = Breaker()
         self.died = asyncio.Event()
@@ -49,9 +49,9 @@ class EngineWatch:
         self._last_sign = last_sign
 
     def fail(self, reason: str) -> None:
-        """The engine is dead: whoever waits for it is told now, and whoever comes later at once.
+        """Declare the engine dead: end every wait for it, and refuse later ones.
 
-        Its processes are killed, for one that is stuck holds its memory, and may come back when nobody counts on it.
+        This kills its processes: a stuck one holds memory and might come back.
         """
         if self.breaker.tripped:
             return
@@ -61,17 +61,17 @@ class EngineWatch:
         self.kill()
 
     def kill(self) -> None:
-        """End what is left of the engine."""
+        """Kill what is left of the engine."""
         for process in self._processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def start(self) -> None:
-        """Look on from now, in the running event loop."""
+        """Begin to watch, in the running event loop."""
         self._running = asyncio.create_task(self._run())
 
     def stop(self) -> None:
-        """Look on no more; what happens to the engine now is meant. From any thread."""
+        """Stop watching: the engine is about to be ended. Any thread may call this."""
         self.breaker.trip(lambda: EngineFailed("the engine has been stopped"))
 
     async def _run(self) -> None:

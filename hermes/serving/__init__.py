@@ -1,4 +1,4 @@
-"""What Cog's runtime needs from us: the live stream, metrics, the OpenAPI document, a local server and its client."""
+"""What runs in Cog's worker: the service, the relay that streams, metrics, and the guard."""
 
 from hermes.serving.relay import relayed
 from hermes.serving.service import ChatService

@@ -1,4 +1,4 @@
-"""What setup() spent its time on: a line to read, and one for machines."""
+"""What setup() spent its time on: one line for people and one for machines."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class Beside:
-    """Work that goes on in a thread while something else is waited for."""
+    """Work in a thread beside something else."""
 
     def __init__(self, work: Callable[[], None]):
         self._work = work
@@ -24,7 +24,7 @@ class Beside:
         self._thread.start()
 
     def join(self) -> float:
-        """Wait for its end. Returns how many of its seconds nobody had to wait for. Raises what it raised."""
+        """Wait for its end. Returns how many of its seconds nobody waited for. Raises what the work raised."""
         began = time.monotonic()
         self._thread.join()
         self._waited += time.monotonic() - began
@@ -43,7 +43,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class BootReport:
-    """Seconds of each step of setup(), in their order, and bytes fetched."""
+    """Seconds of each step of setup(), in order, and bytes fetched."""
 
     plan: float  # asking the host what there is
     download: float
@@ -57,6 +57,7 @@ class BootReport:
 
     @classmethod
     def of(cls, weights: Weights, **seconds: float) -> "BootReport":
+        """The report of a start with these weights."""
         return cls(
             plan=weights.plan_seconds,
             download=weights.download_seconds,
@@ -66,6 +67,7 @@ class BootReport:
         )
 
     def log(self) -> None:
+        """Log both lines."""
         logger.info("boot: %s", self)
         logger.info("boot report: %s", json.dumps({name: round(value, 2) for name, value in asdict(self).items()}))
 

@@ -1,18 +1,17 @@
-"""A small process beside Cog's: it outlives them, and sees to it that nothing else of theirs does.
+"""A small process beside Cog's processes. It outlives them and ends what they leave behind.
 
-Run as a script by hermes/serving/worker.py, with the standard library and psutil alone, so that it is up in an instant:
+hermes/serving/worker.py runs it as a script. It needs only the standard library and psutil, so it starts at once:
 
     guard.py SERVER_PID WORKER_PID GRACE
 
-The server is coglet's, the worker is the process with our predictor in it, and below that is the engine. Whichever of
-them ends, in whatever way:
+The server is coglet's process. The worker is the process with the predictor in it; it starts the engine.
 
-- the server: the worker and the engine have 5 s to end in order, then they are killed.
-- the worker: the engine is killed at once. coglet goes on with no worker and fails every prediction, so the server is
-  ended too, after GRACE seconds ("off": it is left alone) and with a status that is not 0. A server that no longer
-  listens was told to stop, and ends by itself.
+- If the server ends, the worker and the engine have 5 s to end by themselves. Then the guard kills them.
+- If the worker ends, the guard kills the engine at once. coglet would go on without a worker and fail every
+  prediction. So the guard ends the server, too, after GRACE seconds and with a status that is not 0. A GRACE of "off"
+  leaves the server alone. A server that no longer listens was told to stop and ends by itself.
 
-One line on standard output, "stopping", says that the server no longer listens: it was told to stop.
+The guard prints "stopping" when the server no longer listens.
 """
 
 import os
@@ -28,6 +27,7 @@ ORDERLY_SECONDS = 5.0
 
 
 def main(server_pid: int, worker_pid: int, grace: str) -> None:
+    """Watch both until one ends, then end the rest."""
     server, worker = psutil.Process(server_pid), psutil.Process(worker_pid)
     family = {worker}
     listened = False
@@ -48,7 +48,7 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
 
 
 def end_server(server: psutil.Process) -> None:
-    """End it with a status that is not 0, so that whoever started it starts it again."""
+    """End it with a status that is not 0, so that a platform starts it again."""
     with suppress(psutil.NoSuchProcess):
         server.kill()
         if wait_for_end({server}, 1):
@@ -56,20 +56,21 @@ def end_server(server: psutil.Process) -> None:
 
 
 def descendants(process: psutil.Process) -> set[psutil.Process]:
+    """The processes that a process has started, also through others, without this one."""
     with suppress(psutil.NoSuchProcess):
         return {child for child in process.children(recursive=True) if child.pid != os.getpid()}
     return set()
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs; one that has ended and that its parent has not asked about (a zombie) does not."""
+    """Whether it still runs. A zombie does not."""
     with suppress(psutil.NoSuchProcess):  # it has ended between the two questions
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def wait_for_end(processes: Iterable[psutil.Process], seconds: float) -> set[psutil.Process]:
-    """Wait until all have ended, or that long; returns those that have not."""
+    """Wait until all have ended, for at most `seconds`. Returns those that still run."""
     deadline = time.monotonic() + seconds
     alive = set(filter(is_alive, processes))
     while alive and time.monotonic() < deadline:
@@ -79,12 +80,14 @@ def wait_for_end(processes: Iterable[psutil.Process], seconds: float) -> set[psu
 
 
 def is_listening(process: psutil.Process) -> bool:
+    """Whether it takes TCP connections."""
     with suppress(psutil.NoSuchProcess):
         return any(each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp"))
     return False
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
+    """End them at once."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()

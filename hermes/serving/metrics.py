@@ -1,4 +1,4 @@
-"""What a prediction reports about itself, as far as it is known when it ends, however it ends."""
+"""What a prediction reports about itself, however it ends."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ from hermes.engine import Chunk
 class Meter:
     """Counts one response."""
 
-    request: Request | None = None  # None when the inputs make none
-    keeps_text: bool = False  # of every answer; that of one which is to be read is kept anyway
+    request: Request | None = None  # None if the inputs are refused
+    keeps_text: bool = False  # of every response; the text that is to be read is kept anyway
     started: float = field(default_factory=time.perf_counter)
     input_token_count: int | None = None
     dropped_turns: int = 0
@@ -30,9 +30,10 @@ class Meter:
     preemptions: int = 0
     code: str | None = None  # of the error that ended it
     text: list[str] = field(default_factory=list)
-    typed: list[tuple[str, Any]] = field(default_factory=list)  # what the text turned out to be
+    typed: list[tuple[str, Any]] = field(default_factory=list)  # metrics that describe the text
 
     def add(self, chunk: Chunk) -> None:
+        """Count one step of the engine."""
         if self.time_to_first_token is None and chunk.token_count:
             self.time_to_first_token = self.seconds
         self.output_token_count += chunk.token_count
@@ -43,9 +44,11 @@ class Meter:
 
     @property
     def seconds(self) -> float:
+        """Since the prediction began."""
         return time.perf_counter() - self.started
 
     def metrics(self) -> Iterator[tuple[str, Any]]:
+        """The metrics that are known, by name."""
         if self.request is None:
             return
         yield "seed", self.request.sampling.seed
@@ -67,13 +70,13 @@ class Meter:
             yield "finish_reason", self.finish_reason
 
     async def read_text(self) -> None:
-        """Find out what the answer turned out to be, in a thread: that may take a second."""
+        """Read tool calls or JSON out of the response, in a thread: it may take a second."""
         request, text = self.request, "".join(self.text)
         if request and request.constraint:
             self.typed = await asyncio.to_thread(lambda: list(typed_record(request, text, self.finish_reason)))
 
     def line(self) -> dict[str, Any]:
-        """The log's line of it: counts, times and how it ended; nothing of what was said."""
+        """The prediction's line in the log: counts, times and how it ended. It holds no text of client or model."""
         return {
             "input_tokens": self.input_token_count,
             "output_tokens": self.output_token_count,

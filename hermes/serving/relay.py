@@ -1,13 +1,13 @@
 """Token streaming for many predictions at once, on a Cog whose async generators do not stream.
 
-coglet 0.23 collects an async generator predict() into a list before it sends anything, and a plain generator runs one
-prediction at a time. What it does stream, in every slot at once, is a plain generator object that a coroutine returns:
-it iterates that on the slot's own thread. So `relayed` turns the async generator method into such a coroutine:
+coglet 0.23 collects what an async generator yields into a list before it sends anything. It streams a plain generator,
+but runs one prediction at a time. A plain generator object that a coroutine returns streams in every slot at once:
+coglet iterates it on the slot's own thread. So `relayed` turns the async generator method into such a coroutine:
 
     event loop                                   slot's thread
-    predict(), an async generator ──> queue ──>  a plain generator ──> coglet ──> the caller
+    predict(), an async generator ──> queue ──>  a plain generator ──> coglet ──> the client
 
-`tests/integration/test_coglet.py` says when a future Cog streams async generators by itself and this file can go.
+`tests/integration/test_coglet.py` fails when Cog streams async generators by itself and this file can go.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ Pieces = SimpleQueue[str | End]
 def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]]:
     """Make an async generator method stream on coglet, with its defaults, errors and cancellation.
 
-    Goes right above the method, below Cog's own decorators. The pieces must be strings.
+    It stands right above the method, below Cog's own decorators. The pieces must be strings.
     """
     defaults = input_defaults(predict)
 
@@ -63,14 +63,14 @@ def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]
 
 
 def input_defaults(predict: Method) -> dict[str, Any]:
-    """The default of every input. coglet fills them in only on the method that it sees, which is ours."""
+    """The default of every input. coglet fills defaults in only for the method that it sees, which is the wrapper."""
     parameters = inspect.signature(predict).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
     return {name: getattr(default, "default", default) for name, default in defaults.items()}
 
 
 def drain(pieces: Pieces, cancel: Callable[[], object]) -> Iterator[str]:
-    """Yield the pieces as they come, those that queued up meanwhile joined into one; raise what the task raised.
+    """Yield the pieces as they come, and raise what the task raised. Pieces that queued up meanwhile are joined.
 
     Closing the generator calls `cancel`.
     """
@@ -93,7 +93,7 @@ def drain(pieces: Pieces, cancel: Callable[[], object]) -> Iterator[str]:
 
 
 def _all_ready(pieces: Pieces) -> tuple[list[str], End | None]:
-    """Wait for one thing in the queue, then take what else is there."""
+    """Wait for one thing in the queue, then take everything that is there."""
     ready: list[str] = []
     thing = pieces.get()
     while isinstance(thing, str):
@@ -107,9 +107,9 @@ def _all_ready(pieces: Pieces) -> tuple[list[str], End | None]:
 def coglet_future() -> "Future[Any]":
     """The future through which coglet waits for, and cancels, the running prediction.
 
-    coglet made it with asyncio.run_coroutine_threadsafe and calls its cancel() when the prediction is cancelled or the
-    client is gone, but by then the coroutine has returned. asyncio chains it to the current task with a done callback
-    that holds it as `destination`: see asyncio.futures._chain_future, the same from Python 3.11 to 3.14.
+    coglet made it with asyncio.run_coroutine_threadsafe. It calls its cancel() when the prediction is cancelled or the
+    client is gone, but by then the coroutine has returned. A done callback of the current task holds the future as
+    `destination`: see asyncio.futures._chain_future, which is the same from Python 3.11 to 3.14.
 
     Raises:
         RuntimeError: not called from such a coroutine, or asyncio has changed.

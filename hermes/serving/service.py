@@ -1,4 +1,4 @@
-"""The way of one request: Request -> token ids -> engine -> text pieces, with metrics at the end."""
+"""One request from its inputs to its metrics: Request -> token ids -> engine -> pieces of text."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChatService:
-    """A warm engine with the encoder for its model."""
+    """A warm engine, with the encoder for its model."""
 
     def __init__(self, engine: TextEngine, chatml: ChatML, settings: Settings):
         self.engine = engine
@@ -40,14 +40,14 @@ class ChatService:
 
     @classmethod
     async def start(cls, settings: Settings, source: str | None = None) -> "ChatService":
-        """Get the weights, start the engine on them, and generate once, so that the first caller waits for nothing.
+        """Get the weights, start the engine on them, and warm it up.
 
         Args:
-            settings: as the environment has them.
-            source: of the weights, where it is not that of the settings.
+            settings: those of the environment.
+            source: of the weights, if the settings do not name it.
 
         Raises:
-            WeightsError: the weights could not be had.
+            WeightsError: the weights cannot be fetched or used.
             ServerError: see hermes.errors, E1200 to E1204.
         """
         from hermes.engine.engine import Engine, import_vllm
@@ -81,7 +81,7 @@ class ChatService:
         return service
 
     async def warm_up(self) -> None:
-        """The first generation, and the first grammar, do work that is put off until then (16 s with two workers)."""
+        """Generate twice: the first generation and the first grammar take up to 16 s with two workers."""
         prompt = self.chatml.encode([Message("user", "Hello")])
         for constraint in (None, json_constraint({"type": "boolean"})):
             async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8), constraint):
@@ -95,7 +95,7 @@ class ChatService:
         has and with finish_reason "timeout".
 
         Raises:
-            HermesError: see hermes.errors. The metrics are recorded also then, and when cancelled.
+            HermesError: see hermes.errors. Metrics are recorded then, too, and after a cancel.
         """
         meter = Meter(keeps_text=self.settings.log_prompts)
         self.running += 1
@@ -128,11 +128,11 @@ class ChatService:
                 logger.info("answer: %s", json.dumps("".join(meter.text)))
 
     def stop(self, error: Callable[[], Exception]) -> None:
-        """End every response now, with that error; there are no more from now on."""
+        """End every response now, and refuse new ones, with that error."""
         self._stopping.trip(error)
 
     def _completed(self, request: Request) -> Request:
-        """The request with the server's template, where that is meant for it."""
+        """The request, with the server's template if the request has none and is plain."""
         if self.settings.prompt_template and not request.prompt_template and request.is_plain:
             return replace(request, prompt_template=self.settings.prompt_template)
         return request
@@ -159,7 +159,7 @@ class ChatService:
 
 
 def check_default_template(template: str | None) -> None:
-    """Raises InvalidConfiguration if requests without a template could not use this one."""
+    """Raises InvalidConfiguration if the server's template cannot be used."""
     if template:
         try:
             check(template, prompt="any")

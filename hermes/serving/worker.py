@@ -1,4 +1,4 @@
-"""Cog's worker process, around the predictor: its log, its guard, and its end when the engine or the server ends."""
+"""Cog's worker process: its log, its guard, and its end when the engine or the server ends."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ GUARD_PAUSE_SECONDS = 0.5  # before a new one, should they end as soon as they s
 
 
 class CogWorker:
-    """Made first in setup()."""
+    """The process around the predictor. setup() makes it first."""
 
     def __init__(self) -> None:
         """Show the log, read the settings and start the guard.
@@ -41,7 +41,7 @@ class CogWorker:
         threading.Thread(target=self._keep_guard, name="guard", daemon=True).start()
 
     def look_after(self, chat: ChatService) -> None:
-        """From now on: end the server when the engine has died, and the responses when the server is to stop."""
+        """From now on, end the server when the engine dies, and end responses when the server is told to stop."""
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         self._on_stopping = lambda: loop.call_soon_threadsafe(stopping.set)
@@ -67,7 +67,7 @@ class CogWorker:
         chat.stop(lambda: ServerStopping(grace))
 
     def _keep_guard(self) -> None:
-        """Start the guard, listen to it, and start another when it ends: it has to outlive this process."""
+        """Start the guard, listen to it, and start another if it ends: it must outlive this process."""
         while True:
             process = subprocess.Popen(
                 [

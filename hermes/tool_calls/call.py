@@ -14,11 +14,11 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class BadToolCall:
-    """What was meant as a call and can't be run."""
+    """A text that was meant as a call and cannot be run."""
 
-    text: str  # as the model wrote it, cut
-    problem: str  # one line, which may go back to the model
-    name: str | None = None  # the tool that it names, if that can be seen
+    text: str  # as the model wrote it, at most 200 characters
+    problem: str  # one line, fit to be sent back to the model
+    name: str | None = None  # the tool that it seems to name
 
 
 Found = ToolCall | BadToolCall

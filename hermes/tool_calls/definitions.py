@@ -1,7 +1,7 @@
-"""Function calling as the model was trained on it: the functions on offer, and the texts around calls and results.
+"""Function calling as the model was trained on it: definitions of functions, and the texts of calls and results.
 
-Source: the model card of NousResearch/Hermes-2-Theta-Llama-3-70B. The schema of a call in TOOLS_PROMPT is a constant of
-the training data; so is the order of the keys in a call, arguments first.
+Source: the model card of NousResearch/Hermes-2-Theta-Llama-3-70B. The schema of a call in TOOLS_PROMPT is part of the
+training data. So is the order of the keys in a call: arguments first.
 """
 
 import json
@@ -57,7 +57,7 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     """The functions of OpenAI's `tools`, or of a list of bare function objects.
 
     Raises:
-        BadTools: with the place of what is wrong, such as tools[0].function.name.
+        BadTools: a function cannot be read. The error names the place, such as tools[0].function.name.
     """
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
@@ -96,7 +96,7 @@ def _parse(tool: Any, at: str) -> Function:
 
 
 def _parameters(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """The schema of the arguments, whatever API's word for it the caller uses."""
+    """The schema of the arguments, under any of the three names."""
     if stray := stray_schema(tool, KNOWN_SCHEMAS):
         raise BadTools(f"{at}.{stray[:MAX_KEY]}", "looks like a schema; that of the arguments goes into 'parameters'")
     given = {key: tool[key] for key in PARAMETERS if tool.get(key) not in (None, [], {})}
@@ -130,10 +130,10 @@ def tools_prompt(functions: Iterable[Function]) -> str:
 
 
 def call_block(name: str, arguments: Mapping[str, Any] | str) -> str:
-    """A call as the model writes it. Arguments that are text and no JSON object stay as they are: a model wrote them.
+    """A call as the model writes it. Arguments in text that is not a JSON object stay as they are: a model wrote them.
 
     Raises:
-        ValueError: the arguments hold what JSON has no form for.
+        ValueError: the arguments hold a value that JSON has no form for.
     """
     if isinstance(arguments, str):
         arguments = _object_in(arguments)
@@ -145,7 +145,7 @@ def call_block(name: str, arguments: Mapping[str, Any] | str) -> str:
 
 
 def _object_in(text: str) -> dict[str, Any] | str:
-    """The JSON object that the text is, or else the text."""
+    """The JSON object in the text, or the text itself."""
     if not text.strip():
         return {}
     try:
@@ -157,7 +157,7 @@ def _object_in(text: str) -> dict[str, Any] | str:
 
 
 def result_block(name: str, content: Any) -> str:
-    """The result of a call as the model reads it. Text that holds a JSON object or array goes in as that."""
+    """The result of a call as the model reads it. Text that is a JSON object or array becomes one."""
     return f"<tool_response>\n{json_within_tags({'name': name, 'content': _as_json(content)})}\n</tool_response>\n"
 
 
@@ -165,7 +165,7 @@ def json_within_tags(value: Any) -> str:
     """The value as JSON in which no text can open or close a tag of the format.
 
     Raises:
-        ValueError: it can't be written as JSON.
+        ValueError: the value cannot be written as JSON.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -177,7 +177,7 @@ def json_within_tags(value: Any) -> str:
 
 
 def _within_tags(text: str) -> str:
-    """JSON with escapes in the place of what is none for a tokenizer (half a character) or would be a tag."""
+    """JSON with escapes in place of tags and of half characters, which no tokenizer takes."""
     text = text.encode(errors="backslashreplace").decode()  # as JSON writes half a character, too
     for tag in TAGS:
         text = text.replace(tag, rf"\u003c{tag[1:]}")  # only strings hold "<", and there it is the same character

@@ -1,6 +1,6 @@
-"""One tool call: what an object that the model wrote asks for, and whether it can be run.
+"""Whether an object that the model wrote is a tool call that can be run.
 
-Whatever order and shape it has, a call names one of the tools and gives arguments that satisfy its schema, or is bad.
+A good call names one of the tools and has arguments that satisfy its schema. Any other call is a bad one.
 """
 
 import re
@@ -26,15 +26,15 @@ CALL_BEGINS = re.compile(r"""\{\s*+["'](?:name|arguments|parameters|type|functio
 def judged(
     text: str, written: str, tools: Tools, *, function: str | None, in_tag: bool, in_trained_tag: bool
 ) -> Found | None:
-    """What a whole object turns out to be: a call, a bad one, or (where no tag says that it is one) no call.
+    """What an object is: a call, a bad call, or None if it is not meant as a call.
 
     Args:
         text: the object.
         written: the object as the model wrote it, for a bad call.
         tools: a validator of arguments for the name of each tool.
-        function: NAME, where the tag is <function=NAME>.
+        function: NAME of the tag <function=NAME>.
         in_tag: whether it stands in a tag for calls.
-        in_trained_tag: whether that is <tool_call>; the other tags turn up in prose, too.
+        in_trained_tag: whether that tag is <tool_call>. The others occur in prose, too.
     """
     try:
         value = _parse(text, "this")
@@ -53,12 +53,12 @@ def judged(
 
 
 def seen_name(text: str, tools: Tools) -> str | None:
-    """The first tool that a text names, however broken it is."""
+    """The first tool that a text names. The text may be broken JSON."""
     return next((name[1] for name in NAME.finditer(text) if name[1] in tools), None)
 
 
 def bad(text: str, problem: str, name: str | None = None) -> BadToolCall:
-    """A bad call, with bounded texts."""
+    """A bad call. Its texts are cut to their limits."""
     kept = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
     return BadToolCall(kept, shortened(problem, MAX_PROBLEM), name and name[:MAX_NAME])
 
@@ -71,7 +71,7 @@ def _parse(text: str, what: str) -> Any:
 
 
 def is_json(text: str) -> bool:
-    """Whether the text reads as an object, in the tolerant way of `literal`."""
+    """Whether `literal.parse` can read the text."""
     try:
         parse(text)
     except ValueError:
@@ -80,7 +80,7 @@ def is_json(text: str) -> bool:
 
 
 def _unwrapped(value: dict[str, Any], tools: Tools) -> dict[str, Any]:
-    """The object that names the tool: OpenAI's calls have it in `function`; the model may put it in `arguments`."""
+    """The object that names the tool. OpenAI's calls have it in `function`; some models write it in `arguments`."""
     function, arguments = value.get("function"), value.get("arguments")
     if isinstance(function, dict) and not value.keys() & {"name", "arguments", "parameters"}:
         return function
@@ -94,17 +94,17 @@ def _is_tool(name: Any, tools: Tools) -> bool:
 
 
 def _is_signature(call: dict[str, Any]) -> bool:
-    """The tool as it was described to the model, said back: the schema is not meant as arguments."""
+    """Whether the model repeated the definition of the tool. Its schema is not meant as arguments."""
     schema = call.get("parameters")
     return isinstance(schema, dict) and schema.get("type") == "object" and "arguments" not in call
 
 
 def _name_and_arguments(call: dict[str, Any], tools: Tools) -> tuple[str, Any]:
-    """What is called and with what; None where nothing was given."""
+    """The tool's name and the arguments; None if there are none."""
     if _is_signature(call):
         raise ValueError("this describes a tool and does not call it")
     if unknown := call.keys() - {"name", "arguments", "parameters", "type", "id"}:
-        raise ValueError(f"{shown(min(unknown))} is no part of a call")  # and may be an argument that went astray
+        raise ValueError(f"{shown(min(unknown))} is no part of a call")  # it may be an argument in the wrong place
     given = [call[key] for key in ("arguments", "parameters") if call.get(key) is not None]
     if len(given) > 1:
         raise ValueError("it has both 'arguments' and 'parameters'")

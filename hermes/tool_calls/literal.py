@@ -1,4 +1,4 @@
-"""JSON as a model writes it: where an object ends in running text, and what it says.
+"""JSON as a model writes it: where an object ends in a text, and its value.
 
 Python's quotes, Python's words and surplus commas are read like JSON. Nothing is evaluated or made up: such text is
 rewritten token by token and given to json. The work is linear in the text and never recurses on it.
@@ -42,7 +42,7 @@ class Ending(NamedTuple):
 
 
 def object_ending(text: str, start: int, *, cut: bool) -> Ending:
-    """The end of the object that begins at `start`. `cut`: the end of the text is not the model's."""
+    """The end of the object that begins at `start`. `cut`: the model did not end the text."""
     depth, at = 0, start
     while token := STRUCTURE.search(text, at):
         size, at = token.end() - token.start(), token.end()
@@ -63,9 +63,9 @@ def object_ending(text: str, start: int, *, cut: bool) -> Ending:
 
 
 def _string(text: str, start: int, *, cut: bool) -> tuple[int, int | None]:
-    """Where the string at `start` ends, and where a tag in it stands that shows that its closing quote is missing.
+    """Where the string at `start` ends, and the place of a tag in it if its closing quote is missing.
 
-    A string that holds a tag is one if a comma, a colon or a bracket follows it.
+    A string that holds a tag is whole if a comma, a colon or a closing bracket follows it.
     """
     inside = INSIDE[text[start]].match(text, start + 1)
     at = inside.end() if inside else start + 1
@@ -81,10 +81,10 @@ def _string(text: str, start: int, *, cut: bool) -> tuple[int, int | None]:
 
 
 def parse(text: str) -> Any:
-    """The value that a text says.
+    """The value of a text.
 
     Raises:
-        ValueError: what is wrong with it, in one line.
+        ValueError: the text is not JSON. The message is one line.
     """
     try:
         value = _decode(text)
@@ -138,7 +138,7 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    """The number, or the largest of its sign: the grammar of JSON has no largest, and JSON no infinity."""
+    """The number, or the largest finite one: JSON can write larger numbers, and has no infinity."""
     return max(-sys.float_info.max, min(sys.float_info.max, float(digits)))
 
 

@@ -33,17 +33,19 @@ TRAILER = re.compile(r"[\s\]]*+(?:```)?", re.ASCII)  # belongs to the last objec
 
 @dataclass(frozen=True)
 class Reading:
-    """A whole text: the calls, good and bad, in their order, and the prose around them."""
+    """The calls of a text, good and bad, in their order, and the prose around them."""
 
     found: tuple[Found, ...]
     text: str
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
+        """The good ones."""
         return tuple(each for each in self.found if isinstance(each, ToolCall))
 
     @property
     def bad(self) -> tuple[BadToolCall, ...]:
+        """The others."""
         return tuple(each for each in self.found if isinstance(each, BadToolCall))
 
 
@@ -56,7 +58,7 @@ def read_tool_calls(text: str, schemas: Schemas, cut: bool = False) -> Reading:
 
 @dataclass
 class _Block:
-    """An open tag, and what was found behind it so far."""
+    """An open tag, and what was found after it so far."""
 
     start: int
     content: int  # where the tag ends
@@ -68,7 +70,7 @@ class _Block:
 
 
 class _Reader:
-    """One pass over a text: in prose it looks for a tag or an object, behind a tag for objects and the end."""
+    """One pass over a text. In prose it looks for a tag or an object; after a tag, for objects and the end tag."""
 
     def __init__(self, text: str, tools: Tools, cut: bool):
         self._text = text
@@ -89,7 +91,7 @@ class _Reader:
         self._found.append(bad("", f"more than {MAX_FOUND} calls; the rest is not read") if full else found)
 
     def _read_block(self, tag: re.Match[str]) -> int:
-        """Read what is behind an opening tag. Returns where prose goes on."""
+        """Read what follows an opening tag. Returns where prose goes on."""
         block = _Block(tag.start(), tag.end(), tag["function"], tag[0] == "<tool_call>", tag.end())
         while token := IN_BLOCK.search(self._text, block.objects_end):
             if token.lastgroup != "object":
@@ -103,7 +105,9 @@ class _Reader:
 
     def _end_block(self, block: _Block, at: int, closed: int | None = None) -> int:
         inside, at_end = self._text[block.content : at].strip(), at == len(self._text)
-        if block.trained and not block.objects and (inside or closed or at_end):  # else two opens in a row, a stutter
+        if (
+            block.trained and not block.objects and (inside or closed or at_end)
+        ):  # else it is one of two opening tags in a row
             problem = "there is no JSON object in the tag" if inside else "the tag is empty"
             cut = self._cut and at_end and not closed
             self._add(bad(self._text[block.start : closed or at], CUT_OFF if cut else problem))
@@ -126,18 +130,18 @@ class _Reader:
         return ending.at
 
     def _judge(self, start: int, ending: Ending, block: _Block | None) -> Found | None:
-        """What an object turns out to be: a call, a bad one, or none."""
+        """What an object is: a call, a bad call, or None."""
         text = self._text[start : ending.at]
         cut = self._cut and ending.how == "more"
         if block is None and not ("name" in text and ("arguments" in text or "parameters" in text)):
-            return None  # without a tag it is a response
+            return None  # an object without a tag is part of the response
         if ending.how == "closed":
             return self._called(text, text, block)
         if block is None:
             meant = cut and CALL_BEGINS.match(text) and seen_name(text, self._tools)
             return bad(text, CUT_OFF, seen_name(text, self._tools)) if meant else None
         if ending.how == "tag" and self._text.startswith("</", ending.at) and not text.rstrip().endswith(","):
-            completed = text + "}" * ending.depth  # the model ended the call; braces may be all that is missing
+            completed = text + "}" * ending.depth  # the model ended the call; perhaps only braces are missing
             if is_json(completed):
                 return self._called(text, completed, block)
         problem = "a string in it is not closed" if ending.how == "torn" else "the JSON object is not finished"
@@ -155,7 +159,7 @@ class _Reader:
 
 
 def _prose(text: str, taken: Iterable[tuple[int, int]]) -> str:
-    """The text outside of those spans, less what was written only around them: fences, brackets, stray closing tags."""
+    """The text outside of those spans, without the fences, brackets and stray closing tags around them."""
     pieces: list[str] = []
     at = 0
     for start, end in [*taken, (len(text), len(text))]:

@@ -77,8 +77,8 @@ CONVERSATION = {"messages": [USER, HELLO, USER]}
         (CONVERSATION, "the prompt", ", or set truncate to 'oldest_turns'"),
         (
             {**CONVERSATION, "truncate": "oldest_turns"},
-            "what has to stay of the prompt",
-            "; that is the system turns, the last user turn and what follows it",
+            "the prompt without the turns that may be left out",
+            "; the system turns, the last user turn and what follows it stay",
         ),
     ],
 )

@@ -119,13 +119,13 @@ def test_a_wrong_answer_may_be_corrected_once():
         ),
         ([Response('{"name": "A', "length")], "it was cut off at max_tokens (raise it)"),
         ([OLD, Response('{"name": "A', "length")], "it was cut off at max_tokens (raise it)"),
-        ([Response('{"name": "A', "timeout")], "it was cut off when its time was over (raise timeout)"),
+        ([Response('{"name": "A', "timeout")], "it was cut off by its timeout (raise it)"),
     ],
 )
 def test_an_answer_that_stays_wrong_is_an_error_with_its_text(responses, problem):
     with pytest.raises(ExtractionFailed) as caught:
         extract(ScriptedModel(responses), Person, "Ada")
-    assert str(caught.value) == f"the answer is no Person: {problem}"
+    assert str(caught.value) == f"the response is not a valid Person: {problem}"
     assert caught.value.text == responses[-1].text
 
 
@@ -138,5 +138,5 @@ def test_a_number_of_more_digits_than_python_writes_is_no_person():
     answer = Response('{"age": ' + "1" * 5_000 + ', "name": ' + "2" * 4_000 + "}", "length")
     with pytest.raises(ExtractionFailed, match="it was cut off"):
         extract(ScriptedModel([answer]), Person, "Ada, 36.")
-    with pytest.raises(ExtractionFailed, match=r"the answer is no Person: \$"):
+    with pytest.raises(ExtractionFailed, match=r"the response is not a valid Person: \$"):
         extract(ScriptedModel([Response(answer.text, "stop")] * 2), Person, "Ada, 36.")

@@ -104,7 +104,7 @@ def test_a_call_is_required_in_the_first_round_only():
     assert [inputs["tool_choice"] for inputs in model.asked] == ["required", "auto"]
 
 
-@pytest.mark.parametrize(("finish_reason", "advice"), [("length", "raise it"), ("timeout", "raise timeout")])
+@pytest.mark.parametrize(("finish_reason", "advice"), [("length", "raise it"), ("timeout", "by its timeout")])
 def test_an_answer_cut_off_in_a_call_runs_nothing(finish_reason, advice):
     ran = []
 

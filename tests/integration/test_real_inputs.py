@@ -163,7 +163,7 @@ REFUSED = {
     "too long": ({"messages": LONG}, "E1002 PromptTooLong: the prompt is"),
     "too long although the oldest turns are gone": (
         {"messages": [USER, {"role": "assistant", "content": "Yes."}, *LONG], "truncate": "oldest_turns"},
-        "E1002 PromptTooLong: what has to stay of the prompt is",
+        "E1002 PromptTooLong: the prompt without the turns that may be left out is",
     ),
     "nothing": (
         {"prompt": ""},
