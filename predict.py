@@ -39,7 +39,7 @@ class Predictor(BaseRunner):
             le=131072,
         ),
         temperature: float = Input(
-            description="How freely tokens are drawn: 0 always takes the likeliest, 1 draws as the model was trained to, above 1 is wilder.",
+            description="How freely tokens are drawn. 0 always takes the likeliest, 1 draws as the model was trained to, above 1 draws more freely.",
             default=0.6,
             ge=0,
             le=2,
@@ -57,37 +57,37 @@ class Predictor(BaseRunner):
             le=1000000,
         ),
         presence_penalty: float = Input(
-            description="Above 0 favours tokens that the answer does not have yet, below 0 those it has.",
+            description="Above 0 favours tokens that the response does not have yet. Below 0 favours those that it has.",
             default=0.0,
             ge=-2,
             le=2,
         ),
         frequency_penalty: float = Input(
-            description="As presence_penalty, growing with each time that the answer has the token.",
+            description="As presence_penalty, but it grows with each time that the response has the token.",
             default=0.0,
             ge=-2,
             le=2,
         ),
         stop_sequences: Optional[str] = Input(
-            description="Texts that end the answer when the model writes one, separated by commas. They are not part of the answer.",
+            description="Texts that end the response when the model writes one, separated by commas. They are not part of the response.",
             default=None,
         ),
         prompt_template: Optional[str] = Input(
-            description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, also in two braces; everything else is taken as it is, control tokens included.",
+            description="A raw prompt instead of ChatML. {prompt} and {system_prompt} in it are replaced, also in two braces. The rest stays as it is, control tokens included.",
             default=None,
         ),
         seed: Optional[int] = Input(
-            description="Makes an answer repeatable on the same server. Drawn at random and reported in the metrics when not given; 0 is a seed like any other.",
+            description="Makes a response repeatable on the same server. Without it, one is drawn at random. The metrics report it. 0 is a seed like any other.",
             default=None,
             ge=0,
             le=9007199254740991,
         ),
         messages: Optional[list[dict]] = Input(
-            description="A conversation of many turns, as OpenAI's API has it: objects with role (system or developer, user, assistant, tool) and content; assistant turns may have tool_calls, tool turns tool_call_id or name. A prompt beside it is the last user turn; a system turn in it wins over system_prompt.",
+            description="A conversation of many turns, in the shape of OpenAI's API: objects with role (system or developer, user, assistant, tool) and content. Assistant turns may have tool_calls, tool turns tool_call_id or name. A prompt beside it is the last user turn. A system turn in it wins over system_prompt.",
             default=None,
         ),
         tools: Optional[list[dict]] = Input(
-            description="Functions that the model may call, as OpenAI's, Anthropic's or MCP's APIs have them: objects with name, description and parameters (a JSON schema). The calls are in the metrics, checked against it.",
+            description="Functions that the model may call, in the shape of OpenAI's, Anthropic's or MCP's API: objects with name, description and parameters (a JSON schema). The metrics have the calls, checked against the schema.",
             default=None,
         ),
         tool_choice: str = Input(
@@ -95,11 +95,11 @@ class Predictor(BaseRunner):
             default="auto",
         ),
         json_schema: Optional[dict] = Input(
-            description="The answer is one JSON document that satisfies this JSON schema. OpenAI's response_format is read as the schema in it.",
+            description="The response is one JSON document that satisfies this JSON schema. OpenAI's response_format is taken, too.",
             default=None,
         ),
         repetition_penalty: float = Input(
-            description="Above 1 disfavours tokens that the prompt or the answer has already, below 1 favours them.",
+            description="Above 1 disfavours tokens that the prompt or the response already has. Below 1 favours them.",
             default=1.0,
             ge=0.01,
             le=10,
@@ -111,18 +111,18 @@ class Predictor(BaseRunner):
             le=1,
         ),
         truncate: str = Input(
-            description="What to do with a conversation that is too long: error refuses it, oldest_turns leaves out the oldest turns, never the system turn, until the answer fits.",
+            description="What to do with a conversation that is too long. error refuses it. oldest_turns leaves out the oldest turns, never the system turn, until the response fits.",
             default="error",
             choices=["error", "oldest_turns"],
         ),
         timeout: Optional[float] = Input(
-            description="Seconds after which the answer ends with what it has by then and finish_reason timeout. The server has a limit of its own, whichever comes first.",
+            description="Seconds after which the response ends with what it has and finish_reason timeout. The server has its own limit; the shorter one counts.",
             default=None,
             ge=0.01,
             le=86400,
         ),
         stop: Optional[list[str]] = Input(
-            description="Texts that end the response when the model writes one; they may hold commas. They go together with stop_sequences.",
+            description="As stop_sequences, but a list of texts, which may hold commas. Both may be given.",
             default=None,
         ),
     ) -> AsyncConcatenateIterator[str]:

@@ -1,4 +1,4 @@
-"""An answer in JSON that satisfies a schema. Needs a running server (make serve)."""
+"""A response in JSON that satisfies a schema. Needs a running server (make serve)."""
 
 import sys
 

@@ -58,7 +58,7 @@ class WeightsError(RequestError):
 
 
 class EmptyRequest(RequestError):
-    """There is nothing to answer."""
+    """The request has no prompt, no messages and no prompt_template."""
 
     code = "E1001"
 
@@ -70,7 +70,7 @@ class EmptyRequest(RequestError):
 
 
 class PromptTooLong(RequestError):
-    """The prompt leaves no room for an answer in the model's context."""
+    """The prompt leaves no room for a response in the model's context."""
 
     code = "E1002"
 

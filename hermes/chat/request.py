@@ -155,7 +155,7 @@ def _check_together(inputs: Inputs, functions: Sequence[Function]) -> None:
     if prompt_template and functions:
         raise BadTools("tools", "can't go with prompt_template, which is the whole prompt; send one of them")
     if functions and json_schema is not None:
-        raise BadTools("tools", "can't go with json_schema: an answer is a tool call or JSON; send one of them")
+        raise BadTools("tools", "can't go with json_schema: a response is a tool call or JSON; send one of them")
     names = [function.name for function in functions]
     if tool_choice not in ("auto", "none", "required", *names):
         raise BadTools(
@@ -176,7 +176,7 @@ def _require_question(messages: Sequence[Any]) -> None:
     if (role := ROLES[messages[-1]["role"]]) not in ("user", "tool"):
         raise BadMessages(
             f"messages[{len(messages) - 1}].role",
-            f"is {role!r}, so there is nothing to answer; end with a user turn, or send a prompt",
+            f"is {role!r}, so there is nothing to respond to; end with a user turn, or send a prompt",
         )
 
 

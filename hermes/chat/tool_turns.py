@@ -126,7 +126,7 @@ def _id(holder: Mapping[str, Any], key: str, at: str) -> str | None:
 def _given(calls: Sequence[PendingCall], results: Sequence[Result]) -> dict[int, Result]:
     """The result of each call that has one, by the call's index."""
     if results and not calls:
-        problem = "is 'tool' and answers no call; it has to follow an assistant turn with calls"
+        problem = "is 'tool' and has no call; it must follow an assistant turn with calls"
         raise BadMessages(f"{results[0].at}.role", problem)
     if not any(call.call_id for call in calls):  # calls in text have no ids, so clients make some up
         results = [replace(result, call_id=None) for result in results]
@@ -138,7 +138,7 @@ def _given(calls: Sequence[PendingCall], results: Sequence[Result]) -> dict[int,
             raise _refusal(result, calls)
         name = waiting.pop(index).name
         if name and result.name not in (None, name):
-            raise BadMessages(result.at, f"names {shown(result.name)}, and the call that it answers, {shown(name)}")
+            raise BadMessages(result.at, f"names {shown(result.name)}, and its call names {shown(name)}")
         given[index] = result
     return given
 

@@ -18,7 +18,7 @@ def plan(
     gpus: Annotated[str, typer.Option(help="how many of which, such as 2xA100-80GB or H100")] = "2xA100-80GB",
     max_model_len: Annotated[int | None, typer.Option(help="tokens; the whole context if not given")] = None,
     quantization: Annotated[str | None, typer.Option(help="fp8 or awq")] = None,
-    max_num_seqs: Annotated[int, typer.Option(help="callers at once")] = 32,
+    max_num_seqs: Annotated[int, typer.Option(help="clients at once")] = 32,
     gpu_memory_utilization: Annotated[float, typer.Option(help="share of each GPU for vLLM")] = 0.95,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
 ) -> None:

@@ -24,7 +24,7 @@ def predict(
         str | None, typer.Option("--json", help="all inputs as a JSON object: a file, or - for standard input")
     ] = None,
 ) -> None:
-    """Start the server, stream one answer to standard output, stop the server."""
+    """Start the server, stream one response to standard output, stop the server."""
     types = input_types()
     values = read_json(json_source) if json_source else {}
     require_known(values, types)

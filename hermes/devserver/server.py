@@ -34,7 +34,7 @@ COGLET_ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1", **MALLOC}
 PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
 SERVER_NICE = "10"  # of its session; 5 was enough, 1 was not
-EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to listen on it is the caller's choice
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to listen on it is the user's choice
 
 READY = {"READY", "BUSY"}  # of the states in /health-check; BUSY: all slots are taken
 STARTING = {"UNKNOWN", "STARTING"}

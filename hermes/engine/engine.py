@@ -281,7 +281,7 @@ def _require_orderly_end(finish_reason: str | None, constraint: Constraint | Non
     if finish_reason in (None, "stop", "length"):
         return
     if finish_reason == "error" and constraint:  # no token fits the grammar; each new try would end so
-        raise GrammarRefused("the grammar allows no token at some place of the answer; make its patterns simpler")
+        raise GrammarRefused("the grammar allows no token at some place of the response; make its patterns simpler")
     next_step = MAY_FAIL_AGAIN if finish_reason == "error" else AGAIN
     raise EngineFailed(f"the engine ended this request with {finish_reason!r}", next_step)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SAYING_TOO_MUCH = ("vllm.v1.structured_output.backend_guidance",)  # its warnings have the answer and its grammar
+SAYING_TOO_MUCH = ("vllm.v1.structured_output.backend_guidance",)  # its warnings hold the response and its grammar
 
 
 class RootCause(logging.Handler):

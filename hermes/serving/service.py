@@ -125,7 +125,7 @@ class ChatService:
             meter.record()
             logger.info("prediction: %s", json.dumps(meter.line() | {"engine": self._engine_line()}))
             if self.settings.log_prompts:
-                logger.info("answer: %s", json.dumps("".join(meter.text)))
+                logger.info("response: %s", json.dumps("".join(meter.text)))
 
     def stop(self, error: Callable[[], Exception]) -> None:
         """End every response now, and refuse new ones, with that error."""

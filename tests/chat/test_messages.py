@@ -293,7 +293,7 @@ def test_parts_of_text_are_one_text():
 
 NO_ROLE = "it has to be system, user, assistant or tool"
 NO_PART = "has to be {'type': 'text', 'text': ...}; the model reads only text"
-NO_CALL = "is 'tool' and answers no call; it has to follow an assistant turn with calls"
+NO_CALL = "is 'tool' and has no call; it must follow an assistant turn with calls"
 HAS_IT = "and that call has its result already"
 ANSWERED = "and each call before it has its result already"
 RESULT = {"role": "tool", "content": "4"}
@@ -370,7 +370,7 @@ def deep():
         ),
         (
             [calling(call(id="c1"), call("clock", id="c2")), {**RESULT, "tool_call_id": "c1", "tool_name": "clock"}],
-            "messages[1] names 'clock', and the call that it answers, 'weather'",
+            "messages[1] names 'clock', and its call names 'weather'",
         ),
         # values that json could not have read, and text that is none
         ([{"role": deep()}], f"messages[0].role is {'[' * 57}...; {NO_ROLE}"),

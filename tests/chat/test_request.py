@@ -201,7 +201,7 @@ def test_results_of_a_call_are_something_to_answer():
     ]
 
 
-NOTHING_TO_ANSWER = "so there is nothing to answer; end with a user turn, or send a prompt"
+NOTHING_TO_ANSWER = "so there is nothing to respond to; end with a user turn, or send a prompt"
 WHOLE_PROMPT = "can't go with prompt_template, which is the whole prompt; send one of them"
 TEMPLATE = "Q: {prompt}"
 
@@ -213,7 +213,7 @@ TEMPLATE = "Q: {prompt}"
         ({"tools": [CLOCK], "prompt_template": TEMPLATE}, f"E1006 BadTools: tools {WHOLE_PROMPT}"),
         (
             {"tools": [CLOCK], "json_schema": {}},
-            "E1006 BadTools: tools can't go with json_schema: an answer is a tool call or JSON; send one of them",
+            "E1006 BadTools: tools can't go with json_schema: a response is a tool call or JSON; send one of them",
         ),
         (
             {"json_schema": {}, "min_tokens": 5},
@@ -241,7 +241,7 @@ TEMPLATE = "Q: {prompt}"
         ),
         (
             {"messages": [{"role": "tool", "content": ""}]},
-            "E1005 BadMessages: messages[0].role is 'tool' and answers no call; "
+            "E1005 BadMessages: messages[0].role is 'tool' and has no call; "
             "it has to follow an assistant turn with calls",
         ),
         (

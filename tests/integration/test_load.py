@@ -116,4 +116,4 @@ def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, smal
     assert not [line for line in list(server.log) if "Xanthippe" in line]
     post(small_server, prompt=secret, max_tokens=8)
     assert [line for line in list(small_server.log) if line.startswith("hermes: prompt: ") and secret in line]
-    assert [line for line in list(small_server.log) if line.startswith("hermes: answer: ")]
+    assert [line for line in list(small_server.log) if line.startswith("hermes: response: ")]

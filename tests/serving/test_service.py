@@ -132,7 +132,7 @@ def test_prompts_and_answers_are_logged_when_asked_for(caplog):
     caplog.set_level(logging.INFO, "hermes")
     respond(service(FakeEngine(), log_prompts=True), prompt="Say\nhello")
     assert log_lines(caplog, "prompt") == [CHATML.shown(CHATML.encode([Message("user", "Say\nhello")]))]
-    assert log_lines(caplog, "answer") == ["Hello there."]
+    assert log_lines(caplog, "response") == ["Hello there."]
 
 
 class StuckEngine(FakeEngine):
