@@ -242,7 +242,7 @@ TEMPLATE = "Q: {prompt}"
         (
             {"messages": [{"role": "tool", "content": ""}]},
             "E1005 BadMessages: messages[0].role is 'tool' and has no call; "
-            "it has to follow an assistant turn with calls",
+            "it must follow an assistant turn with calls",
         ),
         (
             {"tools": [{}]},
