@@ -58,14 +58,18 @@ def read_json(source: str) -> dict[str, Any]:
         typer.BadParameter: there is no such file, or no object in it.
     """
     name = source.removeprefix("@")
-    text = sys.stdin.read() if name == "-" else _read(Path(name))
+    return json_object(f"--json {source}", sys.stdin.read() if name == "-" else _read(Path(name)))
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """The JSON object in the text of an option. Raises typer.BadParameter if it is not one."""
     try:
-        values = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"--json {source}: this is not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise typer.BadParameter(f"--json {source}: inputs are a JSON object")
-    return values
+        raise typer.BadParameter(f"{option}: this is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{option}: this is not a JSON object")
+    return value
 
 
 def _read(path: Path) -> str:

@@ -2,16 +2,15 @@
 
 import os
 import time
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from hermes.cli.inputs import input_types, parse_inputs, read_json, require_known
-from hermes.client.cog import stream_prediction
-from hermes.client.errors import PredictionFailed
+from hermes.client import CogServer
 from hermes.devserver import LocalServer, ServerFailed
-from hermes.errors import find_error
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -31,8 +30,11 @@ def predict(
     values |= parse_inputs(inputs or [], types)
     with local_server() as server:
         wait_until_ready(server)
-        completed = print_stream(server.url, values)
-    notes.print(summary(completed["metrics"]), style="dim")
+        try:
+            response = CogServer(server.url).ask(values, partial(print, end="", flush=True))
+        finally:
+            print(flush=True)
+    notes.print(summary(response.metrics), style="dim")
 
 
 def serve(
@@ -73,22 +75,6 @@ def wait_for_interrupt(server: LocalServer) -> None:
     except KeyboardInterrupt:
         return
     raise ServerFailed("the server has ended by itself")
-
-
-def print_stream(url: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Print the pieces of a response as they come, and return the completed prediction."""
-    for name, data in stream_prediction(url, values):
-        if name == "output":
-            print(data["chunk"], end="", flush=True)
-        elif name == "completed":
-            print(flush=True)
-            if data["status"] != "succeeded":
-                text = data.get("error") or data["status"]
-                raise PredictionFailed(find_error(text) or text)
-            return data
-        elif name == "error":
-            raise PredictionFailed(data["error"])
-    raise PredictionFailed("the stream ended before the prediction was complete")
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
 """python -m hermes weights fetch | lock | verify | list | pack."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from hermes.cli.inputs import json_object
 from hermes.cli.sources import SourceArgument, contents, fetched
 from hermes.errors import WeightsError
 from hermes.logs import log_to_stderr
@@ -66,7 +66,7 @@ def pack(
     engine_args: Annotated[str, typer.Option(help="arguments for vLLM, a JSON object")] = "{}",
 ) -> None:
     """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
-    config = predictor_config(prompt_template, json_object(engine_args))
+    config = predictor_config(prompt_template, json_object("--engine-args", engine_args))
     files = contents(source)
     require_heads(source, files, Patience())
     packed = pack_files(files, config, out, Patience())
@@ -77,14 +77,3 @@ def summary(held: Lock) -> str:
     """One line about a model."""
     commit = f"  commit {held.commit[:12]}" if held.commit else ""
     return f"{held.source}{commit}  {len(held.files)} files, {held.size / 1e9:.1f} GB"
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object in a text. Raises typer.BadParameter if it is not one."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not JSON") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter(f"{text!r} is no JSON object")
-    return value

@@ -3,9 +3,9 @@
 from typing import Any
 
 from hermes.chat.finish_reason import FinishReason
-from hermes.client.schema import one_line
+from hermes.text import shortened
 
-REASON_CHARACTERS = 1_000
+MAX_REASON = 1_000  # characters
 # What cut a response off, and what to do about it.
 CUT_OFF_BY: dict[FinishReason, str] = {
     "length": "at max_tokens (raise it)",
@@ -17,7 +17,7 @@ class PredictionFailed(Exception):
     """The prediction ended without a response."""
 
     def __init__(self, reason: str):
-        super().__init__(one_line(reason, REASON_CHARACTERS))
+        super().__init__(shortened(reason, MAX_REASON))
 
 
 class PredictionRefused(PredictionFailed):

@@ -5,7 +5,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-LINE_CHARACTERS = 500
+from hermes.text import shortened
+
+MAX_LINE = 500  # characters
 
 
 class PlainSchema(GenerateJsonSchema):
@@ -20,7 +22,7 @@ class PlainSchema(GenerateJsonSchema):
 
 def problems(error: ValidationError) -> str:
     """The problems on one line, each with its JSON path: "$.age: Input should be a valid integer, got 'four'"."""
-    return one_line("; ".join(_problem(each["loc"], each["msg"], each["input"]) for each in error.errors()))
+    return shortened("; ".join(_problem(each["loc"], each["msg"], each["input"]) for each in error.errors()), MAX_LINE)
 
 
 def _problem(location: tuple[int | str, ...], message: str, value: Any) -> str:
@@ -32,12 +34,6 @@ def _seen(value: Any) -> str:
     if not isinstance(value, str | int | float | None):
         return ""
     try:
-        return f", got {one_line(repr(value), 60)}"
+        return f", got {shortened(repr(value), 60)}"
     except ValueError:  # Python writes no number of more than 4,300 digits
         return ""
-
-
-def one_line(text: str, limit: int = LINE_CHARACTERS) -> str:
-    """The text on one line of bounded length, in characters that UTF-8 has."""
-    line = " ".join(text.encode(errors="replace").decode().split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

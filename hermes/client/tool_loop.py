@@ -8,7 +8,8 @@ from hermes.chat.finish_reason import UNFINISHED
 from hermes.client.errors import ToolCallCutOff
 from hermes.client.functions import Tool, tool
 from hermes.client.response import Model, OnText, Response
-from hermes.client.schema import one_line
+from hermes.client.schema import MAX_LINE
+from hermes.text import shortened
 from hermes.tool_calls.call import ToolCall
 
 Json = dict[str, Any]
@@ -84,7 +85,7 @@ def run_call(call: ToolCall, tools: Mapping[str, Tool[..., Any]]) -> Any:
     try:
         return tools[call.name].run(call.arguments)
     except Exception as error:
-        return {"error": one_line(f"{type(error).__name__}: {error}")}
+        return {"error": shortened(f"{type(error).__name__}: {error}", MAX_LINE)}
 
 
 def _by_name(tools: Iterable[Tool[..., Any] | Callable[..., Any]]) -> dict[str, Tool[..., Any]]:

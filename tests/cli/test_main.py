@@ -43,7 +43,7 @@ def events(monkeypatch):
             yield event
 
     monkeypatch.setattr(server, "local_server", FakeServer)
-    monkeypatch.setattr(server, "stream_prediction", stream)
+    monkeypatch.setattr("hermes.client.models.stream_prediction", stream)
     return script
 
 

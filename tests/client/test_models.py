@@ -117,7 +117,7 @@ def test_calls_and_mistakes_are_values():
             "the server's output holds half of a character",
         ),
         ([("error", {})], "None"),
-        ([("error", {"error": "a\nb" * 999})], "a b" + "a b" * 332 + "…"),
+        ([("error", {"error": "a\nb" * 999})], ("a b" * 333)[:997] + "..."),
         ([("completed", {})], "None"),
         ([completed("failed", error={"a": 5})], "{'a': 5}"),
         ([completed(metrics=[1])], "the prediction's metrics have to be an object, not list"),

@@ -52,7 +52,7 @@ def test_a_conversation_goes_on_from_the_messages_of_a_run():
     ("call", "error"),
     [
         (("broken", {"reason": "on purpose"}), "ValueError: broken: on purpose"),
-        (("broken", {"reason": "\udcff"}), "ValueError: broken: ?"),
+        (("broken", {"reason": "\udcff"}), "ValueError: broken: \\udcff"),
         (("add", {"a": 1}), "BadArguments: $.b: Missing required keyword only argument"),
         (("add", {"a": 1, "b": "two"}), "BadArguments: $.b: Input should be a valid integer, unable to parse string"),
         (("shell", {}), "there is no tool 'shell'; there are add, broken"),
