@@ -6,7 +6,7 @@ with the weights, from elsewhere; so of the engine's arguments it may only set s
 
 import json
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -52,9 +52,6 @@ FOLDER_MAY_SET = frozenset(
         "tensor_parallel_size",
     }
 )
-# What is more in a folder that this package has made of a GGUF file, and how the name of one ends in weights_dir.
-GGUF_SETS = frozenset({"config_format", "load_format", "model_weights"})
-GGUF_FOLDER = "plugin"
 
 
 @dataclass(frozen=True)
@@ -174,8 +171,7 @@ class Settings(BaseSettings):
             InvalidConfiguration: the file can't be read, has an unknown key, or sets what is not its to set.
         """
         file = _read_predictor_config(folder / "predictor_config.json")
-        ours = folder.parent == self.weights_dir and folder.name.endswith(f"-{GGUF_FOLDER}")
-        require_allowed(file.engine_args, FOLDER_MAY_SET | GGUF_SETS if ours else FOLDER_MAY_SET)
+        require_allowed(file.engine_args)
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
         engine_args = {
             "max_num_seqs": self.slots,
@@ -199,10 +195,10 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
         raise InvalidConfiguration(path.name, f"this is not a JSON file ({error})") from error
 
 
-def require_allowed(engine_args: Mapping[str, Any], allowed: Set[str] = FOLDER_MAY_SET) -> None:
+def require_allowed(engine_args: Mapping[str, Any]) -> None:
     """Raises InvalidConfiguration at the first argument that the predictor_config.json of a folder may not set."""
     for name in engine_args:
-        if name not in allowed:
+        if name not in FOLDER_MAY_SET:
             raise InvalidConfiguration(
                 f"predictor_config.json.engine_args.{name}",
                 "a weights folder may not set this; if it is meant, set it in HERMES_ENGINE_ARGS, which belongs to "

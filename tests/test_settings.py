@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import InvalidConfiguration
-from hermes.settings import FOLDER_MAY_SET, GGUF_SETS, PROFILES, Settings
+from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings
 
 
 def test_the_image_serves_hermes_on_two_gpus_by_default():
@@ -95,18 +95,6 @@ def test_what_a_folder_may_not_set_is_named_with_the_next_step(tmp_path, name):
 def test_whoever_runs_the_server_may_set_anything(monkeypatch, tmp_path):
     monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"trust_remote_code": true}')
     assert Settings.load().with_predictor_config(tmp_path).engine_args["trust_remote_code"] is True
-
-
-def test_only_a_folder_that_was_made_here_of_a_gguf_file_points_vllm_at_it(tmp_path):
-    settings, name = Settings(weights_dir=tmp_path), "model-0123456789ab-plugin"
-    engine_args = dict.fromkeys(GGUF_SETS, "gguf")
-    made = settings.with_predictor_config(write_engine_args(tmp_path / name, **engine_args))
-    assert engine_args.items() <= made.engine_args.items()
-    others = {tmp_path / "model-0123456789ab": engine_args, tmp_path / "elsewhere" / name: engine_args}
-    for folder, wanted in (others | {tmp_path / name: {"trust_remote_code": True}}).items():
-        write_engine_args(folder, **wanted)
-        with pytest.raises(InvalidConfiguration, match="a weights folder may not set this"):
-            settings.with_predictor_config(folder)
 
 
 def test_every_field_is_a_variable(monkeypatch):

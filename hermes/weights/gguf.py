@@ -1,20 +1,16 @@
 """A GGUF file becomes a folder in the Hugging Face layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-For a CPU its weights are de-quantised to bfloat16, once. For GPUs they stay as they are and the folder points vLLM's
-plugin for GGUF at them. No GPU was there to try that on: the plugin's own kernels have not been run by us.
+The conversion de-quantises the weights to bfloat16. Only the local profile, on a CPU, serves a GGUF file.
 """
 
 import hashlib
-import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +19,6 @@ import psutil
 from hermes.errors import WeightsError
 
 logger = logging.getLogger(__name__)
-
-PLUGIN, PLUGIN_VERSION = "vllm-gguf-plugin", "0.0.5"
-# What that version is right about with vLLM 0.32: what its makers test, and Llama once its rows are in order.
-PLUGIN_READS = ("llama", "gemma3", "olmoe", "phi3", "qwen2", "qwen3", "stablelm")
-HEADS = re.compile(r"blk\.\d+\.attn_([qk])\.(?:weight|bias)")
 
 # Llama 3.1 to 3.3 stretch their context so. A GGUF has it as a tensor of factors, which transformers passes over.
 LLAMA3_ROPE = {
@@ -51,11 +42,11 @@ class Header:
     rope_factor: float | None  # how far Llama 3.1's context is stretched
 
 
-def folder_name(file: Path, suffix: str) -> str:
+def folder_name(file: Path) -> str:
     """A name for what becomes of `file`; another file in its place gets another name."""
     stat = file.stat()
     identity = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    return f"{file.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-{suffix}"
+    return f"{file.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-bfloat16"
 
 
 def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda: None) -> Path:
@@ -74,29 +65,6 @@ def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda:
     with _named_failures(file), _appearing_whole(folder) as unfinished:
         check_room(header, psutil.virtual_memory().available, shutil.disk_usage(unfinished).free)
         _convert(header, unfinished)
-    return folder
-
-
-def for_plugin(file: Path, folder: Path, before: Callable[[], object] = lambda: None) -> Path:
-    """The same without de-quantising, for GPUs: `folder` has the config, the tokenizer and a predictor_config.json with
-    the engine_args that point vLLM at the weights. Of a Llama it also has a copy of the file.
-
-    Raises:
-        WeightsError: the plugin is not there, or the file can't be used with it.
-    """
-    _require_plugin(file)
-    if folder.is_dir():
-        return folder
-    header = read_header(file)
-    if header.architecture not in PLUGIN_READS:
-        problem = f"{PLUGIN} {PLUGIN_VERSION} may read the architecture {header.architecture!r} wrongly"
-        raise WeightsError(str(file), problem, f"known are {', '.join(PLUGIN_READS)}; {ORIGINAL}")
-    before()
-    with _named_failures(file), _appearing_whole(folder) as unfinished:
-        weights = _copy_in_order(header, unfinished, folder) if header.architecture == "llama" else file
-        _config(header).save_pretrained(unfinished)
-        _save_tokenizer(header, unfinished)
-        _save_engine_args(weights, unfinished)
     return folder
 
 
@@ -197,46 +165,6 @@ def _save_tokenizer(header: Header, folder: Path) -> None:
     ends = {tokenizer.eos_token_id, header.fields.get("tokenizer.ggml.eot_token_id")} - {None}
     tokenizer.save_pretrained(folder)
     GenerationConfig(eos_token_id=min(ends) if len(ends) == 1 else sorted(ends)).save_pretrained(folder)
-
-
-def _save_engine_args(weights: Path, folder: Path) -> None:
-    engine_args = {
-        "model_weights": str(weights.resolve()),
-        "load_format": "gguf",
-        "config_format": "gguf",
-        "quantization": "gguf",
-    }
-    (folder / "predictor_config.json").write_text(json.dumps({"engine_args": engine_args}), encoding="utf-8")
-
-
-def _copy_in_order(header: Header, unfinished: Path, folder: Path) -> Path:
-    """llama.cpp alternates the rows of the two halves of each head that are rotated together; vLLM 0.32's Llama has one
-    half after the other, and the plugin leaves it at that. Whole rows move, so nothing is quantised again. Gives where
-    the copy will be.
-    """
-    from gguf import GGUFReader
-
-    copy = shutil.copyfile(header.file, unfinished / header.file.name)
-    reader = GGUFReader(copy, "r+")
-    counts = {"q": header.fields["llama.attention.head_count"]}
-    counts["k"] = header.fields.get("llama.attention.head_count_kv", counts["q"])
-    for tensor in reader.tensors:
-        if named := HEADS.fullmatch(tensor.name):
-            rows = tensor.data
-            pairs = rows.reshape(counts[named[1]], -1, 2, *rows.shape[1:])
-            rows[...] = pairs.swapaxes(1, 2).reshape(rows.shape)
-    reader.data.flush()
-    return folder / copy.name
-
-
-def _require_plugin(file: Path) -> None:
-    try:
-        found = version(PLUGIN)
-    except PackageNotFoundError:
-        found = "none"
-    if found != PLUGIN_VERSION:
-        problem = f"on GPUs vLLM reads a GGUF file through {PLUGIN} {PLUGIN_VERSION}, and {found} is installed"
-        raise WeightsError(str(file), problem, f"add {PLUGIN}=={PLUGIN_VERSION} to requirements.txt, or {ORIGINAL}")
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hermes.errors import WeightsError
-from hermes.settings import GGUF_FOLDER, Settings
+from hermes.settings import Settings
 from hermes.weights import smollm2
 from hermes.weights.folder import files_of, in_place, require_one_model
-from hermes.weights.gguf import dequantised, folder_name, for_plugin
+from hermes.weights.gguf import ORIGINAL, dequantised, folder_name
 from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
 from hermes.weights.store import Admit, Store, Weights
 
@@ -56,8 +56,9 @@ def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
 
 
 def _gguf(file: Path, settings: Settings, before_converting: Callable[[], object]) -> Path:
+    if settings.defaults.cuda_devices:
+        problem = f"a GGUF file is served on the CPU only, and the profile {settings.profile} serves on GPUs"
+        raise WeightsError(file, problem, f"{ORIGINAL}, or set HERMES_PROFILE=local")
     if not file.is_file():
         raise WeightsError(file, "there is no such file", "check the path")
-    if settings.defaults.cuda_devices:
-        return for_plugin(file, settings.weights_dir / folder_name(file, GGUF_FOLDER), before_converting)
-    return dequantised(file, settings.weights_dir / folder_name(file, "bfloat16"), before_converting)
+    return dequantised(file, settings.weights_dir / folder_name(file), before_converting)

@@ -1,7 +1,6 @@
 """GGUF files through transformers: a Llama of two layers written here, and the packaged SmolLM2. No engine, no GPU."""
 
 import json
-from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -80,16 +79,6 @@ def logits(model):
         return model(torch.arange(12)[None]).logits.float()
 
 
-@pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """Says that the plugin is installed; it can't be without a GPU."""
-    information = tmp_path / "site" / f"vllm_gguf_plugin-{gguf.PLUGIN_VERSION}.dist-info"
-    information.mkdir(parents=True)
-    (information / "METADATA").write_text(f"Name: {gguf.PLUGIN}\nVersion: {gguf.PLUGIN_VERSION}\n")
-    monkeypatch.syspath_prepend(information.parent)
-    assert version(gguf.PLUGIN) == gguf.PLUGIN_VERSION
-
-
 def test_every_weight_of_the_packaged_model_is_that_of_its_file(small_model):
     converted = load_file(small_model / "model.safetensors")
     in_file = values_in(smollm2.packaged_file())
@@ -146,33 +135,3 @@ def test_what_transformers_would_get_wrong_is_refused(tmp_path):
         assert problem in str(error.value)
         assert str(error.value).endswith("; serve the model's safetensors instead, from its original repository")
     assert sorted(tmp_path.iterdir()) == sorted(refused)
-
-
-def test_the_plugin_gets_a_llamas_rows_in_the_order_of_safetensors(tmp_path, plugin):
-    file = write(tmp_path / "tiny.gguf", tensors())
-    folder = gguf.for_plugin(file, tmp_path / "for-plugin")
-    copy = folder.resolve() / "tiny.gguf"
-    assert json.loads((folder / "predictor_config.json").read_text()) == {
-        "engine_args": {
-            "model_weights": str(copy),
-            "load_format": "gguf",
-            "config_format": "gguf",
-            "quantization": "gguf",
-        }
-    }
-    assert eos_token_ids(folder) == [0]
-    assert not list(folder.glob("*.safetensors"))
-    converted = load_file(gguf.dequantised(file, tmp_path / "model") / "model.safetensors")
-    copied = values_in(copy)
-    names = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj"}
-    for block, name in (names | {"attn_output": "self_attn.o_proj", "ffn_up": "mlp.up_proj"}).items():
-        assert torch.equal(copied[f"blk.1.{block}.weight"], converted[f"model.layers.1.{name}.weight"])
-    assert not torch.equal(values_in(file)["blk.1.attn_q.weight"], copied["blk.1.attn_q.weight"])
-
-
-def test_other_architectures_go_to_the_plugin_in_place(tmp_path, plugin):
-    file = write(tmp_path / "qwen.gguf", tensors(), "qwen2")
-    folder = gguf.for_plugin(file, tmp_path / "for-plugin")
-    args = json.loads((folder / "predictor_config.json").read_text())["engine_args"]
-    assert args["model_weights"] == str(file.resolve())
-    assert not list(folder.glob("*.gguf"))

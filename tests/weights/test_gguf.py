@@ -33,19 +33,6 @@ def tiny(tmp_path):
     return write(tmp_path / "tiny.gguf")
 
 
-@pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """Says that a version of the plugin is installed."""
-
-    def install(version):
-        information = tmp_path / "site" / f"vllm_gguf_plugin-{version}.dist-info"
-        information.mkdir(parents=True)
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm-gguf-plugin\nVersion: {version}\n")
-        monkeypatch.syspath_prepend(information.parent)
-
-    return install
-
-
 def refusal(call, *arguments):
     with pytest.raises(WeightsError) as error:
         call(*arguments)
@@ -59,17 +46,14 @@ def test_a_header_says_what_the_model_is_and_how_many_weights_it_has(tiny):
     assert header.fields["general.name"] == "a model"
 
 
-@pytest.mark.parametrize("made", [gguf.dequantised, gguf.for_plugin])
-def test_what_has_to_come_before_a_conversion_comes_before_it_and_only_then(made, tiny, tmp_path, plugin):
-    plugin(gguf.PLUGIN_VERSION)
-
+def test_what_has_to_come_before_a_conversion_comes_before_it_and_only_then(tiny, tmp_path):
     def import_vllm():
         raise EngineStartFailed("no driver")
 
     with pytest.raises(EngineStartFailed, match="no driver"):
-        made(tiny, tmp_path / "model", import_vllm)
+        gguf.dequantised(tiny, tmp_path / "model", import_vllm)
     (tmp_path / "model").mkdir()
-    assert made(tiny, tmp_path / "model", import_vllm) == tmp_path / "model"
+    assert gguf.dequantised(tiny, tmp_path / "model", import_vllm) == tmp_path / "model"
 
 
 def test_a_stretched_context_is_known_by_its_largest_factor(tmp_path):
@@ -167,26 +151,9 @@ def test_two_processes_may_convert_at_once(tiny, tmp_path, monkeypatch):
 
 
 def test_another_file_in_its_place_gets_another_folder(tiny):
-    name = gguf.folder_name(tiny, "bfloat16")
+    name = gguf.folder_name(tiny)
     assert name.startswith("tiny-")
     assert name.endswith("-bfloat16")
-    assert gguf.folder_name(tiny, "bfloat16") == name
+    assert gguf.folder_name(tiny) == name
     write(tiny, tensors=TENSORS | {"output.weight": np.ones((8, 32), np.float32)})
-    assert gguf.folder_name(tiny, "bfloat16") != name
-
-
-def test_without_the_plugin_the_message_names_it(tiny, tmp_path):
-    message = refusal(gguf.for_plugin, tiny, tmp_path / "model")
-    assert "vllm-gguf-plugin 0.0.5, and none is installed; add vllm-gguf-plugin==0.0.5 to requirements.txt" in message
-
-
-def test_another_version_of_the_plugin_may_order_rows_otherwise_and_is_refused(tiny, tmp_path, plugin):
-    plugin("0.0.6")
-    assert "and 0.0.6 is installed; add vllm-gguf-plugin==0.0.5" in refusal(gguf.for_plugin, tiny, tmp_path / "model")
-
-
-def test_the_plugin_gets_no_architecture_that_it_may_read_wrongly(tmp_path, plugin):
-    plugin("0.0.5")
-    granite = write(tmp_path / "granite.gguf", architecture="granite")
-    message = refusal(gguf.for_plugin, granite, tmp_path / "model")
-    assert "may read the architecture 'granite' wrongly; known are llama, gemma3" in message
+    assert gguf.folder_name(tiny) != name

@@ -86,7 +86,19 @@ def test_a_config_that_leads_to_another_model_is_refused(model, config, problem)
 
 def test_a_gguf_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"missing.gguf': there is no such file"):
-        resolve(Settings(), str(tmp_path / "missing.gguf"))
+        resolve(Settings(profile="local"), str(tmp_path / "missing.gguf"))
+
+
+def test_a_gguf_file_is_refused_on_gpus_with_the_next_step(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(WeightsError) as caught:
+        resolve(Settings(weights_dir=tmp_path / "weights"), str(tmp_path / "model.gguf"))
+    assert str(caught.value) == (
+        f"E1000 WeightsError: weights '{tmp_path}/model.gguf': a GGUF file is served on the CPU only, and the profile "
+        "production serves on GPUs; serve the model's safetensors instead, from its original repository, "
+        "or set HERMES_PROFILE=local"
+    )
+    assert not (tmp_path / "weights").exists()
 
 
 def test_the_local_profile_prepares_the_built_in_model(monkeypatch, model, tmp_path):

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import WeightsError
-from hermes.settings import GGUF_FOLDER
 from hermes.weights.source import ArchiveSource, DemoSource, FolderSource, GgufSource, HubSource, parse_source
 
 SOURCES = {
@@ -146,11 +145,6 @@ def test_no_two_sources_share_a_folder():
 def test_a_key_is_one_plain_name_of_a_folder(text):
     assert parse_source(text).key.replace("-", "").replace("_", "").replace(".", "").isalnum()
     assert len(parse_source(text).key) <= 113
-
-
-def test_no_key_is_the_name_of_a_folder_that_is_made_of_a_gguf_file():
-    for text in ("hf://owner/model-plugin", "https://h/model-plugin.tar"):
-        assert not parse_source(text).key.endswith(f"-{GGUF_FOLDER}")
 
 
 def test_a_key_tells_a_reader_which_model_it_is():
