@@ -1,7 +1,8 @@
-"""Settings: environment HERMES_* over predictor_config.json in the weights folder over the profile's defaults.
+"""The settings of one server.
 
-predictor_config.json has the two keys that replicate/cog-vllm writes there: prompt_template and engine_args. It comes
-with the weights, from elsewhere; so of the engine's arguments it may only set some.
+The environment (HERMES_*) overrides predictor_config.json in the weights folder, which overrides the profile.
+predictor_config.json has the two keys of replicate/cog-vllm: prompt_template and engine_args. It comes with the weights
+from elsewhere, so it may set only some arguments of the engine.
 """
 
 import json
@@ -19,7 +20,7 @@ from hermes.errors import InvalidConfiguration
 
 PREFIX = "HERMES_"
 
-# What a weights folder may set: sizes and speeds. Nothing here names code, a file, a host or another model.
+# A weights folder may set sizes and speeds. No argument here names code, a file, a host or another model.
 FOLDER_MAY_SET = frozenset(
     {
         "async_scheduling",
@@ -56,13 +57,13 @@ FOLDER_MAY_SET = frozenset(
 
 @dataclass(frozen=True)
 class Profile:
-    """What one kind of machine serves, and how."""
+    """The model and the defaults for one kind of machine."""
 
     name: str
-    model: str  # a source of weights, as hermes/weights/source.py has them
-    cuda_devices: int  # that many must be there before anything else is tried
-    engine_args: Mapping[str, Any]  # vLLM's AsyncEngineArgs
-    environment: Mapping[str, str] = field(default_factory=dict)  # for vLLM, where the process has not set it
+    model: str  # a source of weights, see hermes/weights/source.py
+    cuda_devices: int  # must be there before anything else starts
+    engine_args: Mapping[str, Any]  # for vLLM's AsyncEngineArgs
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables for vLLM, unless the process has set them
 
 
 PROFILES = MappingProxyType(
@@ -72,14 +73,14 @@ PROFILES = MappingProxyType(
             model="hf://NousResearch/Hermes-2-Theta-Llama-3-70B",
             cuda_devices=2,
             engine_args={
-                "load_format": "safetensors",  # vLLM's own default goes on to *.bin and *.pt, which are pickles
+                "load_format": "safetensors",  # vLLM's default also loads *.bin and *.pt, which are pickles
                 "tensor_parallel_size": 2,
                 "dtype": "bfloat16",
                 "max_model_len": 8192,
                 "gpu_memory_utilization": 0.95,
             },
-            # Its warm-up would build a kernel with ninja and nvcc, for a sampler that takes no request with a seed, as
-            # all of ours have.
+            # The warm-up of this sampler builds a kernel with ninja and nvcc. It would serve no request: all of ours
+            # have a seed, and the sampler takes none with a seed.
             environment={"VLLM_USE_FLASHINFER_SAMPLER": "0"},
         ),
         "local": Profile(
@@ -90,8 +91,8 @@ PROFILES = MappingProxyType(
                 "load_format": "safetensors",
                 "tensor_parallel_size": 1,
                 "dtype": "bfloat16",
-                "enforce_eager": True,  # torch.compile costs 50 s of start for 15 % of speed
-                # vLLM 0.32's CPU worker dies of a seeded prompt in chunks: "CPU Generator does not use offset".
+                "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
+                # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
                 "enable_chunked_prefill": False,
             },
             environment={"VLLM_CPU_KVCACHE_SPACE": "2"},  # GiB
@@ -101,7 +102,7 @@ PROFILES = MappingProxyType(
 
 
 class PredictorConfig(BaseModel):
-    """predictor_config.json, as far as it is there."""
+    """The content of predictor_config.json. A missing key has its default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,29 +111,29 @@ class PredictorConfig(BaseModel):
 
 
 class Settings(BaseSettings):
-    """One server's settings. Every field is the environment variable HERMES_<FIELD>."""
+    """The settings of one server. The environment variable HERMES_<FIELD> sets each field."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     profile: Literal["production", "local"] = "production"
-    model: str | None = None  # a source of weights; None is the profile's own model
-    hub_token: SecretStr | None = None  # None leaves it to huggingface_hub: HF_TOKEN, or a log-in
-    weights_dir: Path = Path("weights")  # where fetched weights are kept
-    weights_lock: Path = Path("weights/weights.lock")  # what they have to be
-    prompt_template: str | None = None  # for requests that bring none; None or "" is ChatML
-    engine_args: dict[str, Any] = {}  # any of vLLM's AsyncEngineArgs, as JSON
-    request_timeout: PositiveFloat = 900  # seconds after which a prediction ends with what it has
-    stall_timeout: PositiveFloat = 60  # seconds without a sign of an engine that has work until it counts as dead
-    engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the server's exit
-    shutdown_grace: NonNegativeFloat = 4  # seconds that running predictions have after SIGTERM
-    log_prompts: bool = False  # for debugging: prompts and answers in the log
+    model: str | None = None  # a source of weights; None for the model of the profile
+    hub_token: SecretStr | None = None  # with None, huggingface_hub uses HF_TOKEN or a log-in
+    weights_dir: Path = Path("weights")  # the folder of fetched and converted models
+    weights_lock: Path = Path("weights/weights.lock")  # the exact files of each source
+    prompt_template: str | None = None  # for requests without one; None or "" is ChatML
+    engine_args: dict[str, Any] = {}  # any arguments of vLLM's AsyncEngineArgs, as JSON
+    request_timeout: PositiveFloat = 900  # seconds until a prediction ends with its text so far
+    stall_timeout: PositiveFloat = 60  # seconds without progress until a busy engine counts as dead
+    engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the exit of the server
+    shutdown_grace: NonNegativeFloat = 4  # seconds for running predictions after SIGTERM
+    log_prompts: bool = False  # write prompts and answers to the log, for debugging
 
     @classmethod
     def load(cls) -> "Settings":
         """Read the environment.
 
         Raises:
-            InvalidConfiguration: a HERMES_ variable is unknown, or its value can't be used.
+            InvalidConfiguration: a HERMES_ variable is unknown or has an invalid value.
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
         for name in os.environ:
@@ -144,31 +145,36 @@ class Settings(BaseSettings):
             problem = error.errors()[0]
             key = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
             raise InvalidConfiguration(key, problem["msg"]) from error
-        except ValueError as error:  # pydantic-settings: a value that should be JSON and is not
+        except ValueError as error:  # pydantic-settings raises it for invalid JSON
             raise InvalidConfiguration(f"{PREFIX}ENGINE_ARGS", f"this is not a JSON object ({error})") from error
 
     @property
     def defaults(self) -> Profile:
+        """The profile."""
         return PROFILES[self.profile]
 
     @property
     def slots(self) -> int:
-        """How many predictions run at once: Cog's own variable, which its image sets from @concurrent in predict.py."""
+        """The predictions that run at once. Cog sets the variable in its image from @concurrent in predict.py.
+
+        Raises:
+            InvalidConfiguration: COG_MAX_CONCURRENCY is not a positive whole number.
+        """
         value = os.environ.get("COG_MAX_CONCURRENCY", "32")
         if not value.isdecimal() or int(value) < 1:
-            raise InvalidConfiguration("COG_MAX_CONCURRENCY", f"is {value!r}; it has to be a whole number from 1 up")
+            raise InvalidConfiguration("COG_MAX_CONCURRENCY", f"is {value!r}; it must be a whole number from 1 up")
         return int(value)
 
     @property
     def source(self) -> str:
-        """Where the weights come from."""
+        """The source of the weights, see hermes/weights/source.py."""
         return self.model or self.defaults.model
 
     def with_predictor_config(self, folder: Path) -> "Settings":
-        """These settings, completed by predictor_config.json in `folder` and by the profile's defaults.
+        """These settings, completed from predictor_config.json in `folder` and from the profile.
 
         Raises:
-            InvalidConfiguration: the file can't be read, has an unknown key, or sets what is not its to set.
+            InvalidConfiguration: the file is not valid, has an unknown key, or sets an argument that it may not set.
         """
         file = _read_predictor_config(folder / "predictor_config.json")
         require_allowed(file.engine_args)
@@ -196,11 +202,8 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
 
 
 def require_allowed(engine_args: Mapping[str, Any]) -> None:
-    """Raises InvalidConfiguration at the first argument that the predictor_config.json of a folder may not set."""
+    """Raises InvalidConfiguration for the first argument that a predictor_config.json may not set."""
     for name in engine_args:
         if name not in FOLDER_MAY_SET:
-            raise InvalidConfiguration(
-                f"predictor_config.json.engine_args.{name}",
-                "a weights folder may not set this; if it is meant, set it in HERMES_ENGINE_ARGS, which belongs to "
-                "whoever runs the server",
-            )
+            key = f"predictor_config.json.engine_args.{name}"
+            raise InvalidConfiguration(key, "a weights folder may not set this; to set it, use HERMES_ENGINE_ARGS")

@@ -86,7 +86,7 @@ def test_what_a_folder_may_not_set_is_named_with_the_next_step(tmp_path, name):
     folder = write_engine_args(tmp_path, **{"dtype": "float16", name: True})
     message = (
         f"E1202 InvalidConfiguration: predictor_config.json.engine_args.{name}: a weights folder may not set this; "
-        "if it is meant, set it in HERMES_ENGINE_ARGS, which belongs to whoever runs the server"
+        "to set it, use HERMES_ENGINE_ARGS"
     )
     with pytest.raises(InvalidConfiguration, match=f"^{re.escape(message)}$"):
         Settings.load().with_predictor_config(folder)
