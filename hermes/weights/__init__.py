@@ -1,4 +1,4 @@
-"""A source (the hub, an archive, a folder, the built-in small model) becomes a folder of verified weights on disk."""
+"""Turns a source (the hub, an archive, a folder, a file, the built-in model) into a folder of checked weights."""
 
 from hermes.weights.resolve import open_store, resolve
 from hermes.weights.store import Store, Weights

@@ -1,7 +1,7 @@
-"""A tar archive behind a URL becomes files while it downloads: no second copy on the disk, nothing outside its folder.
+"""Unpacks a tar archive while it downloads. It keeps no second copy and writes nothing outside its folder.
 
-A plain tar that was interrupted goes on in the middle of the file that it had come to, for the offsets in it are those
-on the wire. A compressed one starts again. A journal beside the files has a line of JSON for each that is whole.
+An interrupted plain tar goes on in the middle of a file, because its offsets are those of the download. A compressed
+archive starts again. A journal beside the files has one line of JSON for each whole file.
 """
 
 import gzip
@@ -31,28 +31,28 @@ from hermes.weights.staging import Digests, Staging, write_all
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1 << 20  # bytes that are hashed while the next are written
+BATCH = 1 << 20  # bytes; a second thread hashes a batch while the next one is written
 
 
 class Damaged(Exception):
-    """The archive's bytes make no sense, or are not the locked ones."""
+    """The bytes of the archive are not a valid tar, or not the locked ones."""
 
 
-TARFILE_RAISES = (tarfile.TarError, ValueError, RecursionError)  # the last two of headers that make no sense
+TARFILE_RAISES = (tarfile.TarError, ValueError, RecursionError)  # invalid headers raise the last two
 DAMAGE = (Damaged, *TARFILE_RAISES, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, EOFError)
 
 
 class Unpacked(BaseModel):
-    """A line of the journal."""
+    """A line of the journal: one whole file."""
 
     model_config = ConfigDict(frozen=True)
 
     file: LockedFile
-    end: int  # offset in the archive of what comes after it
+    end: int  # offset in the archive of the next header
 
 
 class Unpacking:
-    """One archive on its way into a staging folder."""
+    """The transfer of one archive into a staging folder."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Unpacking:
     ):
         """Args:
         source: names the archive.
-        bytes_from: gives its bytes from an offset on.
-        staging: where to.
-        lock: what it has to hold; None takes what it holds.
-        admit: gets config.json as soon as it is there, and may refuse the model by raising.
+        bytes_from: yields the bytes of the archive from an offset.
+        staging: receives the files.
+        lock: the files that the archive must hold; None accepts any model.
+        admit: gets the path of config.json as soon as it is unpacked; raises to refuse the model.
         """
         self._source = source
         self._bytes_from = bytes_from
@@ -77,10 +77,10 @@ class Unpacking:
         self._journal = staging.folder / "unpacked.jsonl"
 
     def run(self) -> list[LockedFile]:
-        """Unpack what is missing.
+        """Unpack the files that are missing. A damaged archive is fetched once more.
 
         Raises:
-            WeightsError: the archive can't be fetched, holds what it should not, or is damaged twice.
+            WeightsError: the archive cannot be fetched, holds a forbidden member, or was damaged in two downloads.
         """
         with self._staging.disk_errors():
             try:
@@ -90,7 +90,7 @@ class Unpacking:
             try:
                 return self._unpack()
             except DAMAGE as error:
-                problem = f"the archive is damaged, also when fetched once more ({error})"
+                problem = f"the archive was damaged in two downloads ({error})"
                 raise WeightsError(self._source, problem, REPACK) from error
 
     def _unpack(self) -> list[LockedFile]:
@@ -110,7 +110,7 @@ class Unpacking:
             with tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:") as tar:
                 for member in tar:
                     if member.size < 0:
-                        raise Damaged(f"{member.name!r} in it has {member.size} bytes")
+                        raise Damaged(f"its member {member.name!r} has a size of {member.size} bytes")
                     if name := members.wanted(member):
                         done[name] = Unpacked(file=self._member(name, member, reader), end=_end(member))
                         self._note(done[name])
@@ -120,7 +120,7 @@ class Unpacking:
         return [each.file for name, each in done.items() if name in model]
 
     def _resume(self) -> list[Unpacked]:
-        """What an earlier run has unpacked, as far as it is still there."""
+        """The files that an earlier run unpacked and that are still here."""
         lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.is_file() else []
         done = list(takewhile(self._is_here, _parsed(lines)))
         self._journal.write_text("".join(f"{each.model_dump_json()}\n" for each in done), encoding="utf-8")
@@ -153,9 +153,9 @@ class Unpacking:
         with self._staging.part(name, member.size) as out:
             digests = Digests(name, member.size).take_in(self._staging.read_part(name))
             reader.seek(member.offset_data + out.tell())
-            if name.endswith(ENDING) and not (out.tell() or self._lock):  # a checksum tells more
+            if name.endswith(ENDING) and not (out.tell() or self._lock):  # with a lock, the checksum decides
                 head = reader.read(min(HEAD, member.size))
-                if len(head) == min(HEAD, member.size):  # else see below
+                if len(head) == min(HEAD, member.size):  # a shorter head is reported below
                     require_head(self._source, name, head, member.size)
                 write_all(out, head)
                 digests.update(head)
@@ -170,7 +170,7 @@ class Unpacking:
 
 
 def decompressor(name: str) -> Callable[[Any], Any] | None:
-    """What opens an archive of this name as a stream of tar; None for a plain one."""
+    """A function that opens an archive of this name as a stream of tar; None for a plain tar."""
     path = name.partition("?")[0].lower()
     if path.endswith((".gz", ".tgz")):
         return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
@@ -182,7 +182,7 @@ def decompressor(name: str) -> Callable[[Any], Any] | None:
 def decompressed(
     bytes_from: Callable[[int], Iterator[Piece]], opened: Callable[[Any], Any]
 ) -> Callable[[int], Iterator[Piece]]:
-    """The bytes of a compressed stream from an offset on, by reading over those before it."""
+    """A function that yields the unpacked bytes from an offset. It reads and drops the bytes before."""
 
     def pieces_from(offset: int) -> Iterator[Piece]:
         with closing(Reader(bytes_from)) as packed, opened(packed) as unpacked:
@@ -195,12 +195,12 @@ def decompressed(
 
 
 def _require_end_mark(reader: Reader) -> None:
-    """tarfile takes a header that makes no sense, or the end of the file, for the end of the archive: look closer."""
+    """Raises Damaged unless the end mark is there. tarfile takes an invalid header or a cut for the end."""
     if reader.last != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise Damaged("it has no end mark; it may be cut short")
+        raise Damaged("it has no end mark, so it may be cut short")
     while piece := reader.read(PIECE):  # a compressed stream has its checksum at the end
         if piece.strip(tarfile.NUL):
-            raise Damaged("it goes on after its end mark")
+            raise Damaged("it has data after its end mark")
 
 
 def _written(out: FileIO, pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -210,7 +210,7 @@ def _written(out: FileIO, pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
-    """Pieces in lists of a MiB or so, which is worth handing to another thread."""
+    """Lists of pieces of about 1 MiB, which is worth a hand-over to another thread."""
     batch, size = [], 0
     for piece in pieces:
         batch.append(piece)
@@ -226,7 +226,7 @@ def _parsed(lines: list[str]) -> Iterator[Unpacked]:
     for line in lines:
         try:
             yield Unpacked.model_validate_json(line)
-        except ValueError:  # the last line of a process that was killed
+        except ValueError:  # a process was killed while it wrote its last line
             return
 
 

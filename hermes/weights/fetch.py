@@ -1,4 +1,4 @@
-"""Listed files come into a staging folder: several at once, hashed as they pass, resumed where they stopped."""
+"""Fetches listed files into a staging folder: several at once, hashed as they arrive, resumed where they stopped."""
 
 import logging
 import threading
@@ -25,10 +25,10 @@ class Fetching:
 
     def __init__(self, source: object, staging: Staging, patience: Patience, hang_up: Callable[[], None]):
         """Args:
-        source: names it in errors.
-        staging: where to.
-        patience: with faults.
-        hang_up: breaks off the reads that wait for their host.
+        source: names the source in errors.
+        staging: receives the files.
+        patience: limits the attempts at each file.
+        hang_up: ends reads that wait for their host.
         """
         self._source = source
         self._staging = staging
@@ -37,33 +37,34 @@ class Fetching:
         self._stop = threading.Event()
 
     def all(self, files: Sequence[RemoteFile]) -> list[LockedFile]:
-        """Fetch files, several at once, the largest first.
+        """Fetch files, several at once, largest first.
 
         Raises:
-            WeightsError: one could not be fetched. The others stop, and what is there stays.
+            WeightsError: a file could not be fetched. The other transfers stop; the bytes that arrived are kept.
         """
         return self._at_once(self.one, sorted(files, key=lambda file: file.size, reverse=True))
 
     def require_heads(self, files: Sequence[RemoteFile]) -> None:
-        """Look at the beginning of each file of safetensors that is not here yet.
+        """Check the first bytes of each safetensors file that is not here yet.
 
         Raises:
-            WeightsError: one is something else, or can't be read. The others are not waited for.
+            WeightsError: a file is not safetensors, or cannot be read. The other checks stop.
         """
         missing = [file for file in files if not self._staging.has(file.name, file.size)]
-        self._at_once(self._look, [file for file in missing if file.name.endswith(ENDING)])
+        unchecked = [file for file in missing if file.name.endswith(ENDING)]
+        self._at_once(lambda file: look(self._source, file, self._attempts(file)), unchecked)
 
     def one(self, file: RemoteFile) -> LockedFile:
-        """Fetch one file, or what is missing of it.
+        """Fetch one file, or the rest of it.
 
         Raises:
-            WeightsError: it could not be fetched, or has the wrong checksum twice.
-            Stopped: nobody wants it any more.
+            WeightsError: the file could not be fetched, or had the wrong checksum in two downloads.
+            Stopped: another transfer failed, or the process was interrupted.
         """
         with self._staging.disk_errors():
             if found := self._finished_before(file):
                 return found
-            found = self._right_at_last(file)
+            found = self._fetch_verified(file)
             self._staging.finish(file.name)
         return found
 
@@ -74,19 +75,16 @@ class Fetching:
                 futures.extend(threads.submit(work, file) for file in files)
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 failed = [future for future in done if future.exception()]
-            finally:  # after Ctrl-C, too
+            finally:  # also after Ctrl-C
                 self._stop.set()
                 break_off(futures, self._hang_up)
                 self._stop.clear()
         return [future.result() for future in failed or futures]
 
-    def _look(self, file: RemoteFile) -> None:
-        look(self._source, file, self._attempts(file))
-
     def _finished_before(self, file: RemoteFile) -> LockedFile | None:
         if not self._staging.has(file.name, file.size):
             return None
-        if file.sha256 and not file.git_sha1:  # then that is what it was verified with
+        if file.sha256 and not file.git_sha1:  # the file was verified with it before
             found = LockedFile(name=file.name, size=file.size, sha256=file.sha256)
         else:
             digests = digests_of(file).take_in(pieces_of(self._staging.files / file.name))
@@ -97,7 +95,7 @@ class Fetching:
         self._staging.progress.finished_file()
         return found
 
-    def _right_at_last(self, file: RemoteFile) -> LockedFile:
+    def _fetch_verified(self, file: RemoteFile) -> LockedFile:
         for chance in (1, 2):
             digests = self._download(file)
             if not (problem := digests.problem(file)):
@@ -107,8 +105,8 @@ class Fetching:
                 logger.warning("weights: %s has the wrong checksum; it is fetched once more", file.name)
         raise WeightsError(
             self._source,
-            f"{file.name} has the wrong checksum, also when fetched once more: {problem}",
-            "start again later; if it stays so, its host or something on the way changes it",
+            f"{file.name} had the wrong checksum in two downloads: {problem}",
+            "start again later; if it happens again, the host or a proxy changes the file",
         )
 
     def _download(self, file: RemoteFile) -> Digests:

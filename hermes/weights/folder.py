@@ -1,4 +1,4 @@
-"""A model in a folder on this disk, in the Hugging Face layout."""
+"""Checks a model in a folder on this disk, in the Hugging Face layout."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def in_place(folder: Path) -> Path:
     """The folder, if there is a model in it.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: there is none, or the folder cannot be read.
     """
     with _disk_errors(folder):
         if (folder / "config.json").is_file():
@@ -32,9 +32,9 @@ def in_place(folder: Path) -> Path:
 
 
 def require_one_model(folder: Path) -> None:
-    """Raises WeightsError if config.json would have another model served, or another config.json read, in its place.
+    """Raises WeightsError if config.json leads to another model or to another config.json.
 
-    vLLM serves the "verifier" that speculators_config names, from the hub; transformers follows configuration_files.
+    vLLM serves the "verifier" that speculators_config names, from the hub. transformers follows configuration_files.
     """
     path = folder / "config.json"
     with _disk_errors(path):
@@ -42,17 +42,17 @@ def require_one_model(folder: Path) -> None:
     try:
         config = dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise WeightsError(path, f"this is no JSON object ({error})", "fetch it again from where it came") from error
+        raise WeightsError(path, f"this is not a JSON object ({error})", "fetch it again from its origin") from error
     for key in ("speculators_config", "configuration_files"):
         if key in config:
-            raise WeightsError(path, f"its {key} sends the server elsewhere", f"name a model that has no {key}")
+            raise WeightsError(path, f"its {key} points to other files", f"name a model without {key}")
 
 
 def files_of(folder: Path) -> list[RemoteFile]:
-    """The files of a model, chosen as those of a repository are.
+    """The files of a model, chosen by the same rules as those of a repository.
 
     Raises:
-        WeightsError: there is no model, or not all of one, or its weights are no safetensors.
+        WeightsError: there is no whole model, or its weights are not safetensors.
     """
     with _disk_errors(folder):
         names = [path.name for path in in_place(folder).iterdir() if path.is_file()]
@@ -66,7 +66,7 @@ def files_of(folder: Path) -> list[RemoteFile]:
 
 
 def on_disk(path: Path) -> RemoteFile:
-    """A file that is here already."""
+    """A file on this disk, as a RemoteFile. Its `read` raises WeightsError if the disk fails."""
 
     def read(offset: int) -> Iterator[Piece]:
         with _disk_errors(path), path.open("rb") as file:

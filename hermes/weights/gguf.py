@@ -1,5 +1,6 @@
-"""A GGUF file becomes a folder in the Hugging Face layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""Converts a GGUF file to a folder in the Hugging Face layout.
 
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 The conversion de-quantises the weights to bfloat16. Only the local profile, on a CPU, serves a GGUF file.
 """
 
@@ -20,7 +21,7 @@ from hermes.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
-# Llama 3.1 to 3.3 stretch their context so. A GGUF has it as a tensor of factors, which transformers passes over.
+# How Llama 3.1 to 3.3 stretch their context. A GGUF file has a tensor of factors for it, which transformers ignores.
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "low_freq_factor": 1.0,
@@ -32,30 +33,30 @@ ORIGINAL = "serve the model's safetensors instead, from its original repository"
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself."""
+    """The fields of a GGUF file, and the sizes of its tensors."""
 
     file: Path
     architecture: str
     fields: Mapping[str, Any]  # all but the arrays
-    weights: int
+    weights: int  # in all tensors
     largest: int  # weights of the largest tensor
-    rope_factor: float | None  # how far Llama 3.1's context is stretched
+    rope_factor: float | None  # the factor by which Llama 3.1 stretches its context
 
 
 def folder_name(file: Path) -> str:
-    """A name for what becomes of `file`; another file in its place gets another name."""
+    """The name of the folder for the converted `file`. A changed file gets another name."""
     stat = file.stat()
     identity = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     return f"{file.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-bfloat16"
 
 
 def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda: None) -> Path:
-    """The model of `file` in `folder`, converted there unless it is already. It appears whole or not at all.
+    """Convert `file` into `folder`, unless the folder exists. The folder appears whole or not at all.
 
-    `before` is called when it is to be converted, before transformers is imported.
+    A conversion calls `before` first, and imports transformers afterwards.
 
     Raises:
-        WeightsError: the file is no GGUF or cut short, its weights do not fit, or transformers can't read it.
+        WeightsError: the file is not a whole GGUF file, its weights do not fit, or transformers cannot read it.
     """
     if folder.is_dir():
         return folder
@@ -69,10 +70,10 @@ def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda:
 
 
 def read_header(file: Path) -> Header:
-    """What `file` says of itself, once it is known to be whole.
+    """The header of `file`. The file must be whole.
 
     Raises:
-        WeightsError: it can't be opened, is no GGUF file, is cut short, or is one part of several.
+        WeightsError: the file cannot be opened, is not a GGUF file, is cut short, or is one part of several.
     """
     try:
         with file.open("rb") as opened:
@@ -80,12 +81,12 @@ def read_header(file: Path) -> Header:
     except OSError as error:
         raise WeightsError(str(file), f"it can't be opened ({error.strerror})", "check the path") from error
     if magic != b"GGUF":
-        raise WeightsError(str(file), f"this is no GGUF file: it begins with {magic!r}", "check what the file is")
+        raise WeightsError(str(file), f"this is not a GGUF file: it begins with {magic!r}", "name a GGUF file")
     try:
         header = _parsed(file)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # GGUFReader checks nothing: it runs aground
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # GGUFReader checks nothing
         problem = f"it is cut short or damaged, {file.stat().st_size} bytes long ({_one_line(error)})"
-        raise WeightsError(str(file), problem, "fetch it again and compare its size with the source's") from error
+        raise WeightsError(str(file), problem, "fetch it again and compare its size with its origin") from error
     if header.fields.get("split.count", 1) > 1:
         step = f"merge them into one file, with `llama-gguf-split --merge {file.name} whole.gguf`"
         raise WeightsError(str(file), f"this is one part of {header.fields['split.count']}", step)
@@ -100,9 +101,9 @@ def check_room(header: Header, memory: int, disk: int) -> None:
         if wanted > free:
             problem = (
                 f"de-quantising its {header.weights / 1e9:.1f} billion weights takes {wanted / 1e9:.1f} GB "
-                f"of {place}, and {free / 1e9:.1f} GB are free"
+                f"of {place}, but only {free / 1e9:.1f} GB are free"
             )
-            raise WeightsError(str(header.file), problem, f"take a machine with more {place}, or a smaller model")
+            raise WeightsError(str(header.file), problem, f"use a machine with more {place}, or a smaller model")
 
 
 def _parsed(file: Path) -> Header:
@@ -132,8 +133,8 @@ def _convert(header: Header, folder: Path) -> None:
         output_loading_info=True,
         trust_remote_code=False,
     )
-    if missing := loading["missing_keys"]:  # transformers would make them up
-        problem = f"{len(missing)} of the model's tensors are not in it, such as {min(missing)}"
+    if missing := loading["missing_keys"]:  # transformers would fill them with random numbers
+        problem = f"{len(missing)} of the model's tensors are missing, such as {min(missing)}"
         raise WeightsError(str(header.file), problem, ORIGINAL)
     model.save_pretrained(folder)
     _save_tokenizer(header, folder)
@@ -143,7 +144,7 @@ def _config(header: Header) -> Any:
     from transformers import AutoConfig
 
     if _stretched(header) and not header.rope_factor:
-        raise WeightsError(str(header.file), "transformers would drop how its context is stretched (rope)", ORIGINAL)
+        raise WeightsError(str(header.file), "transformers would ignore its stretched context (rope)", ORIGINAL)
     config = AutoConfig.from_pretrained(header.file.parent, gguf_file=header.file.name, trust_remote_code=False)
     if header.rope_factor:
         config.rope_parameters |= LLAMA3_ROPE | {"factor": header.rope_factor}
@@ -158,7 +159,7 @@ def _stretched(header: Header) -> bool:
 
 
 def _save_tokenizer(header: Header, folder: Path) -> None:
-    """The tokenizer, and in generation_config.json which tokens end a turn."""
+    """Save the tokenizer, and the tokens that end a turn in generation_config.json."""
     from transformers import AutoTokenizer, GenerationConfig
 
     tokenizer = AutoTokenizer.from_pretrained(header.file.parent, gguf_file=header.file.name, trust_remote_code=False)
@@ -169,7 +170,7 @@ def _save_tokenizer(header: Header, folder: Path) -> None:
 
 @contextmanager
 def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` at the end, by one rename."""
+    """A temporary folder to fill. One rename makes it `folder` at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -183,7 +184,7 @@ def _move_whole(unfinished: Path, folder: Path) -> None:
     try:
         os.replace(unfinished, folder)
     except OSError:
-        if not folder.is_dir():  # another process was not faster: the error stands
+        if not folder.is_dir():  # else another process was faster
             raise
 
 
@@ -193,7 +194,7 @@ def _named_failures(file: Path) -> Iterator[None]:
         yield
     except WeightsError:
         raise
-    except Exception as error:  # whatever transformers, torch, gguf or the disk raise
+    except Exception as error:  # transformers, torch, gguf and the disk raise any
         raise WeightsError(str(file), f"it could not be converted ({_one_line(error)})", ORIGINAL) from error
 
 

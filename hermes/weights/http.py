@@ -1,4 +1,4 @@
-"""The bytes behind a URL, from any offset on, over HTTP with Range requests (RFC 9110, section 14)."""
+"""Reads the bytes of a URL from any offset, with HTTP Range requests (RFC 9110, section 14)."""
 
 import re
 import socket
@@ -20,42 +20,42 @@ from urllib3.connection import HTTPConnection
 from hermes.errors import WeightsError
 from hermes.weights.remote import Interrupted, redacted
 
-CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # without a byte
-CONNECTIONS = 16  # kept open to one host
-PIECE, LEAST = 1 << 18, 1 << 16  # bytes of a piece, at most and at least
-PASSING = {408, 425, 429, *range(500, 600)}  # statuses that another attempt may not meet
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # seconds that a host may be silent
+CONNECTIONS = 16  # to one host, kept open
+PIECE, LEAST = 1 << 18, 1 << 16  # most and least bytes of a piece
+PASSING = {408, 425, 429, *range(500, 600)}  # with these statuses, another attempt may succeed
 REFUSED = {
-    401: "it wants a token, or another one",
-    403: "it does not let us in",
+    401: "the host wants a valid token",
+    403: "the host refuses access",
     404: "there is nothing",
     410: "it is gone",
 }
 
 
 class Session(requests.Session):
-    """Connections that threads share. Proxies and certificates are those of the environment."""
+    """Connections that threads share. The environment sets proxies and certificates."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.others: list[Callable[[], None]] = []  # what else hangs up, and is not HTTP
+        self.others: list[Callable[[], None]] = []  # hang up other transfers than HTTP
         self._adapter = _Adapter(pool_maxsize=CONNECTIONS)
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """On a redirect: no token goes to another host. A password of ~/.netrc, as requests has it, goes to none."""
+        """Remove the token on a redirect to another host. This override adds no password of ~/.netrc."""
         urls = str(response.request.url), str(prepared_request.url)
         if self.should_strip_auth(*urls):  # type: ignore[no-untyped-call] # its stub has no types
             prepared_request.headers.pop("Authorization", None)
 
     def hang_up(self) -> None:
-        """Break off what threads are waiting for, which may be a host that has fallen silent."""
+        """End the reads of all threads, also those that wait for a silent host."""
         for hang_up in (self._adapter.hang_up, *self.others):
             hang_up()
 
 
 def break_off(reads: Sequence[Future[Any]], hang_up: Callable[[], None]) -> None:
-    """End reads that nobody wants any more. More than once, for one of them may be about to connect."""
+    """End reads that are no longer wanted. It hangs up repeatedly, because a read may be about to connect."""
     going_on = {read for read in reads if not (read.done() or read.cancel())}
     while going_on:
         hang_up()
@@ -63,7 +63,7 @@ def break_off(reads: Sequence[Future[Any]], hang_up: Callable[[], None]) -> None
 
 
 class _Adapter(HTTPAdapter):
-    """Knows its connections, also those that are in use."""
+    """Knows all its connections, including those in use."""
 
     def __init__(self, **named: Any):
         self._made: WeakSet[HTTPConnection] = WeakSet()
@@ -85,12 +85,12 @@ class _Adapter(HTTPAdapter):
         with self._making:
             made = list(self._made)
         for connection in made:
-            with suppress(OSError, AttributeError):  # it is not connected
+            with suppress(OSError, AttributeError):  # the connection is not open
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 class HttpFile:
-    """One URL. `size` in bytes and `version` are what it had when it was first asked for, where that is known."""
+    """One URL. `size` in bytes and `version` are those of the first response; None if unknown."""
 
     def __init__(
         self,
@@ -103,12 +103,15 @@ class HttpFile:
         signs: bool = False,
     ):
         """Args:
-        what: names it in errors.
-        headers: sent along; `Authorization` does not follow a redirect to another host. Without any, ~/.netrc counts.
-        signs: it redirects to signed URLs, so a 403 may be a signature that has run out meanwhile.
+        session: has the connections.
+        url: the address.
+        what: names the file in errors.
+        headers: of each request. A redirect to another host drops `Authorization`. With None, ~/.netrc applies.
+        size: the expected size in bytes; None if unknown.
+        signs: the URL redirects to signed URLs. Then a 403 may mean an expired signature, and another attempt helps.
         """
         self.size = size
-        self.version: tuple[str, str] | None = None  # a header that changes with the content, and its value
+        self.version: tuple[str, str] | None = None  # name and value of a header that changes with the content
         self.hang_up = session.hang_up
         self._session = session
         self._url = url
@@ -118,10 +121,11 @@ class HttpFile:
         self._signs = signs
 
     def probe(self) -> bool:
-        """Find out `size` and `version`, with a request for the first byte. Returns whether ranges are served.
+        """Set `size` and `version` with a request for the first byte. Returns whether the host serves ranges.
 
         Raises:
-            Interrupted, WeightsError: as for `read`.
+            Interrupted: the request failed for a cause that may pass.
+            WeightsError: the host refused.
         """
         with closing(self._get({"Range": "bytes=0-0"})) as response:
             found = ((name, response.headers.get(name)) for name in ("ETag", "Last-Modified"))
@@ -130,11 +134,11 @@ class HttpFile:
             return bool(response.status_code == requests.codes.partial)
 
     def read(self, offset: int, end: int | None = None) -> Iterator[memoryview]:
-        """The bytes from `offset` to `end` (exclusive; None is all). A host without ranges costs the bytes before it.
+        """The bytes from `offset` to `end` (exclusive; None for all). A host without ranges sends those before, too.
 
         Raises:
-            Interrupted: it ended early, or could not begin, for a cause that may pass.
-            WeightsError: the host said no.
+            Interrupted: the transfer failed for a cause that may pass.
+            WeightsError: the host refused, or the file has changed.
         """
         wanted = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"} if offset or end else {}
         with closing(self._get(wanted)) as response:
@@ -152,37 +156,37 @@ class HttpFile:
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
         except OSError as error:  # requests.RequestException is one
-            raise Interrupted(_cause(error)) from None  # its text has the URL, with the signature
+            raise Interrupted(_cause(error)) from None  # its text holds the URL with the signature
         if response.status_code in (requests.codes.ok, requests.codes.partial):
             return response
         response.close()
         said = redacted(response.headers.get("X-Error-Message") or response.reason or "")
         if response.status_code in PASSING or (self._signs and response.status_code == requests.codes.forbidden):
             raise Interrupted(f"HTTP {response.status_code} {said}", retry_after(response.headers))
-        problem = REFUSED.get(response.status_code, "the host does not give it out")
+        problem = REFUSED.get(response.status_code, "the host refuses the request")
         raise WeightsError(
-            self._what, f"{problem} (HTTP {response.status_code} {said})", "check its address and access"
+            self._what, f"{problem} (HTTP {response.status_code} {said})", "check the address and your access"
         )
 
     def _check(self, response: requests.Response, offset: int) -> None:
         total, version = _total(response), self.version
         if version and response.headers.get(version[0], version[1]) != version[1]:
-            raise WeightsError(self._what, "it has changed while it was downloaded", "start again")
+            raise WeightsError(self._what, "it changed during the download", "start again")
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise Interrupted("the host compresses what it should send as it is")
+            raise Interrupted("the host compressed a response that must not be compressed")
         if response.status_code == requests.codes.partial and _first(response) != offset:
-            raise Interrupted(f"the host sent another range than the one from {offset} on")
+            raise Interrupted(f"the host did not send the range from byte {offset}")
         if None not in (total, self.size) and total != self.size:
-            raise Interrupted(f"the host has {total} bytes where {self.size} are expected")
+            raise Interrupted(f"the host has {total} bytes instead of {self.size}")
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """How requests is to sign a request: else it puts what ~/.netrc has in place of a token."""
+    """Keep the request. Without this, requests replaces the token by a password from ~/.netrc."""
     return request
 
 
 def _pieces(response: requests.Response) -> Iterator[memoryview]:
-    """A body in pieces of LEAST bytes and more, but for the last. What has come before a fault is given out, too."""
+    """A body in pieces of at least LEAST bytes, except the last. It yields all bytes before a fault."""
     small, size, fault = [], 0, None
     try:
         while some := response.raw.read1(PIECE):
@@ -200,7 +204,7 @@ def _pieces(response: requests.Response) -> Iterator[memoryview]:
 
 
 def _window(pieces: Iterator[memoryview], start: int, end: int | None) -> Iterator[memoryview]:
-    """What lies between two offsets of a stream."""
+    """The bytes between two offsets of a stream."""
     at = 0
     for piece in pieces:
         wanted = piece[max(0, start - at) : None if end is None else max(0, end - at)]
@@ -212,7 +216,7 @@ def _window(pieces: Iterator[memoryview], start: int, end: int | None) -> Iterat
 
 
 def _total(response: requests.Response) -> int | None:
-    """The size of the whole, of which this may be a part."""
+    """The size of the whole file in bytes, also if the response is a part; None if unknown."""
     if response.status_code == requests.codes.partial:
         total = re.search(r"/(\d+)$", response.headers.get("Content-Range", ""))
         return int(total[1]) if total else None
@@ -226,7 +230,7 @@ def _first(response: requests.Response) -> int | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date."""
+    """Seconds that a Retry-After header asks for, as seconds or as a date; None without a valid one."""
     value = headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)
@@ -237,7 +241,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost of nested errors, which says what happened."""
+    """The innermost of nested errors, which names the cause."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return f"{type(error).__name__}: {error}"

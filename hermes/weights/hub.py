@@ -1,7 +1,7 @@
-"""A repository on the Hugging Face hub: what of it vLLM reads, and the bytes of its files.
+"""Lists the files of a repository on the Hugging Face hub that vLLM reads, and reads their bytes.
 
-The listing, the token, the endpoint and Xet (the hub's chunked storage) are huggingface_hub's; the transfer is ours,
-because hf_hub_download 2.4 throws away what it has of a file when it is killed.
+huggingface_hub supplies the listing, the token, the endpoint and Xet (the hub's chunked storage). The transfer is
+ours, because hf_hub_download 2.4 loses a partial file when its process is killed.
 """
 
 import fnmatch
@@ -29,17 +29,17 @@ MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", "
 def list_hub(
     source: HubSource, token: SecretStr | None, names: Sequence[str] = (), session: Session | None = None
 ) -> Listing:
-    """The files of a repository that are to be fetched. Nothing but listings is asked for, and one file's headers.
+    """The files to fetch of a repository. This requests listings, the index, and the headers of one file.
 
     Args:
         source: the repository.
-        token: opens it; None leaves that to huggingface_hub.
-        names: the files, if that is known; chosen otherwise.
-        session: has the connections on which the files come.
+        token: for the hub; with None, huggingface_hub looks for one.
+        names: the files; with none, `choose` chooses them.
+        session: has the connections for the files.
 
     Raises:
-        WeightsError: there is no such repository or revision, it can't be opened, or has nothing to serve.
-        Interrupted: for a cause that may pass.
+        WeightsError: the repository or revision does not exist, refuses access, or has no model.
+        Interrupted: a request failed for a cause that may pass.
     """
     secret = token.get_secret_value() if token else None
     return _asking_hub(source, partial(_list, source, secret, names, session or Session()))
@@ -51,12 +51,16 @@ def choose(
     exclude: Sequence[str] = (),
     read_shards: Callable[[], frozenset[str]] | None = None,
 ) -> list[str]:
-    """The files that vLLM needs: the small ones and one set of safetensors. `include` replaces this choice.
+    """The names of the files that vLLM needs: the small files and one set of safetensors.
 
-    `read_shards` gives the files that the index of the safetensors names, if that is among the names.
+    Args:
+        names: all files of the model.
+        include: patterns that replace this choice.
+        exclude: patterns of files to leave out.
+        read_shards: returns the files that the index of the safetensors names; called if there is an index.
 
     Raises:
-        ValueError: there are no safetensors, not all of them, or `include` wants what may hold code.
+        ValueError: safetensors or config.json are missing, or `include` matches a file that may hold code.
     """
     if include:
         chosen = [name for name in names if _matches(name, include)]
@@ -87,7 +91,8 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     tree = _tree(f"{api.endpoint}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
     files = {safe_name(entry.path): entry for entry in tree}
     if missing := set(names) - files.keys():
-        raise ValueError(f"it has no {min(missing)}, which weights.lock has")
+        raise ValueError(f"it has no {min(missing)}, but weights.lock has it")
+    strings = {name: str(value) for name, value in headers.items() if value is not None}
     xet = XetStorage(source.repo, commit, headers, endpoint)
     session.others.append(xet.hang_up)
 
@@ -95,7 +100,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         entry = files[name]
         url = hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint)
         what = f"{source}: {name}"
-        http = HttpFile(session, url, what, headers=_only_strings(headers), size=entry.size, signs=True)
+        http = HttpFile(session, url, what, headers=strings, size=entry.size, signs=True)
         read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
         sha256 = entry.lfs.sha256 if entry.lfs else None
         head = partial(http.read, end=min(HEAD, entry.size))
@@ -115,7 +120,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
 
 
 def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:
-    """The files of a repository. huggingface_hub's own list_repo_tree would wait for a silent hub for ever."""
+    """The files of a repository. huggingface_hub's list_repo_tree has no timeout for a silent hub."""
     from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
@@ -126,12 +131,8 @@ def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:
         url = page.links.get("next", {}).get("url")
 
 
-def _only_strings(headers: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in headers.items() if value is not None}
-
-
 class XetStorage:
-    """The hub's chunked storage of one commit, through hf_xet: many connections, and only chunks that are new."""
+    """The hub's chunked storage of one commit. hf_xet opens many connections and fetches only new chunks."""
 
     def __init__(self, repo: str, commit: str, headers: Mapping[str, str], endpoint: str | None):
         from huggingface_hub import constants
@@ -142,10 +143,10 @@ class XetStorage:
         self._group: Any = None
 
     def read(self, xet_hash: str, size: int, offset: int) -> Iterator[bytes]:
-        """The bytes of a file from `offset` on.
+        """The bytes of a file of `size` bytes from `offset`.
 
         Raises:
-            Interrupted: they ended early.
+            Interrupted: the transfer failed.
         """
         from hf_xet import XetFileInfo
 
@@ -155,12 +156,12 @@ class XetStorage:
                 yield from stream
             finally:
                 stream.cancel()
-        except Exception as error:  # whatever hf_xet raises: another connection may do better
+        except Exception as error:  # hf_xet raises any; the next read connects again
             self._group = None
-            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 goes without it") from None
+            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet") from None
 
     def hang_up(self) -> None:
-        """Break off what threads are waiting for."""
+        """End the reads of all threads."""
         if group := self._group:
             group.abort()
 
@@ -191,7 +192,7 @@ class XetStorage:
         hf_raise_for_status(grant)
         info = parse_xet_connection_info_from_headers(grant.headers)
         if info is None:
-            raise ValueError("the hub gave no token for it")
+            raise ValueError("the hub did not send a token for it")
         return XetSession().new_download_stream_group(
             endpoint=info.endpoint,
             token=info.access_token,
@@ -203,7 +204,7 @@ class XetStorage:
 
 
 def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
-    """Ask the hub, and turn its client's errors into ours. A token may be in theirs, so they are left out."""
+    """Ask the hub and convert the errors of huggingface_hub. Those may hold a token, so ours do not chain them."""
     from httpx2 import InvalidURL, RequestError, UnsupportedProtocol
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -217,30 +218,29 @@ def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
         return ask()
     except GatedRepoError:
         said = "the repository is gated"
-        raise WeightsError(
-            source, said, "accept its licence on the hub, and set HF_TOKEN to a token of yours"
-        ) from None
+        raise WeightsError(source, said, "accept its licence on the hub, and set HF_TOKEN to your token") from None
     except RevisionNotFoundError:
-        raise WeightsError(source, f"it has no revision {source.revision!r}", "name another after the @") from None
+        said = f"it has no revision {source.revision!r}"
+        raise WeightsError(source, said, "name another revision after the @") from None
     except RepositoryNotFoundError:
-        said = "there is no such repository, or it is private"
-        raise WeightsError(source, said, "check its name, and that HF_TOKEN is a token that may read it") from None
+        said = "the repository does not exist or is private"
+        raise WeightsError(source, said, "check its name, and set HF_TOKEN to a token that may read it") from None
     except OfflineModeIsEnabled:
-        raise WeightsError(source, "HF_HUB_OFFLINE is set, and it is not here yet", "unset it for once") from None
+        raise WeightsError(source, "HF_HUB_OFFLINE is set, and the model is not here", "unset HF_HUB_OFFLINE") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in PASSING:
             raise Interrupted(f"HTTP {status}: {error}", retry_after(error.response.headers)) from None
         raise WeightsError(
-            source, f"the hub said no (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"
+            source, f"the hub refuses (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"
         ) from None
     except (InvalidURL, UnsupportedProtocol) as error:
-        raise WeightsError(source, f"HF_ENDPOINT is no address ({error})", "mend it, or unset it") from None
+        raise WeightsError(source, f"HF_ENDPOINT is not a URL ({error})", "correct it, or unset it") from None
     except (RequestError, ConnectionError) as error:
         raise Interrupted(f"{type(error).__name__}: {error}") from None
     except (JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise Interrupted("what answered was not the hub, or not in its right mind") from error
+        raise Interrupted("the response is not one of the hub") from error
     except ValueError as error:
         raise WeightsError(
-            source, redacted(str(error)), "name another source, or choose with ?include=PATTERN"
+            source, redacted(str(error)), "name another source, or choose its files with ?include=PATTERN"
         ) from None

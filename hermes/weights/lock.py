@@ -1,4 +1,4 @@
-"""weights.lock: what exactly each source holds. JSON, meant to be committed and to be in the image.
+"""weights.lock: the exact files of each source, as JSON. Commit it and put it into the image.
 
     {"version": 1, "models": [{"source": "hf://owner/repo@main", "commit": "40 hex digits, or null for an archive",
                                "files": [{"name": "config.json", "size": 654, "sha256": "64 hex digits"}]}]}
@@ -25,34 +25,34 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 def safe_name(name: str) -> str:
-    """A relative path with no way out of its folder, and nothing in it that a terminal would act on.
+    """The plain form of a relative path. The path does not leave its folder and has no control characters.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the path is absolute, leaves its folder, or is not printable.
     """
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
-        raise ValueError(f"{name!r} is no safe name of a file")
+        raise ValueError(f"{name!r} is not a safe file name")
     return str(path)
 
 
 def _file_name(name: str) -> str:
     if name == "." or safe_name(name) != name:
-        raise ValueError(f"{name!r} is not the plain name of a file")
+        raise ValueError(f"{name!r} is not a plain file name")
     return name
 
 
 def _each_once(name_of: Callable[[T], str]) -> AfterValidator:
     def check(things: tuple[T, ...]) -> tuple[T, ...]:
         if twice := [name for name, count in Counter(map(name_of, things)).items() if count > 1]:
-            raise ValueError(f"{twice[0]} is there more than once")
+            raise ValueError(f"{twice[0]} occurs more than once")
         return things
 
     return AfterValidator(check)
 
 
 class LockedFile(BaseModel):
-    """One file of a model."""
+    """Name, size and checksum of one file of a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ class LockedFile(BaseModel):
 
 
 class Lock(BaseModel):
-    """What one source holds."""
+    """The exact files of one source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,18 +72,20 @@ class Lock(BaseModel):
 
     @property
     def size(self) -> int:
+        """The bytes of all files."""
         return sum(file.size for file in self.files)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that is locked."""
+        """SHA-256 of the whole lock, in hexadecimal."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def file(self, name: str) -> LockedFile | None:
+        """The file of this name; None if the lock does not have it."""
         return next((file for file in self.files if file.name == name), None)
 
     def problem(self, found: LockedFile) -> str | None:
-        """How a file differs from the locked one."""
+        """How `found` differs from the locked file of its name; None if it does not."""
         expected = self.file(found.name)
         if expected == found:
             return None
@@ -91,7 +93,7 @@ class Lock(BaseModel):
 
 
 class LockFile(BaseModel):
-    """weights.lock."""
+    """The content of weights.lock."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -99,20 +101,21 @@ class LockFile(BaseModel):
     models: Annotated[tuple[Lock, ...], _each_once(lambda lock: lock.source)] = ()
 
     def model_for(self, source: str) -> Lock | None:
+        """The lock of a source; None if there is none."""
         return next((lock for lock in self.models if lock.source == source), None)
 
 
 def locked(commit: str | None, source: str, files: list[LockedFile]) -> Lock:
-    """A lock, its files in order. Of two with the same name, as a tar may have them, the later is what is there."""
+    """A lock with its files in order. Of two files with one name, as a tar may have, the later one counts."""
     by_name = {file.name: file for file in files}
     return Lock(source=source, commit=commit, files=tuple(by_name[name] for name in sorted(by_name)))
 
 
 def read_lock_file(path: Path) -> LockFile:
-    """The locks in a file; none when it is not there.
+    """The locks in a file. A missing file holds no locks.
 
     Raises:
-        WeightsError: it can't be read.
+        WeightsError: the file cannot be read, or is not a valid weights.lock.
     """
     try:
         return LockFile.model_validate_json(path.read_bytes())
@@ -123,14 +126,15 @@ def read_lock_file(path: Path) -> LockFile:
     except ValidationError as error:
         problem = error.errors()[0]
         said = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-        raise WeightsError(path, said, "mend it, or delete it to have it made again") from error
+        raise WeightsError(path, said, "correct it, or delete it; the next fetch writes a new one") from error
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Put a lock into the file, in place of the one for the same source.
+    """Write a lock into the file. It replaces the lock of the same source.
 
     Raises:
-        WeightsError, OSError: the file can't be read, or not written.
+        WeightsError: the file cannot be read, or is not a valid weights.lock.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.busy")):
@@ -140,7 +144,7 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 
 def write_whole(path: Path, document: object) -> None:
-    """Write a JSON document so that a reader sees the old one or the new one, and never half of it."""
+    """Write a JSON document. A reader sees the old document or the new one, never a part. Raises OSError."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

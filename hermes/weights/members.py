@@ -1,4 +1,4 @@
-"""Which members of an archive are the model: those that would be fetched of a repository, and whatever is locked."""
+"""Chooses the members of an archive that are the model: those that `hub.choose` would choose, and all locked ones."""
 
 import tarfile
 from pathlib import Path
@@ -11,33 +11,33 @@ from hermes.weights.safetensors import ENDING, INDEX, chosen_safetensors, indexe
 from hermes.weights.staging import MARKER
 
 CONFIG = "config.json"
-# GNU tar stores what links lead to with these, and holes as zeros.
+# With these options, GNU tar stores the targets of links, and holes as zeros.
 REPACK = "pack it again, with `python -m hermes weights pack` or `tar -h --hard-dereference -C FOLDER -cf model.tar .`"
 
 
 class Members:
-    """The members of one archive, as they come."""
+    """The members of one archive, in the order in which they arrive."""
 
     def __init__(self, source: object, lock: Lock | None, files: Path):
         """Args:
         source: names the archive in errors.
-        lock: what it has to hold; None takes what it holds.
-        files: where those are that have been unpacked.
+        lock: the files that the archive must hold; None accepts any model.
+        files: the folder of the unpacked files.
         """
         self._source = source
         self._lock = lock
         self._files = files
         self._there: set[str] = set()
-        self._indexed: frozenset[str] = frozenset()  # the safetensors of the model, once its index is there
+        self._indexed: frozenset[str] = frozenset()  # the safetensors that the index names, once it is here
 
     def wanted(self, member: tarfile.TarInfo) -> str | None:
-        """The name of a file to unpack; None for a folder, and for what is left out.
+        """The name of a file to unpack; None for a folder and for a file to leave out.
 
         Raises:
-            WeightsError: no model has such a member.
+            WeightsError: a model must not have such a member.
         """
         if not (member.isdir() or member.isreg()) or member.issparse():
-            raise self.refused(f"{member.name!r} in it is a link, a device or otherwise no plain file")
+            raise self.refused(f"its member {member.name!r} is not a plain file but a link, a device or the like")
         try:
             name = safe_name(member.name)
         except ValueError as error:
@@ -51,31 +51,32 @@ class Members:
         if self._is_left_out(name):
             return None
         if self._lock:
-            raise self.refused(f"it holds {name!r}, which weights.lock does not have")
+            raise self.refused(f"it holds {name!r}, but weights.lock does not have it")
         return name
 
     def arrived(self, name: str) -> None:
-        """A file is there.
+        """Note that a file is unpacked. An index decides which safetensors are the model.
 
         Raises:
-            WeightsError: it is an index that makes no sense.
+            WeightsError: the file is an invalid index.
         """
         self._there.add(name)
         if name == INDEX:
             try:
                 self._indexed = indexed(on_disk(self._files / INDEX))
             except ValueError as error:
-                raise WeightsError(self._source, str(error), "fetch the model again from where it came") from error
+                raise WeightsError(self._source, str(error), "pack the model again from its origin") from error
 
     def model(self) -> set[str]:
-        """The files of the model, of all that have arrived.
+        """The names of the unpacked files that are the model.
 
         Raises:
-            WeightsError: there is no model, or not all of one.
+            WeightsError: the archive does not hold a whole model.
         """
         if CONFIG not in self._there:
             folder = next((name[: -len(CONFIG) - 1] for name in self._there if name.endswith(f"/{CONFIG}")), None)
-            raise self.refused(f"the model is in {folder!r} in it" if folder else "there is no config.json at its top")
+            problem = f"the model is in its folder {folder!r}" if folder else f"there is no {CONFIG} at its top"
+            raise self.refused(problem)
         top = [name for name in self._there if "/" not in name]
         try:
             chosen = chosen_safetensors(top, lambda: self._indexed)
@@ -85,7 +86,7 @@ class Members:
         return {name for name in self._there if name not in strays or self._is_locked(name)}
 
     def refused(self, problem: str) -> WeightsError:
-        """The error of an archive that has to be packed again."""
+        """The error for an archive that must be packed again."""
         return WeightsError(self._source, problem, REPACK)
 
     def _is_locked(self, name: str) -> bool:
@@ -98,5 +99,5 @@ class Members:
             return False
         folder = name.rpartition("/")[0]
         if folder and CONFIG not in self._there and f"{folder}/{CONFIG}" in self._there:
-            raise self.refused(f"the model is in {folder!r} in it")  # before the bulk has come
+            raise self.refused(f"the model is in its folder {folder!r}")  # before the large files arrive
         return bool(folder or self._is_locked(INDEX) or (self._indexed and name not in self._indexed))

@@ -1,6 +1,6 @@
-"""A model becomes one tar as this package and replicate/cog-vllm read it: its files, and predictor_config.json, on top.
+"""Packs a model and predictor_config.json into one tar, as this package and replicate/cog-vllm read it.
 
-The same model and settings give the same bytes: files in order, with no owner and no time of change.
+The same model and settings give the same bytes: the files are in order, without owner and time.
 """
 
 import json
@@ -23,10 +23,10 @@ CONFIG = "predictor_config.json"
 
 
 def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]) -> RemoteFile:
-    """predictor_config.json, with what is given.
+    """A predictor_config.json with a template and engine arguments, as far as given.
 
     Raises:
-        InvalidConfiguration: the server would refuse an argument of the engine there.
+        InvalidConfiguration: a weights folder may not set one of the arguments.
     """
     require_allowed(engine_args)
     given = {"engine_args": dict(engine_args), "prompt_template": prompt_template}
@@ -35,16 +35,16 @@ def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]
 
 
 def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: Patience) -> list[LockedFile]:
-    """Write files into the archive `out`, which appears whole or not at all. Nothing but pieces is held in memory.
+    """Write files into the archive `out`, piece by piece. The archive appears whole or not at all.
 
     Args:
-        files: of the model; a predictor_config.json among them gives way to `config`.
+        files: of the model; `config` replaces a predictor_config.json among them.
         config: see `predictor_config`.
-        out: the tar.
-        patience: with faults of the files' host.
+        out: the path of the tar.
+        patience: limits the attempts at each file.
 
     Raises:
-        WeightsError: a file could not be fetched, or the disk said no.
+        WeightsError: a file could not be fetched, or the disk failed.
     """
     ordered = [config, *sorted((file for file in files if file.name != CONFIG), key=_first_things_first)]
     progress = Progress(total=sum(file.size for file in ordered), files=len(ordered))
@@ -53,11 +53,11 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
         with shown(progress, out.name), FileIO(unfinished, "w") as tar:
             packed = [_member(file, tar, progress, patience) for file in ordered]
             blocks = tar.tell() + 2 * tarfile.BLOCKSIZE
-            tar.truncate(-(-blocks // tarfile.RECORDSIZE) * tarfile.RECORDSIZE)  # the end mark is zeros
+            tar.truncate(-(-blocks // tarfile.RECORDSIZE) * tarfile.RECORDSIZE)  # the end mark consists of zeros
         os.replace(unfinished, out)
     except OSError as error:
         raise WeightsError(
-            out, f"it can't be written ({error.strerror or error})", "make room, or choose another place"
+            out, f"it can't be written ({error.strerror or error})", "make room, or choose another path"
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -65,13 +65,13 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
 
 
 def _first_things_first(file: RemoteFile) -> tuple[bool, bool, str]:
-    """What tells whether the rest can be served comes before the rest."""
+    """A sort key: config.json and the index first, because they decide whether the model can be served."""
     return file.name != "config.json", file.name != INDEX, file.name
 
 
 def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patience) -> LockedFile:
     start = tar.tell()
-    for _ in range(2):  # a wrong checksum is fetched once more
+    for _ in range(2):  # a file with a wrong checksum is fetched once more
         digests = Digests(file.name, file.size, git=file.git_sha1 is not None)
         write_all(tar, _header(file))
         for piece in steadily(file.read, 0, file.size, Attempts(file.name, patience)):
@@ -83,7 +83,7 @@ def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patienc
         tar.seek(start)
         progress.was_there(-file.size)
     else:
-        raise WeightsError(file.name, f"it has the wrong checksum twice: {problem}", "start again later")
+        raise WeightsError(file.name, f"it had the wrong checksum in two downloads: {problem}", "start again later")
     write_all(tar, bytes(-file.size % tarfile.BLOCKSIZE))
     progress.finished_file()
     return digests.locked

@@ -1,4 +1,4 @@
-"""How far a download is: a bar in a terminal, a line every few seconds in a log."""
+"""Shows the progress of a download: a bar in a terminal, a line every few seconds in a log."""
 
 import logging
 import sys
@@ -15,41 +15,42 @@ LINE_SECONDS = 5.0
 
 @dataclass
 class Progress:
-    """What has arrived of what is wanted. Threads share it."""
+    """Counts the bytes and files that have arrived. Threads share it."""
 
-    total: int | None = None  # bytes; None as long as it is not known
-    files: int | None = None
-    done: int = 0  # bytes, those of earlier runs included
+    total: int | None = None  # bytes; None while unknown
+    files: int | None = None  # in total; None while unknown
+    done: int = 0  # bytes, including those of earlier runs
     files_done: int = 0
-    fetched: int = 0  # bytes that came in this run
+    fetched: int = 0  # bytes of this run
     last_arrival: float = field(default_factory=time.monotonic)
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def arrived(self, count: int) -> None:
-        """So many bytes have come."""
+        """Count bytes that have just arrived."""
         with self._counting:
             self.done += count
             self.fetched += count
             self.last_arrival = time.monotonic()
 
     def was_there(self, count: int) -> None:
-        """So many bytes are there from an earlier run; below 0, so many turned out to be useless."""
+        """Count bytes of an earlier run. A negative count removes bytes that are of no use."""
         with self._counting:
             self.done += count
 
     def reset(self) -> None:
-        """Nothing of what had come is of use."""
+        """Forget all bytes and files, because none is of use."""
         with self._counting:
             self.done = self.files_done = 0
 
     def finished_file(self) -> None:
+        """Count one file that is whole."""
         with self._counting:
             self.files_done += 1
 
 
 @contextmanager
 def shown(progress: Progress, name: str) -> Iterator[None]:
-    """Show the progress for as long as the block runs: on standard error if that is a terminal, else in the log."""
+    """Show the progress while the block runs: on standard error if it is a terminal, else in the log."""
     ended = threading.Event()
     show = _bar if sys.stderr.isatty() else _lines
     shower = threading.Thread(target=show, args=(progress, name, ended), name="weights progress", daemon=True)
@@ -70,12 +71,7 @@ def _lines(progress: Progress, _: str, ended: threading.Event) -> None:
 
 
 def line(progress: Progress, rate: float) -> str:
-    """`12.3 of 141.1 GB (8 %), 612 MB/s, 3 min 30 s left, 2 of 38 files`, as far as it is known.
-
-    Args:
-        progress: so far.
-        rate: bytes a second, lately.
-    """
+    """`12.3 of 141.1 GB (8 %), 612 MB/s, 3 min 30 s left, 2 of 38 files`. The rate is in bytes per second."""
     parts = [_amount(progress), f"{rate / 1e6:.0f} MB/s"]
     if progress.total is not None and rate > 0:
         parts.append(f"{duration(max(0, progress.total - progress.done) / rate)} left")
@@ -92,7 +88,7 @@ def _amount(progress: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3 min 30 s`, `2 h 5 min`."""
+    """A time as `45 s`, `3 min 30 s` or `2 h 5 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

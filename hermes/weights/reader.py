@@ -1,48 +1,49 @@
-"""The bytes of an archive as one file that is read once from front to back, from many connections where that works."""
+"""Reads an archive once from front to back, over many connections if its host serves ranges."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 from hermes.weights.http import PIECE, HttpFile, break_off
 from hermes.weights.progress import Progress
 from hermes.weights.remote import Attempts, Patience, Piece, steadily
 
-BLOCK = 8 << 20  # bytes that one connection fetches at a time
-CONNECTIONS = 8  # at once, each with a block of its own
-SKIPPED = 1 << 20  # bytes: a shorter way is read over, a longer one is jumped
-LITTLE = 1 << 16  # bytes asked for first, for they may be a header after which to jump
+BLOCK = 8 << 20  # bytes of one request
+CONNECTIONS = 8  # at once, each for its own block
+SKIPPED = 1 << 20  # bytes; a shorter gap is read and dropped, a longer one is jumped
+LITTLE = 1 << 16  # bytes of the first request, which may be a header before a jump
 
 
+@dataclass(frozen=True)
 class Download:
-    """Gives the bytes of a URL from any offset on, through faults."""
+    """Yields the bytes of a URL from any offset, with repeated attempts after faults."""
 
-    def __init__(self, file: HttpFile, ranges: bool, what: object, progress: Progress, patience: Patience):
-        self._file = file
-        self._ranges = ranges
-        self._what = what
-        self._progress = progress
-        self._patience = patience
+    file: HttpFile
+    ranges: bool  # whether its host serves ranges
+    what: object  # names the file in errors
+    progress: Progress
+    patience: Patience
 
     def pieces(self, offset: int) -> Iterator[Piece]:
-        """Raises WeightsError when patience is at its end."""
-        self._progress.was_there(offset - self._progress.done)  # all before it, and nothing of what was read ahead
-        size = self._file.size
-        if self._ranges and size:
+        """The bytes from `offset` to the end. Raises WeightsError after too many failed attempts."""
+        self.progress.was_there(offset - self.progress.done)  # all bytes before it, and none that were read ahead
+        size = self.file.size
+        if self.ranges and size:
             start, offset = offset, min(size, offset + LITTLE)
             yield from self._in_one(start, offset)
-        if self._ranges and size and size - offset > 2 * BLOCK:
+        if self.ranges and size and size - offset > 2 * BLOCK:
             yield from self._in_blocks(offset, size)
         else:
             yield from self._in_one(offset, size)
 
     def _in_one(self, start: int, end: int | None, stop: threading.Event | None = None) -> Iterator[Piece]:
-        attempts = Attempts(self._what, self._patience, stop)
-        read = partial(self._file.read, end=end if self._ranges else None)
+        attempts = Attempts(self.what, self.patience, stop)
+        read = partial(self.file.read, end=end if self.ranges else None)
         for piece in steadily(read, start, end, attempts):
-            self._progress.arrived(len(piece))
+            self.progress.arrived(len(piece))
             yield piece
 
     def _in_blocks(self, offset: int, end: int) -> Iterator[Piece]:
@@ -63,27 +64,28 @@ class Download:
                     ask()
             finally:
                 stop.set()
-                break_off(waiting, self._file.hang_up)
+                break_off(waiting, self.file.hang_up)
 
     def _block(self, start: int, end: int, stop: threading.Event) -> list[Piece]:
         return list(self._in_one(start, end, stop))
 
 
 class Reader:
-    """A file to be read forward, from a function that gives its bytes from an offset on. tarfile can read it."""
+    """A file that is read forward. `pieces_from` yields its bytes from an offset. tarfile can read it."""
 
     def __init__(self, pieces_from: Callable[[int], Iterator[Piece]]):
         self._pieces_from = pieces_from
         self._stream: Iterator[Piece] | None = None
         self._piece = memoryview(b"")
         self._at = 0
-        self.last = b""  # what `read` gave last
+        self.last = b""  # the last result of `read`
 
     def tell(self) -> int:
+        """The offset of the next byte."""
         return self._at
 
     def seek(self, offset: int) -> int:
-        """Go to an offset. Backward it is read anew from there, or from its beginning."""
+        """Go to an offset and return it. A seek backward or over a long gap starts a new stream."""
         if self._stream and 0 <= offset - self._at <= SKIPPED:
             for _ in self.pieces(offset - self._at):
                 pass
@@ -93,7 +95,7 @@ class Reader:
         return self._at
 
     def pieces(self, count: int) -> Iterator[memoryview]:
-        """The next `count` bytes, or as many as there are."""
+        """The next `count` bytes, or fewer at the end of the file."""
         while count and (self._piece or self._more()):
             piece, self._piece = self._piece[:count], self._piece[count:]
             self._at += len(piece)
@@ -101,14 +103,14 @@ class Reader:
             yield piece
 
     def read(self, count: int) -> bytes:
-        """The next bytes in one piece, for headers. A file that calls for a large one is damaged, or meant to harm."""
+        """The next bytes in one piece, for headers. Raises ValueError if `count` is above PIECE or negative."""
         if not 0 <= count <= PIECE:
             raise ValueError(f"it has a header of {count} bytes")
         self.last = b"".join(map(bytes, self.pieces(count)))
         return self.last
 
     def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         if self._stream is not None:
             self._stream.close()  # type: ignore[attr-defined] # they are generators
         self._stream, self._piece = None, memoryview(b"")

@@ -1,4 +1,4 @@
-"""What a source of files offers: a list of them, each with its bytes from any offset on; and patience with faults."""
+"""The files of a source, each with its bytes from any offset; and repeated attempts after faults."""
 
 import random
 import re
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 
 from hermes.errors import WeightsError
 
-Piece = bytes | bytearray | memoryview  # of a file; good for as long as it is held, but see staging.pieces_of
-Read = Callable[[int], Iterator[Piece]]  # the bytes from an offset to the end; raises Interrupted
+Piece = bytes | bytearray | memoryview  # bytes of a file; they stay valid, except those of staging.pieces_of
+Read = Callable[[int], Iterator[Piece]]  # yields the bytes from an offset to the end; raises Interrupted
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a model, somewhere else."""
+    """One file of a model at its host."""
 
     name: str  # relative, with slashes
     size: int  # bytes
-    sha256: str | None  # as its host publishes it
+    sha256: str | None  # as its host publishes it; else None
     git_sha1: str | None  # of the blob in git, for small files that have no published SHA-256
     read: Read
-    read_head: Read | None = None  # the same for its first bytes, where that is cheaper
+    read_head: Read | None = None  # yields only the first bytes, where that is cheaper
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a model consists of, as its host lists it."""
+    """The files of a model, as its host lists them."""
 
     source: str
     commit: str
@@ -34,20 +34,20 @@ class Listing:
 
 
 class Interrupted(Exception):
-    """A transfer ended early, for a cause that may pass."""
+    """A transfer failed for a cause that may pass."""
 
     def __init__(self, cause: str, retry_after: float | None = None):
         super().__init__(redacted(cause))
-        self.retry_after = retry_after  # seconds, where the host says so
+        self.retry_after = retry_after  # seconds that the host asks for; else None
 
 
 class Stopped(Exception):
-    """The transfer was given up, by Ctrl-C or because another file failed."""
+    """A transfer is no longer wanted, after Ctrl-C or because another file failed."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How often something is tried in vain before it has failed, and the seconds in between: doubling, then level."""
+    """The number of failed attempts in a row that are too many, and the seconds between two: doubled up to a limit."""
 
     attempts: int = 8
     first_wait: float = 0.5
@@ -55,19 +55,19 @@ class Patience:
     longest_retry_after: float = 300.0
 
     def wait(self, failures: int, retry_after: float | None) -> float:
-        """Seconds until the next attempt: ours and up to half as much again, or more where the host asks for it."""
+        """Seconds until the next attempt: our time plus up to half of it, or more if the host asks for more."""
         ours = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1)) * random.uniform(1, 1.5)
         return max(ours, min(retry_after or 0.0, self.longest_retry_after))
 
 
 class Attempts:
-    """The attempts at one transfer. Those in vain are counted; each bit of progress forgives them all."""
+    """Counts the failed attempts at one transfer. Each arrival of bytes resets the count."""
 
     def __init__(self, what: object, patience: Patience, stop: threading.Event | None = None):
         """Args:
-        what: names it in errors.
-        patience: with faults.
-        stop: set by whoever wants it no more; None is nobody.
+        what: names the transfer in errors.
+        patience: limits the attempts.
+        stop: is set when the transfer is no longer wanted; None if it always is.
         """
         self._what = what
         self._patience = patience
@@ -75,39 +75,39 @@ class Attempts:
         self._failures = 0
 
     def progressed(self) -> None:
-        """Something has arrived.
+        """Reset the count, because bytes have arrived.
 
         Raises:
-            Stopped: nobody wants it any more.
+            Stopped: the transfer is no longer wanted.
         """
         self._failures = 0
         if self._stop.is_set():
             raise Stopped
 
     def failed(self, fault: Interrupted) -> None:
-        """Wait for the next attempt.
+        """Count a failed attempt and wait until the next one.
 
         Raises:
-            WeightsError: there is none.
-            Stopped: nobody wants it any more.
+            WeightsError: too many attempts failed in a row.
+            Stopped: the transfer is no longer wanted.
         """
         self._failures += 1
         if self._failures >= self._patience.attempts:
             raise WeightsError(
                 self._what,
                 f"the download failed {self._failures} times in a row ({fault})",
-                "start again when the cause is gone; what has arrived is kept",
+                "start again when the cause is gone; a fetch resumes where it can",
             ) from fault
         if self._stop.wait(self._patience.wait(self._failures, fault.retry_after)):
             raise Stopped
 
 
 def steadily(read: Read, start: int, end: int | None, attempts: Attempts) -> Iterator[memoryview]:
-    """The bytes from `start` to `end` (None is as many as there are), through faults.
+    """The bytes from `start` to `end` (None for all). After a fault, another attempt goes on where the last stopped.
 
     Raises:
-        WeightsError: `attempts` are at their end.
-        Stopped: nobody wants them any more.
+        WeightsError: too many attempts failed in a row.
+        Stopped: the transfer is no longer wanted.
     """
     while end is None or start < end:
         try:
@@ -128,7 +128,7 @@ def steadily(read: Read, start: int, end: int | None, attempts: Attempts) -> Ite
 
 
 def redacted(text: str) -> str:
-    """A text with no password, signature or token in it, and its URLs without their queries; in one line."""
+    """A text in one line, without passwords, signatures and tokens, and with no queries in its URLs."""
     text = re.sub(r"://[^/\s]*@", "://...@", text)
     text = re.sub(r"\b(bearer|basic)\s+\S+", r"\1 ...", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(hf|api_org|r8)_[\w.-]{8,}", "...", text)  # tokens of the hub and of Replicate
@@ -139,4 +139,4 @@ def _without_query(word: str) -> str:
     before, _, query = word.partition("?")
     if "=" not in query:
         return word
-    return before + query[len(query.rstrip(")]}>'\",;:.")) :]  # what closes a quotation stays
+    return before + query[len(query.rstrip(")]}>'\",;:.")) :]  # keeps a closing quotation mark

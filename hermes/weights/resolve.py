@@ -1,4 +1,4 @@
-"""A source of weights becomes a folder on this disk."""
+"""Finds or makes the folder of the model that a source names."""
 
 import logging
 from collections.abc import Callable
@@ -9,8 +9,9 @@ from hermes.settings import Settings
 from hermes.weights import smollm2
 from hermes.weights.folder import files_of, in_place, require_one_model
 from hermes.weights.gguf import ORIGINAL, dequantised, folder_name
+from hermes.weights.plan import Admit
 from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
-from hermes.weights.store import Admit, Store, Weights
+from hermes.weights.store import Store, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +22,18 @@ def resolve(
     admit: Admit = lambda _: None,
     before_converting: Callable[[], object] = lambda: None,
 ) -> Weights:
-    """The folder of the model that is to be served, fetched or prepared if it is not there.
+    """The folder of the model to serve. A missing model is fetched or converted first.
 
     Args:
-        settings: name the source, unless `weights` does, and say where fetched weights are kept.
-        weights: what Cog passes to setup(), from COG_WEIGHTS: a source.
-        admit: gets the path of config.json before the bulk is fetched, and may refuse the model by raising.
-        before_converting: is called before transformers is imported to convert a GGUF file: a thread that imports it
-            while another one imports vLLM can see half of it.
+        settings: name the source and the folder of weights.
+        weights: a source that replaces that of the settings. Cog passes COG_WEIGHTS to setup().
+        admit: gets the path of config.json before the large files are fetched; raises to refuse the model.
+        before_converting: is called before a conversion imports transformers. That import must not run while
+            another thread imports vLLM, because one of them could see a half-imported transformers.
 
     Raises:
-        WeightsError: it is not there, could not be fetched, or is not what it seems.
+        WeightsError: the model is missing, cannot be fetched or converted, or is damaged.
+        InvalidConfiguration: the predictor_config.json of a folder sets an argument that it may not set.
     """
     source = parse_source(weights or settings.source)
     if isinstance(source, DemoSource):
@@ -40,7 +42,7 @@ def resolve(
         found = Weights(in_place(source.path))
         admit(found.folder / "config.json")
         if settings.with_predictor_config(found.folder).engine_args.get("load_format") == "safetensors":
-            files_of(found.folder)  # refuses what can't be loaded
+            files_of(found.folder)  # raises WeightsError if vLLM could not load the files
     elif isinstance(source, GgufSource):
         found = Weights(_gguf(source.path, settings, before_converting))
     else:
@@ -51,13 +53,13 @@ def resolve(
 
 
 def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
-    """The store of fetched weights that the settings name."""
+    """The store in the folder of weights that the settings name."""
     return Store(settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit)
 
 
 def _gguf(file: Path, settings: Settings, before_converting: Callable[[], object]) -> Path:
     if settings.defaults.cuda_devices:
-        problem = f"a GGUF file is served on the CPU only, and the profile {settings.profile} serves on GPUs"
+        problem = f"a GGUF file is served on the CPU only, but the profile {settings.profile} serves on GPUs"
         raise WeightsError(file, problem, f"{ORIGINAL}, or set HERMES_PROFILE=local")
     if not file.is_file():
         raise WeightsError(file, "there is no such file", "check the path")

@@ -1,7 +1,7 @@
-"""What tells, before the bulk of a model is read, that its safetensors can't be loaded: their index and their headers.
+"""Checks the index and the headers of safetensors before the large files are read.
 
-A file begins with the size of its header, 8 bytes little-endian, and the header, which is a JSON object; see
-https://huggingface.co/docs/safetensors. Of several files, an index says which has which tensor.
+A file begins with the size of its header (8 bytes, little-endian) and the header, a JSON object. An index says which
+of several files has which tensor. The format: https://huggingface.co/docs/safetensors
 """
 
 import json
@@ -15,17 +15,17 @@ from hermes.weights.staging import digests_of
 ENDING = ".safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
-LARGEST_INDEX = 64 << 20  # bytes; that of a model of 70 billion parameters takes 60,000
-HEAD = 64  # bytes that tell what a file is
+LARGEST_INDEX = 64 << 20  # bytes; a model of 70 billion parameters has one of 60,000
+HEAD = 64  # first bytes of a file, which tell its format
 LFS_POINTER = b"version https://git-lfs"
 
 
 def indexed(file: RemoteFile) -> frozenset[str]:
-    """The files that an index names.
+    """The names of the files in an index.
 
     Raises:
-        ValueError: it is no index, or too large for one that belongs to a model.
-        Interrupted: what came is not what its host has.
+        ValueError: the file is not an index, or is too large for one.
+        Interrupted: the bytes have the wrong checksum.
     """
     if file.size > LARGEST_INDEX:
         raise ValueError(f"its {INDEX} is {file.size} bytes; at most {LARGEST_INDEX}")
@@ -36,14 +36,14 @@ def indexed(file: RemoteFile) -> frozenset[str]:
         files = json.loads(index)["weight_map"].values()
         return frozenset(name for name in files if name.endswith(ENDING))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"its {INDEX} is no index of safetensors") from error
+        raise ValueError(f"its {INDEX} is not an index of safetensors") from error
 
 
 def chosen_safetensors(names: Sequence[str], read_shards: Callable[[], frozenset[str]] | None = None) -> list[str]:
-    """Those of one set of weights, of the several that may be side by side. Where there is an index, it decides.
+    """The names of one set of safetensors, of several that may be there. An index decides; `read_shards` reads it.
 
     Raises:
-        ValueError: there are none, or not all of them.
+        ValueError: there are no safetensors, or one of the set is missing.
     """
     found = [name for name in names if name.endswith(ENDING)]
     if not found:
@@ -61,7 +61,7 @@ def chosen_safetensors(names: Sequence[str], read_shards: Callable[[], frozenset
 
 
 def require_shards(shards: frozenset[str], names: Iterable[str]) -> None:
-    """Raises ValueError if one that the index names is not there, or it names none."""
+    """Raises ValueError if the index names a file that is missing, or names none."""
     if missing := sorted(shards.difference(names)):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"its {INDEX} names {missing[0]}{more}, which is not there")
@@ -70,23 +70,23 @@ def require_shards(shards: frozenset[str], names: Iterable[str]) -> None:
 
 
 def require_head(source: object, name: str, head: bytes, size: int) -> None:
-    """Raises WeightsError if a file of `size` bytes that begins so can't be safetensors."""
+    """Raises WeightsError if a file of `size` bytes with these first bytes is not safetensors."""
     if head.startswith(LFS_POINTER):
-        step = "run `git lfs pull` in the clone that it is from"
+        step = "run `git lfs pull` in its clone"
         raise WeightsError(source, f"{name} is a pointer of git-lfs and not the file itself", step)
     header = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{" or not 2 <= header <= size - 8:
-        raise WeightsError(source, f"{name} does not begin as safetensors do", "fetch it again from where it came")
+        raise WeightsError(source, f"{name} does not begin as safetensors do", "fetch it again from its origin")
 
 
 def look(source: object, file: RemoteFile, attempts: Attempts) -> None:
-    """Raises WeightsError if a file can't be safetensors by its beginning, or that can't be read."""
+    """Raises WeightsError if the first bytes of a file are not those of safetensors, or cannot be read."""
     head = steadily(file.read_head or file.read, 0, min(HEAD, file.size), attempts)
     require_head(source, file.name, b"".join(map(bytes, head)), file.size)
 
 
 def require_heads(source: object, files: Iterable[RemoteFile], patience: Patience) -> None:
-    """Raises WeightsError if one of the files that are to be safetensors is something else, or can't be read."""
+    """Raises WeightsError if a file with the name of safetensors is not one, or cannot be read."""
     for file in files:
         if file.name.endswith(ENDING):
             look(source, file, Attempts(f"{source}: {file.name}", patience))

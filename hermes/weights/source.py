@@ -1,4 +1,4 @@
-"""Where weights come from: one syntax for HERMES_MODEL, COG_WEIGHTS and the command line.
+"""Parses the name of a source of weights. HERMES_MODEL, COG_WEIGHTS and the command line share this syntax.
 
 hf://OWNER/REPO[@REVISION][?include=PATTERN&exclude=PATTERN]   a repository on the Hugging Face hub
 https://HOST/PATH.tar[.gz|.zst]                                an archive
@@ -21,15 +21,15 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 SYNTAX = "write hf://owner/repo[@revision], https://host/model.tar[.gz|.zst], a path, or demo"
 
 NAME = r"[a-zA-Z0-9_.-]+"
-# A revision is what git takes for a name: https://git-scm.com/docs/git-check-ref-format
+# A revision is any name that git accepts: https://git-scm.com/docs/git-check-ref-format
 PLACE = re.compile(rf"(?P<repo>{NAME}/{NAME})(?:@(?P<revision>[^\s~^:?*\[\\]+))?")
 BROWSED = re.compile(
     rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<repo>{NAME}/{NAME})"
     r"(?:/(?:tree|blob|resolve|raw|commit)/(?P<revision>[^/]+)(?:/.*)?)?/?"
 )
 
-# What signs a URL or opens it, and is another each time: no part of a model's name, and never shown. The short ones are
-# Azure's, x-amz- and its like those of S3, Google and Alibaba, q- Tencent's.
+# Parameters that sign a URL. They are not part of a model's name and are never shown. The short ones are Azure's; those
+# with x-amz- or alike are from S3, Google and Alibaba; those with q- are Tencent's.
 SIGNATURE = re.compile(
     r"(x-[a-z]+|q)-.*|.*(token|signature|credential|secret|passw(or)?d|api[-_]?key|access(key)?[-_]?id)"
     r"|auth|expires|policy|key-pair-id|hash-algorithm"
@@ -40,7 +40,7 @@ SIGNATURE = re.compile(
 
 @dataclass(frozen=True)
 class HubSource:
-    """A repository on the hub at a branch, tag or commit; patterns choose among its files."""
+    """A repository on the hub at a branch, tag or commit. Patterns may choose its files."""
 
     repo: str
     revision: str = "main"
@@ -53,6 +53,7 @@ class HubSource:
 
     @property
     def key(self) -> str:
+        """The name of the folder for the model, unique to this source."""
         return _key(self.repo.replace("/", "--"), str(self))
 
 
@@ -63,7 +64,7 @@ class ArchiveSource:
     url: str
 
     def __str__(self) -> str:
-        """The URL with no password and no signature."""
+        """The URL without password and signature."""
         parts = urlsplit(self.url)
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         query = urlencode([(name, value) for name, value in pairs if not SIGNATURE.fullmatch(name)])
@@ -74,13 +75,14 @@ class ArchiveSource:
 
     @property
     def key(self) -> str:
+        """The name of the folder for the model, unique to this source."""
         name = Path(urlsplit(self.url).path).name
         return _key(name.partition(".tar")[0].removesuffix(".tgz"), str(self))
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder in the Hugging Face layout, used in place."""
+    """A folder in the Hugging Face layout. It is used in place."""
 
     path: Path
 
@@ -90,7 +92,7 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class GgufSource:
-    """A GGUF file."""
+    """A GGUF file on this disk."""
 
     path: Path
 
@@ -114,7 +116,7 @@ def parse_source(text: str) -> Source:
     """The source that a text names.
 
     Raises:
-        WeightsError: it names none.
+        WeightsError: the text does not name a source.
     """
     if text == DEMO:
         return DemoSource()
@@ -128,7 +130,7 @@ def parse_source(text: str) -> Source:
             return _archive(text)
         case "file":
             return _file(text)
-    raise WeightsError(redacted(text), "this is no source of weights", SYNTAX)
+    raise WeightsError(redacted(text), "this is not a source of weights", SYNTAX)
 
 
 def _hub(place_and_patterns: str) -> HubSource:
@@ -137,16 +139,16 @@ def _hub(place_and_patterns: str) -> HubSource:
     shown = redacted(f"hf://{place}")
     parts = PLACE.fullmatch(place)
     if not parts or not place.isprintable():
-        raise WeightsError(shown, "this is no repository on the hub", "write hf://owner/repo[@revision]")
+        raise WeightsError(shown, "this is not a repository on the hub", "write hf://owner/repo[@revision]")
     if unknown := patterns.keys() - {"include", "exclude"}:
-        said = f"it says {redacted(min(unknown))!r}"
-        raise WeightsError(shown, said, "there are only include=PATTERN and exclude=PATTERN")
+        said = f"its parameter {redacted(min(unknown))!r} is unknown"
+        raise WeightsError(shown, said, "use only include=PATTERN and exclude=PATTERN")
     chosen = (tuple(patterns.get(name, ())) for name in ("include", "exclude"))
     return HubSource(parts["repo"], parts["revision"] or "main", *chosen)
 
 
 def hub_form(address: str) -> str | None:
-    """The source that a repository's address in a browser stands for, with or without its scheme."""
+    """The source for the web address of a repository, with or without its scheme; None for other addresses."""
     parts = BROWSED.fullmatch(address)
     if not parts or parts["repo"].startswith(("datasets/", "spaces/")):
         return None
@@ -157,11 +159,11 @@ def hub_form(address: str) -> str | None:
 def _archive(text: str) -> ArchiveSource:
     parts = _split(text)
     if not parts.hostname:
-        raise WeightsError(ArchiveSource(text), "it names no host", SYNTAX)
+        raise WeightsError(ArchiveSource(text), "it does not name a host", SYNTAX)
     if not parts.path.lower().endswith(ARCHIVES):
         if meant := hub_form(f"{parts.netloc}{parts.path}"):
             raise WeightsError(ArchiveSource(text), "this is the page of a repository on the hub", f"write {meant}")
-        problem, step = "this is no archive that can be unpacked", f"it has to end in {', '.join(ARCHIVES)}"
+        problem, step = "this is not an archive that can be unpacked", f"it must end in {', '.join(ARCHIVES)}"
         raise WeightsError(ArchiveSource(text), problem, step)
     return ArchiveSource(text)
 
@@ -169,7 +171,7 @@ def _archive(text: str) -> ArchiveSource:
 def _file(text: str) -> FolderSource | GgufSource:
     parts = _split(text)
     if parts.netloc not in ("", "localhost") or not parts.path:
-        raise WeightsError(text, "it does not begin at the root of this disk", "write file:///FOLDER, or just the path")
+        raise WeightsError(text, "it is not an absolute path on this disk", "write file:///FOLDER, or just the path")
     return _local(Path(unquote(parts.path)))
 
 
@@ -178,11 +180,9 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         _ = parts.port  # raises, too
         return parts
-    except ValueError:  # which may tell a part of a password, as this text may
+    except ValueError:  # its text, like ours, may hold a part of a password
         scheme = text.partition("://")[0]
-        raise WeightsError(
-            f"{scheme}://...", "this is no URL that can be read", "write special characters as %XX"
-        ) from None
+        raise WeightsError(f"{scheme}://...", "this is not a valid URL", "write special characters as %XX") from None
 
 
 def _local(path: Path) -> FolderSource | GgufSource:
@@ -190,6 +190,6 @@ def _local(path: Path) -> FolderSource | GgufSource:
 
 
 def _key(name: str, source: str) -> str:
-    """A folder's name that no two sources share: readable, then a digest of the whole source."""
+    """The name of a folder, unique to a source: a readable part, then a digest of the whole source."""
     readable = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)[:100]
     return f"{readable}-{hashlib.sha256(source.encode()).hexdigest()[:12]}"

@@ -1,6 +1,6 @@
-"""The folder in which a model grows until it is whole. One process at a time.
+"""The folder of a model under way. Only one process uses it at a time.
 
-`parts/` has the files under way, `files/` those that are whole and verified: each is moved there when it is.
+`parts/` has the partial files. `files/` has the files that are whole and verified; each moves there at its end.
 """
 
 import hashlib
@@ -16,36 +16,39 @@ from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress
 from hermes.weights.remote import Piece, RemoteFile
 
-MARKER = ".complete.json"  # in a folder that is whole; written last, and no part of a model
-READ_BACK = 1 << 20  # bytes at a time
+MARKER = ".complete.json"  # marks a whole folder; written last, and not part of a model
+READ_BACK = 1 << 20  # bytes of a piece that is read back
 
 
 class Digests:
-    """The checksums of a file, as its bytes pass."""
+    """The checksums of a file, computed while its bytes pass."""
 
     def __init__(self, name: str, size: int, *, git: bool = False):
         self._name = name
         self._size = size
         self._sha256 = hashlib.sha256()
-        # As git names a blob, for hosts that publish nothing else.
+        # The name that git gives to a blob, for hosts that publish nothing else.
         self._sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False) if git else None
 
     def update(self, piece: Piece) -> None:
+        """Add the next bytes."""
         self._sha256.update(piece)
         if self._sha1:
             self._sha1.update(piece)
 
     def take_in(self, pieces: Iterator[Piece]) -> "Digests":
+        """Add the bytes of several pieces. Returns self."""
         for piece in pieces:
             self.update(piece)
         return self
 
     @property
     def locked(self) -> LockedFile:
+        """The file with the SHA-256 of the bytes so far."""
         return LockedFile(name=self._name, size=self._size, sha256=self._sha256.hexdigest())
 
     def problem(self, file: RemoteFile) -> str | None:
-        """How the file differs from what its host publishes."""
+        """How the bytes differ from the checksum that the host publishes; None if they do not."""
         found = self._sha256.hexdigest()
         if file.sha256 not in (None, found):
             return f"expected SHA-256 {file.sha256}, found {found}"
@@ -56,50 +59,50 @@ class Digests:
 
 
 def digests_of(file: RemoteFile) -> Digests:
-    """Those that tell whether what comes is the file."""
+    """New digests, to compare with what the host of a file publishes."""
     return Digests(file.name, file.size, git=file.git_sha1 is not None)
 
 
 class Staging:
-    """Files on their way. Errors of the disk in a `with staging.disk_errors()` become ours."""
+    """A staging folder. A `with staging.disk_errors()` converts errors of the disk."""
 
     def __init__(self, folder: Path, source: object, progress: Progress):
         self.folder = folder
         self.files = folder / "files"
         self.progress = progress
         self._parts = folder / "parts"
-        self._source = source
+        self._source = source  # in errors
 
     def prepare(self) -> None:
-        """Raises WeightsError if nothing can be written there."""
+        """Create the folder. Raises WeightsError if the disk fails."""
         with self.disk_errors():
             for folder in (self.files, self._parts):
                 folder.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Begin again."""
+        """Delete all files. Raises WeightsError if the disk fails."""
         with self.disk_errors():
             shutil.rmtree(self.folder)
         self.prepare()
 
     def has(self, name: str, size: int) -> bool:
-        """Whether an earlier run has finished this file: it is only in its place when it was verified."""
+        """Whether an earlier run finished this file. Only a verified file is in its place."""
         whole = self.files / name
         return whole.is_file() and whole.stat().st_size == size
 
     def arrived_bytes(self, name: str, size: int) -> int:
-        """How much of a file is there, and of use."""
+        """The bytes of a file that are here and of use."""
         if self.has(name, size):
             return size
         arrived = _size(self._parts / name)
         return arrived if arrived <= size else 0
 
     def part_bytes(self) -> int:
-        """How much is there of all files that are not whole."""
+        """The bytes of all partial files."""
         return sum(map(_size, self._parts.rglob("*")))
 
     def part(self, name: str, size: int) -> FileIO:
-        """A file under way, open at its end. One that has come out too long begins again."""
+        """A partial file, open at its end. A file that is too long begins again. Raises OSError."""
         path = self._parts / name
         path.parent.mkdir(parents=True, exist_ok=True)
         out = FileIO(path, "ab")
@@ -109,14 +112,16 @@ class Staging:
         return out
 
     def read_part(self, name: str) -> Iterator[Piece]:
+        """The bytes of a partial file, see `pieces_of`."""
         return pieces_of(self._parts / name)
 
     def drop_part(self, name: str) -> None:
+        """Delete a partial file and subtract its bytes from the progress. Raises OSError."""
         self.progress.was_there(-(self._parts / name).stat().st_size)
         (self._parts / name).unlink()
 
     def finish(self, name: str) -> Path:
-        """Move a file that is whole and verified to its place."""
+        """Move a whole, verified file to its place. Returns its path. Raises OSError."""
         whole = self.files / name
         whole.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self._parts / name, whole)
@@ -124,18 +129,18 @@ class Staging:
         return whole
 
     def require_room(self, wanted: int) -> None:
-        """Raises WeightsError unless the disk takes so many bytes more."""
+        """Raises WeightsError unless the disk has room for `wanted` more bytes."""
         free = shutil.disk_usage(self.folder).free
         if wanted > free:
             raise WeightsError(
                 self._source,
-                f"{wanted / 1e9:.1f} GB are missing, and the disk of {self.folder.parent} has {free / 1e9:.1f} GB free",
+                f"it needs {wanted / 1e9:.1f} GB, but the disk of {self.folder.parent} has {free / 1e9:.1f} GB free",
                 f"make room for {(wanted - free) / 1e9:.1f} GB more, or set HERMES_WEIGHTS_DIR to a larger disk",
             )
 
     @contextmanager
     def disk_errors(self) -> Iterator[None]:
-        """Turn errors of the disk into WeightsError."""
+        """Convert an OSError in the block to WeightsError."""
         try:
             yield
         except OSError as error:
@@ -151,7 +156,7 @@ def _size(path: Path) -> int:
 
 
 def pieces_of(path: Path) -> Iterator[Piece]:
-    """What is on the disk of a file. A piece is good until the next one is asked for."""
+    """The bytes of a file on this disk. A piece is valid until the next one is read. Raises OSError."""
     buffer = memoryview(bytearray(READ_BACK))
     with FileIO(path) as file:
         while count := file.readinto(buffer):
@@ -159,7 +164,7 @@ def pieces_of(path: Path) -> Iterator[Piece]:
 
 
 def write_all(out: FileIO, piece: Piece) -> None:
-    """Write a piece; a disk that is nearly full may take a part of it before it refuses the rest."""
+    """Write a whole piece. A nearly full disk may take a part before it refuses the rest with OSError."""
     rest = memoryview(piece)
     while rest:
         rest = rest[out.write(rest) :]

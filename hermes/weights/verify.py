@@ -1,4 +1,4 @@
-"""Whether a model's folder is whole: by its marker and sizes, which is quick, or by reading every byte."""
+"""Checks whether the folder of a model is whole: quickly by its marker and sizes, or by reading every byte."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from hermes.weights.staging import MARKER, Digests, pieces_of
 
 
 class Marker(BaseModel):
-    """Says that a folder is whole, and what was locked then."""
+    """The content of .complete.json: the lock that a whole folder was checked with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,12 +24,12 @@ class Marker(BaseModel):
 
 
 def write_marker(folder: Path, lock: Lock) -> None:
-    """Mark a folder as whole."""
+    """Mark a folder as whole. Raises OSError."""
     write_whole(folder / MARKER, Marker(digest=lock.digest, lock=lock).model_dump(mode="json"))
 
 
 def read_marker(folder: Path) -> Lock | None:
-    """What was locked when the folder was made whole; None if it never was."""
+    """The lock in the marker of a folder; None without a valid marker."""
     try:
         marker = Marker.model_validate_json((folder / MARKER).read_bytes())
     except (OSError, ValidationError):
@@ -38,18 +38,18 @@ def read_marker(folder: Path) -> Lock | None:
 
 
 def locked_in(folder: Path) -> Lock:
-    """What was locked when the folder was made whole, which it was.
+    """The lock in the marker of a folder that is marked as whole.
 
     Raises:
-        WeightsError: it is gone.
+        WeightsError: the marker is no longer there.
     """
     if lock := read_marker(folder):
         return lock
-    raise WeightsError(folder, "it has gone meanwhile", "let nothing else write there, and start again")
+    raise WeightsError(folder, "another process removed it", "let nothing else write there, and start again")
 
 
 def damaged(folder: Path, lock: Lock) -> Iterator[str]:
-    """The files that are not there, or have another size."""
+    """The names of the files that are missing or have another size."""
     for file in lock.files:
         path = folder / file.name
         if not path.is_file() or path.stat().st_size != file.size:
@@ -57,7 +57,7 @@ def damaged(folder: Path, lock: Lock) -> Iterator[str]:
 
 
 def verify(folder: Path, lock: Lock) -> list[str]:
-    """Read a model and compare each file with its lock. Returns what is wrong, a line a file."""
+    """Read a model and compare each file with its lock. Returns one line for each wrong file."""
     progress = Progress(total=lock.size, files=len(lock.files))
     with shown(progress, "verifying"), ThreadPoolExecutor(os.cpu_count()) as threads:
         problems = threads.map(partial(_problem, folder, lock, progress), lock.files)

@@ -161,12 +161,12 @@ FAILURES = {
     "never fetched": (["verify", MODEL], f"'{MODEL}@main': it has not been fetched; run `python -m hermes weights"),
     "no repository": (
         ["fetch", "hf://org/none"],
-        "'hf://org/none@main': there is no such repository, or it is private",
+        "'hf://org/none@main': the repository does not exist or is private",
     ),
-    "no revision": (["fetch", f"{MODEL}@v9"], f"'{MODEL}@v9': it has no revision 'v9'; name another after the @"),
+    "no revision": (["fetch", f"{MODEL}@v9"], f"'{MODEL}@v9': it has no revision 'v9'; name another revision after"),
     "gated": (["fetch", "hf://org/gated"], "'hf://org/gated@main': the repository is gated; accept its licence on the"),
-    "private": (["lock", "hf://org/private"], "'hf://org/private@main': there is no such repository, or it is private"),
-    "no syntax": (["fetch", "hf://model"], "'hf://model': this is no repository on the hub; write hf://owner/repo"),
+    "private": (["lock", "hf://org/private"], "'hf://org/private@main': the repository does not exist or is private"),
+    "no syntax": (["fetch", "hf://model"], "'hf://model': this is not a repository on the hub; write hf://owner/repo"),
     "in place": (["fetch", "some/folder"], "'some/folder': it is used where it is; name a repository"),
     "built in": (["lock", "demo"], "'demo': it is used where it is; name a repository (hf://owner/repo) or an archive"),
     "archive not here": (

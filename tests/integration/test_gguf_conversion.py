@@ -124,9 +124,11 @@ def test_what_transformers_would_get_wrong_is_refused(tmp_path):
     lacking = {name: values for name, values in tensors().items() if "blk.1.ffn" not in name}
     stretched = {"llama.rope.scaling.original_context_length": 4096}
     refused = {
-        write(tmp_path / "lacking.gguf", lacking): "4 of the model's tensors are not in it, such as model.layers.1.",
-        write(tmp_path / "yarn.gguf", tensors(), **{"llama.rope.scaling.type": "yarn"}): "how its context is stretched",
-        write(tmp_path / "long.gguf", tensors(), **stretched): "how its context is stretched",
+        write(tmp_path / "lacking.gguf", lacking): "4 of the model's tensors are missing, such as model.layers.1.",
+        write(
+            tmp_path / "yarn.gguf", tensors(), **{"llama.rope.scaling.type": "yarn"}
+        ): "would ignore its stretched context (rope)",
+        write(tmp_path / "long.gguf", tensors(), **stretched): "would ignore its stretched context (rope)",
         write(tmp_path / "new.gguf", tensors(), "grok"): "GGUF model with architecture grok is not supported yet.",
     }
     for file, problem in refused.items():

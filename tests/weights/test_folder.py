@@ -132,20 +132,20 @@ BROKEN = {
     ),
     "an index that is none": (
         {"model.safetensors.index.json": POINTER},
-        f"its model.safetensors.index.json is no index of safetensors{NO_PLAIN}",
+        f"its model.safetensors.index.json is not an index of safetensors{NO_PLAIN}",
     ),
     "a pointer of git-lfs": (
         {min(SHARDS): POINTER},
         "model-00000-of-00002.safetensors is a pointer of git-lfs and not the file itself; "
-        "run `git lfs pull` in the clone that it is from",
+        "run `git lfs pull` in its clone",
     ),
     "a header longer than the file": (
         {min(SHARDS): (101).to_bytes(8, "little") + b"{" + bytes(99)},
-        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from where it came",
+        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from its origin",
     ),
     "nothing": (
         {min(SHARDS): b""},
-        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from where it came",
+        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from its origin",
     ),
 }
 

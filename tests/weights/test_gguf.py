@@ -68,15 +68,15 @@ def test_a_file_cut_short_anywhere_is_refused(tiny):
         os.truncate(tiny, size)
         message = refusal(gguf.read_header, tiny)
         assert f"tiny.gguf': it is cut short or damaged, {size} bytes long (" in message
-        assert message.endswith("); fetch it again and compare its size with the source's")
+        assert message.endswith("); fetch it again and compare its size with its origin")
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (None, "it can't be opened (No such file or directory); check the path"),
-        (b"", "this is no GGUF file: it begins with b''; check what the file is"),
-        (b"<html>", "this is no GGUF file: it begins with b'<htm'; check what the file is"),
+        (b"", "this is not a GGUF file: it begins with b''; name a GGUF file"),
+        (b"<html>", "this is not a GGUF file: it begins with b'<htm'; name a GGUF file"),
     ],
 )
 def test_what_is_no_gguf_file_is_refused(tmp_path, content, problem):
@@ -101,10 +101,11 @@ def test_what_does_not_fit_is_refused_with_the_numbers(tmp_path):
     header = gguf.Header(tmp_path / "70b.gguf", "llama", {}, 70_553_706_496, 1_050_673_152, None)
     message = refusal(gguf.check_room, header, 12_300_000_000, TRILLION)
     assert (
-        "its 70.6 billion weights takes 145.3 GB of memory, and 12.3 GB are free; take a machine with more" in message
+        "its 70.6 billion weights takes 145.3 GB of memory, but only 12.3 GB are free; use a machine with more"
+        in message
     )
     message = refusal(gguf.check_room, header, TRILLION, 99_000_000_000)
-    assert "takes 141.1 GB of disk, and 99.0 GB are free" in message
+    assert "takes 141.1 GB of disk, but only 99.0 GB are free" in message
 
 
 def test_a_giant_is_refused_before_its_weights_are_read(tmp_path):

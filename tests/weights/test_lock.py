@@ -65,14 +65,14 @@ def test_a_name_that_stays_in_its_folder_is_safe(name, safe, tmp_path):
     ],
 )
 def test_a_name_that_leads_out_or_deceives_the_eye_is_refused(name):
-    with pytest.raises(ValueError, match=r"^'.*' is no safe name of a file$") as raised:
+    with pytest.raises(ValueError, match=r"^'.*' is not a safe file name$") as raised:
         safe_name(name)
     assert str(raised.value).isprintable()
 
 
 @pytest.mark.parametrize("name", [".", "a//b", "./a", "a/", "a/./b"])
 def test_in_a_lock_a_file_has_one_name_only(name):
-    with pytest.raises(ValidationError, match="is not the plain name of a file"):
+    with pytest.raises(ValidationError, match="is not a plain file name"):
         LockedFile(name=name, size=1, sha256=DIGEST)
 
 
@@ -163,11 +163,11 @@ BAD_LOCKS = {
     "of another version": ({"version": 2, "locks": {}}, "version: Input should be 1"),
     "with an unknown key": ({"model": []}, "model: Extra inputs are not permitted"),
     "without a commit": ({"models": [{"source": "s", "files": []}]}, "models.0.commit: Field required"),
-    "name leads out": (with_files(FILE | {"name": "../x"}), "models.0.files.0.name: Value error, '../x' is no safe"),
+    "name leads out": (with_files(FILE | {"name": "../x"}), "models.0.files.0.name: Value error, '../x' is not a safe"),
     "negative size": (with_files(FILE | {"size": -1}), "models.0.files.0.size: Input should be greater than or equal"),
     "digest cut": (with_files(FILE | {"sha256": DIGEST[1:]}), "models.0.files.0.sha256: String should match pattern"),
-    "file twice": (with_files(FILE, FILE | {"size": 2}), "models.0.files: Value error, a is there more than once"),
-    "model twice": ({"models": with_files()["models"] * 2}, "models: Value error, s is there more than once"),
+    "file twice": (with_files(FILE, FILE | {"size": 2}), "models.0.files: Value error, a occurs more than once"),
+    "model twice": ({"models": with_files()["models"] * 2}, "models: Value error, s occurs more than once"),
 }
 
 
@@ -180,7 +180,7 @@ def test_a_lock_file_that_cannot_be_used_says_where_and_is_left_alone(path, text
             use(path)
         message = str(raised.value)
         assert message.startswith(f"E1000 WeightsError: weights '{path}': {problem}")
-        assert message.endswith("; mend it, or delete it to have it made again")
+        assert message.endswith("; correct it, or delete it; the next fetch writes a new one")
     assert path.read_bytes() == before
 
 

@@ -70,7 +70,7 @@ def test_an_answer_that_ends_early_is_a_fault_and_says_so():
         arrived(FlakyFile(([10], "end"), ([], "end"), ([], "end"), ([], "end")), 0, 256)
     assert str(raised.value) == (
         "E1000 WeightsError: weights 'hf://o/r@main: a.bin': the download failed 3 times in a row "
-        "(it ended after 10 of 256 bytes); start again when the cause is gone; what has arrived is kept"
+        "(it ended after 10 of 256 bytes); start again when the cause is gone; a fetch resumes where it can"
     )
 
 

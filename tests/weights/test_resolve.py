@@ -32,7 +32,9 @@ def test_the_log_says_which_profile_serves_what(model, caplog):
 @pytest.mark.parametrize("profile", ["local", "production"])
 def test_a_folder_with_weights_that_can_not_be_loaded_is_refused_before_the_engine(model, profile):
     (model / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(WeightsError, match=r"model.safetensors is a pointer of git-lfs .* run `git lfs pull` in the"):
+    with pytest.raises(
+        WeightsError, match=r"model.safetensors is a pointer of git-lfs .* run `git lfs pull` in its clone"
+    ):
         resolve(Settings(profile=profile), str(model))
     (model / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="there are no safetensors among its files, and nothing else is loaded"):
@@ -69,13 +71,16 @@ def test_who_writes_a_repository_as_a_path_is_told_how():
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ('{"speculators_config": {"verifier": {"name_or_path": "other/model"}}}', "its speculators_config sends the"),
+        (
+            '{"speculators_config": {"verifier": {"name_or_path": "other/model"}}}',
+            "its speculators_config points to other files",
+        ),
         (
             '{"configuration_files": ["config.5.0.0.json"]}',
-            "its configuration_files sends the server elsewhere; name a",
+            "its configuration_files points to other files; name a",
         ),
-        ("[]x", "this is no JSON object (Extra data"),
-        ("3", "this is no JSON object ('int' object is not iterable); fetch it again"),
+        ("[]x", "this is not a JSON object (Extra data"),
+        ("3", "this is not a JSON object ('int' object is not iterable); fetch it again"),
     ],
 )
 def test_a_config_that_leads_to_another_model_is_refused(model, config, problem):
@@ -94,7 +99,7 @@ def test_a_gguf_file_is_refused_on_gpus_with_the_next_step(tmp_path):
     with pytest.raises(WeightsError) as caught:
         resolve(Settings(weights_dir=tmp_path / "weights"), str(tmp_path / "model.gguf"))
     assert str(caught.value) == (
-        f"E1000 WeightsError: weights '{tmp_path}/model.gguf': a GGUF file is served on the CPU only, and the profile "
+        f"E1000 WeightsError: weights '{tmp_path}/model.gguf': a GGUF file is served on the CPU only, but the profile "
         "production serves on GPUs; serve the model's safetensors instead, from its original repository, "
         "or set HERMES_PROFILE=local"
     )

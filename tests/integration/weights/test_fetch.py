@@ -78,9 +78,9 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 26
 NO_WEIGHTS = {
     "a pointer of git-lfs": (
         POINTER,
-        "is a pointer of git-lfs and not the file itself; run `git lfs pull` in the",
+        "is a pointer of git-lfs and not the file itself; run `git lfs pull` in its clone",
     ),
-    "a page": (b"<!DOCTYPE html>" * 2000, "does not begin as safetensors do; fetch it again from where it came"),
+    "a page": (b"<!DOCTYPE html>" * 2000, "does not begin as safetensors do; fetch it again from its origin"),
     "a header longer than the file": ((1 << 40).to_bytes(8, "little") + b"{" * 9, "does not begin as safetensors do"),
 }
 
@@ -103,7 +103,7 @@ def test_faults_that_pass_are_not_seen_at_the_first_look_either(server, store, f
 FOR_EVER = {
     "a busy server": (Status(503), "HTTP 503 Service Unavailable"),
     "a signature that has run out": (Status(403), "HTTP 403 Forbidden"),
-    "a page instead": (Html(), "the host has 56 bytes where 30000 are expected"),
+    "a page instead": (Html(), "the host has 56 bytes instead of 30000"),
     "silence": (Stall(0), "TimeoutError: timed out"),
 }
 
@@ -114,7 +114,7 @@ def test_a_fault_that_stays_is_an_error_that_names_the_file_and_the_cause(server
     server.fail("/cdn/", fault, times=None)
     assert refusal(store.fetch, SOURCE) == (
         "E1000 WeightsError: weights 'hf://org/model@main: model.safetensors': the download failed 3 times in a row "
-        f"({cause}); start again when the cause is gone; what has arrived is kept"
+        f"({cause}); start again when the cause is gone; a fetch resumes where it can"
     )
     assert not (store.folder / SOURCE.key).exists()
 
@@ -165,7 +165,7 @@ WRONG = {
 def test_a_checksum_that_stays_wrong_is_an_error_that_says_what_was_found(server, store, name, path, expected):
     server.fail(path, Corrupt(at=5), times=None)
     message = refusal(store.fetch, SOURCE)
-    assert f"{name} has the wrong checksum, also when fetched once more: expected {expected}" in message
+    assert f"{name} had the wrong checksum in two downloads: expected {expected}" in message
     assert ", found " in message
     assert not (store.folder / SOURCE.key).exists()
     assert not staged(store, "parts").joinpath(name).exists()
@@ -182,7 +182,7 @@ def test_a_part_that_is_damaged_on_the_disk_is_fetched_again(server, store, size
 def test_what_is_there_is_not_fetched_again(server, store):
     server.fail("/cdn/", Reset(20_000))
     server.fail("/cdn/", Status(404))
-    assert "there is nothing (HTTP 404 Not Found); check its address and access" in refusal(store.fetch, SOURCE)
+    assert "there is nothing (HTTP 404 Not Found); check the address and your access" in refusal(store.fetch, SOURCE)
     assert staged(store, "parts/model.safetensors").read_bytes() == WEIGHTS[:20_000]
     server.clear()
     assert (

@@ -73,11 +73,11 @@ def test_no_piece_is_small_but_the_last(file, monkeypatch):
 
 
 STATUSES = {
-    400: "the host does not give it out (HTTP 400 status",
-    401: "it wants a token, or another one (HTTP 401 status",
-    403: "it does not let us in (HTTP 403 status",
+    400: "the host refuses the request (HTTP 400 status",
+    401: "the host wants a valid token (HTTP 401 status",
+    403: "the host refuses access (HTTP 403 status",
     404: "there is nothing (HTTP 404 status",
-    416: "the host does not give it out (HTTP 416 status",
+    416: "the host refuses the request (HTTP 416 status",
 }
 
 
@@ -86,7 +86,7 @@ def test_what_the_host_refuses_is_said(server, session, status, problem):
     server.replies["/no"] = Reply.text(status, "no", {"X-Error-Message": "status"})
     with pytest.raises(WeightsError) as caught:
         HttpFile(session, f"{server.url}/no", "m.tar").probe()
-    assert str(caught.value) == f"E1000 WeightsError: weights 'm.tar': {problem}); check its address and access"
+    assert str(caught.value) == f"E1000 WeightsError: weights 'm.tar': {problem}); check the address and your access"
 
 
 def test_an_archive_may_have_its_password_in_netrc(server, file, monkeypatch, tmp_path):
@@ -113,9 +113,9 @@ FAULTS = {
     "an early end": (Truncate(7000), "IncompleteRead"),
     "silence": (Stall(0), "TimeoutError: timed out"),
     "silence in the middle": (Stall(7000), "TimeoutError: timed out"),
-    "a page instead": (Html(), "the host has 56 bytes where 30000 are expected"),
-    "a body too short": (WrongLength(-9), "the host has 29991 bytes where 30000 are expected"),
-    "a body too long": (WrongLength(9), "the host has 30009 bytes where 30000 are expected"),
+    "a page instead": (Html(), "the host has 56 bytes instead of 30000"),
+    "a body too short": (WrongLength(-9), "the host has 29991 bytes instead of 30000"),
+    "a body too long": (WrongLength(9), "the host has 30009 bytes instead of 30000"),
 }
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_has_changed_is_not_mixed_with_the_old_one(server, session, 
     server.replies["/changing"] = Reply.of(WEIGHTS, before, ranges=True)
     file.probe()
     server.replies["/changing"] = Reply.of(WEIGHTS + b"." * ("too" in request.node.name), after, ranges=True)
-    with pytest.raises(WeightsError, match="it has changed while it was downloaded; start again"):
+    with pytest.raises(WeightsError, match="it changed during the download; start again"):
         read(file, 100)
 
 
@@ -168,14 +168,14 @@ def test_where_there_is_no_etag_the_date_tells_of_a_change(server, session):
     file.probe()
     assert file.version == ("Last-Modified", "Thu, 01 Jan 1970 00:00:00 GMT")
     server.replies["/changing"] = Reply.of(WEIGHTS, {"Last-Modified": formatdate(1, usegmt=True)}, ranges=True)
-    with pytest.raises(WeightsError, match="it has changed"):
+    with pytest.raises(WeightsError, match="it changed during the download"):
         read(file, 100)
 
 
 ODD = {
-    "compressed": (200, {"Content-Encoding": "gzip"}, "the host compresses what it should send as it is"),
-    "another range": (206, {"Content-Range": "bytes 0-9/30000"}, "the host sent another range than the one from 100"),
-    "no range at all": (206, {}, "the host sent another range than the one from 100 on"),
+    "compressed": (200, {"Content-Encoding": "gzip"}, "the host compressed a response that must not be compressed"),
+    "another range": (206, {"Content-Range": "bytes 0-9/30000"}, "the host did not send the range from byte 100"),
+    "no range at all": (206, {}, "the host did not send the range from byte 100"),
 }
 
 

@@ -118,8 +118,7 @@ def test_a_store_that_can_not_be_written_serves_what_is_here(server, store, monk
     store.lock_file.parent.joinpath(f".weights.lock.{os.getpid()}").symlink_to("/dev/full")
     assert files_in(store.fetch(SOURCE).folder) == MODEL
     assert caplog.messages[-1] == (
-        f"weights: {store.lock_file} can't be written ([Errno 28] No space left on device); "
-        "the next fetch is not held to it"
+        f"weights: {store.lock_file} can't be written ([Errno 28] No space left on device); the next fetch may differ"
     )
 
 
@@ -139,7 +138,7 @@ def test_of_a_damaged_model_only_what_is_damaged_is_fetched(server, store, caplo
     server.clear()
     assert files_in(store.fetch(SOURCE).folder) == MODEL
     assert server.bytes_sent == len(MODEL[name])
-    assert f"weights: {SOURCE} is here, but {name} in it is not whole" in caplog.messages
+    assert f"weights: {SOURCE} is here, but its file {name} is missing or has another size" in caplog.messages
 
 
 def test_a_damaged_archive_is_fetched_again(server, store, archive):
@@ -168,7 +167,7 @@ def test_another_lock_makes_another_model(server, store, caplog):
     moved = store.lock(SOURCE)
     assert files_in(store.fetch(SOURCE).folder) == MODEL | {"config.json": b"{}"}
     assert (held(store), [lock for _, lock in store.models()]) == (moved, [moved])
-    assert f"weights: {SOURCE} is here in another state than weights.lock has" in caplog.messages
+    assert f"weights: {SOURCE} is here, but its files are not the ones in weights.lock" in caplog.messages
     assert listed(store.folder) == [f".{SOURCE.key}.busy", SOURCE.key]
 
 
@@ -194,7 +193,7 @@ def test_an_archive_that_is_not_as_locked_is_refused_with_expected_and_found(ser
     relock(store, "model.safetensors", archive, sha256=OTHER)
     message = refusal(store.fetch, archive)
     expected = f"expected 30000 bytes with SHA-256 {OTHER}, found 30000 bytes with SHA-256 0bf141"
-    assert f"also when fetched once more (model.safetensors is not what weights.lock has: {expected}" in message
+    assert f"was damaged in two downloads (model.safetensors is not what weights.lock has: {expected}" in message
 
 
 def test_what_was_staged_before_there_was_a_lock_is_held_to_it(server, store, archive):
@@ -217,7 +216,7 @@ def test_a_lock_without_a_config_is_refused(server, store):
     lock = held(store)
     lock = lock.model_copy(update={"files": lock.files[1:]})
     store.lock_file.write_text(json.dumps({"models": [lock.model_dump(mode="json")]}))
-    assert "there is no config.json at its top; give a model, or mend weights.lock" in refusal(store.fetch, SOURCE)
+    assert "there is no config.json at its top; name a model, or correct weights.lock" in refusal(store.fetch, SOURCE)
 
 
 def test_locking_fetches_only_the_small_files(server, store):
@@ -281,7 +280,7 @@ def test_a_model_that_is_not_admitted_costs_no_more_than_its_config(server, tmp_
 def test_too_little_room_is_said_before_anything_is_fetched(server, store, archive, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 20_000))
     server.clear()
-    numbers = f"0.0 GB are missing, and the disk of {store.folder} has 0.0 GB free; make room for 0.0 GB more, or set"
+    numbers = f"it needs 0.0 GB, but the disk of {store.folder} has 0.0 GB free; make room for 0.0 GB more, or set"
     for source in (SOURCE, archive):
         assert numbers in refusal(store.fetch, source)
     assert server.bytes_sent <= 1  # the archive's first, to find out its size
@@ -309,7 +308,7 @@ def test_the_room_is_told_in_gigabytes(tmp_path):
     staging.prepare()
     free = shutil.disk_usage(tmp_path).free
     message = refusal(staging.require_room, free + 7 * 10**12)
-    assert f"{(free + 7e12) / 1e9:.1f} GB are missing, and the disk of {tmp_path} has " in message
+    assert f"{(free + 7e12) / 1e9:.1f} GB, but the disk of {tmp_path} has " in message
     assert "make room for 7000.0 GB more, or set HERMES_WEIGHTS_DIR to a larger disk" in message
 
 
