@@ -205,7 +205,10 @@ MISUSE = {
     "two sources": (["weights", "fetch", MODEL, MODEL], "Got unexpected extra argument"),
     "no output": (["weights", "pack", MODEL], "Missing option '--output'"),
     "no JSON": (["weights", "pack", MODEL, "-o", "x", "--engine-args", "{"], "--engine-args: this is not JSON ("),
-    "no object": (["weights", "pack", MODEL, "-o", "x", "--engine-args", "[1]"], "--engine-args: this is not a JSON object"),
+    "no object": (
+        ["weights", "pack", MODEL, "-o", "x", "--engine-args", "[1]"],
+        "--engine-args: this is not a JSON object",
+    ),
     "no such GPU": (["plan", MODEL, "--gpus", "3090"], "'3090' is no number of known GPUs, such as 2xA100-80GB; known"),
     "no method": (["plan", MODEL, "--quantization", "int3"], "quantization is 'int3'; known are fp8, awq"),
     "too long": (

@@ -3,7 +3,6 @@
 `make test` tries each fault once, `make test-faults` each with 1 and 16 streams in flight and 1 and 2 workers.
 """
 
-import json
 import os
 import signal
 import socket
@@ -20,10 +19,9 @@ import pytest
 from hermes.client.errors import PredictionFailed
 from hermes.devserver.server import LocalServer
 from tests.support.asking import lines_in_log, post, stream, until
-from tests.support.servers import ENGINE_ARGS, LOCAL
+from tests.support.servers import GRACE, serving
 
 LONG = {"prompt": "Count to a million.", "min_tokens": 8000, "max_tokens": 8000}  # some 20 s of the tiny model
-GRACE = 3  # seconds from the engine's death to the server's exit
 TOLD = 5  # seconds in which everybody whose prediction runs knows that it has failed
 UNHEALTHY = 10  # seconds until health says so
 GONE = 15  # seconds after the server's end in which everything else has ended
@@ -113,21 +111,6 @@ def cases(faults, first=3):
         for number, fault in enumerate(faults)
         for streams, workers in (EVERY if everything else [EVERY[(first - number) % len(EVERY)]])
     ]
-
-
-def serving(model, workers=1, engine_args=None, **environment):
-    """A server of the tiny model."""
-    engine_args = {**ENGINE_ARGS, "max_model_len": 8192, "tensor_parallel_size": workers, **(engine_args or {})}
-    return LocalServer(
-        environment={
-            **LOCAL,
-            "COG_WEIGHTS": str(model),
-            "HERMES_ENGINE_ARGS": json.dumps(engine_args),
-            "HERMES_ENGINE_DEATH_GRACE": str(GRACE),
-            **({"VLLM_CPU_OMP_THREADS_BIND": "0|1"} if workers == 2 else {}),
-            **environment,
-        }
-    )
 
 
 class InFlight:

@@ -5,10 +5,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_faults import serving
 
 from tests.support.asking import kv_cache_tokens, lines_in_log, post, predict, stream, three_chances, until
-from tests.support.servers import prediction_lines
+from tests.support.servers import prediction_lines, serving
 
 SLOTS = 4
 BLOCKS = 4  # of 128 tokens: what two of the long answers below need

@@ -1,28 +1,12 @@
 """A server that cannot start says why, with a code, at once, and leaves nothing behind."""
 
 import json
-import time
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from hermes.devserver.server import LocalServer, ServerFailed
+from tests.support.asking import refusal
 from tests.support.servers import LOCAL
-
-
-def refusal(environment, timeout=120):
-    """Start a server that cannot get ready: what it says, the seconds it took, and what else it had started."""
-    started = time.monotonic()
-    with LocalServer(environment={**LOCAL, **environment}) as server:
-        with pytest.raises(ServerFailed) as failed:
-            server.wait_until_ready(timeout)
-        seconds = time.monotonic() - started
-        health = server.health()
-        assert health["status"] == "SETUP_FAILED"
-        assert str(failed.value) in health["setup"]["logs"]
-        names = {process.name() for process in server.processes()}
-    assert server.processes() == []
-    return str(failed.value), seconds, health, names
 
 
 def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_path):

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_start import refusal
 
 from hermes.client.cog import stream_prediction
 from hermes.devserver.server import LocalServer
+from tests.support.asking import refusal
 from tests.support.servers import LOCAL
 
 CODE = "from pathlib import Path\nPath({canary!r}).touch()\n\n\nclass Evil:\n    pass\n"

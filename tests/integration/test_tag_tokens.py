@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from test_constrained import TOOLS
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.messages import Message
 from hermes.devserver.server import LocalServer
 from tests.support.asking import predict, stream
+from tests.support.schemas import TOOLS
 from tests.support.servers import LOCAL
 
 TOKENS = {"<repo_name>": "<tool_call>", "<reponame>": "</tool_call>"}  # names of special tokens that nobody needs here

@@ -8,9 +8,11 @@ from functools import wraps
 from itertools import pairwise
 
 import httpx
+import pytest
 
 from hermes.client.cog import stream_prediction, tls
-from tests.support.servers import prediction_lines
+from hermes.devserver import LocalServer, ServerFailed
+from tests.support.servers import LOCAL, prediction_lines
 
 QUESTION = "What is the capital of France? Answer in one sentence."
 LONG = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900}
@@ -118,3 +120,18 @@ def assert_goes_on(server):
     """The next caller is served, and the server calls itself ready."""
     assert predict(server, prompt="Hi", max_tokens=1)["metrics"]["output_token_count"] == 1
     assert server.health()["status"] == "READY"
+
+
+def refusal(environment, timeout=120):
+    """Start a server that cannot get ready: what it says, the seconds it took, and what else it had started."""
+    started = time.monotonic()
+    with LocalServer(environment={**LOCAL, **environment}) as server:
+        with pytest.raises(ServerFailed) as failed:
+            server.wait_until_ready(timeout)
+        seconds = time.monotonic() - started
+        health = server.health()
+        assert health["status"] == "SETUP_FAILED"
+        assert str(failed.value) in health["setup"]["logs"]
+        names = {process.name() for process in server.processes()}
+    assert server.processes() == []
+    return str(failed.value), seconds, health, names
