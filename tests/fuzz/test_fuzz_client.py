@@ -23,7 +23,7 @@ from hermes.client import (
     run_tools,
 )
 from hermes.client.cog import read_events, split_lines
-from hermes.client.errors import REASON_CHARACTERS
+from hermes.client.errors import MAX_REASON
 from tests.support.hostile import (
     anything,
     as_json,
@@ -84,7 +84,7 @@ cut = st.builds(lambda stream, at: stream[:at], streams, st.integers(0, 999)) | 
 def one_line(error):
     text = str(error)
     assert len(text.splitlines()) <= 1
-    assert len(text) <= REASON_CHARACTERS + 60
+    assert len(text) <= MAX_REASON + 60
     text.encode()
 
 
