@@ -28,7 +28,7 @@ def test_cog_yaml_satisfies_cogs_own_schema():
 
 
 def test_the_documented_block_of_managed_weights_satisfies_it_too():
-    (block,) = re.findall(r"```yaml\n(model: .*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(model: .*?)```", (PROJECT / "docs" / "weights.md").read_text(), re.DOTALL)
     managed = yaml.safe_load(block.replace("<you>", "you"))
     schema = json.loads((PROJECT / "tests" / "data" / "cog" / "config_schema.json").read_text())
     jsonschema.Draft7Validator(schema).validate(COG_YAML | managed)

@@ -1,0 +1,158 @@
+"""The pages agree with the code, lead to each other and can be read once."""
+
+import asyncio
+import re
+
+import pytest
+
+from hermes.devserver.predictor import PredictorSource
+from hermes.devserver.server import PROJECT
+from hermes.serving.metrics import Meter
+from hermes.settings import PREFIX, Settings
+from tests.support.fakes import request
+from tests.test_errors import CODED
+
+README = PROJECT / "README.md"
+PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "weights" / "README.md"]
+MOST_WORDS = 25
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+
+
+def rows(page, heading):
+    """The rows of the first table under a heading, as lists of cells."""
+    section = (PROJECT / "docs" / page).read_text().split(f"{heading}\n", 1)[1]
+    table = re.search(r"((?:^\|.*\n)+)", section, re.MULTILINE)[1].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+
+
+def prose(page):
+    """The text of a page without its code blocks."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def code_lines(page):
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def anchors(page):
+    """The names that GitHub gives the headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def sentences(text):
+    """The sentences of a text in Markdown: a heading and an item of a list end one, and a table has none."""
+    text = re.sub(r"^\|.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", text)  # addresses of links
+    text = re.sub(r"`[^`]*`", "code", text)
+    text = re.sub(r"^(#+ .*)$", r"\n\1\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^ *(?:[-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
+    for paragraph in re.split(r"\n\s*\n", text):
+        yield from re.split(r"(?<=[.!?])[\"')*]*\s+", " ".join(paragraph.split()))
+
+
+def words(sentence):
+    return [word for word in sentence.split() if re.search(r"\w", word)]
+
+
+def test_the_inputs_are_those_of_predict_py():
+    schemas = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]
+
+    def bounds(name, schema):
+        if "maximum" in schema:
+            return f"{schema['minimum']} to {schema['maximum']}"
+        return " or ".join(f"`{choice}`" for choice in schemas.get(name, {}).get("enum", []))
+
+    def shown(value):
+        return "" if value is None else f"`{value}`" if value != "" else '`""`'
+
+    assert rows("http-api.md", "## Inputs") == [
+        [
+            f"`{name}`",
+            schema.get("type") or schemas[name]["type"],
+            shown(schema["default"]),
+            bounds(name, schema),
+            schema["description"],
+        ]
+        for name, schema in schemas["Input"]["properties"].items()
+    ]
+
+
+def test_the_metrics_are_those_that_are_recorded():
+    recorded = set()
+    for inputs in ({"tools": [{"name": "f"}]}, {"json_schema": {}}, {"truncate": "oldest_turns"}):
+        meter = Meter(
+            request(**inputs),
+            input_token_count=1,
+            max_tokens=1,
+            time_to_first_token=1.0,
+            finish_reason="stop",
+            preemptions=1,
+        )
+        asyncio.run(meter.read_text())
+        recorded |= {f"`{name}`" for name, _ in meter.metrics()}
+    assert {row[0] for row in rows("http-api.md", "## Metrics")} == recorded
+
+
+def test_the_errors_are_those_of_the_tree():
+    expected = [[child.code, child.__name__, child.__doc__] for child in CODED]
+    assert rows("http-api.md", "## Errors") == sorted(expected)
+
+
+def test_the_settings_are_those_that_are_read():
+    documented = {row[0] for row in rows("settings.md", "# Settings") if row[0].startswith(f"`{PREFIX}")}
+    assert documented == {f"`{PREFIX}{name.upper()}`" for name in Settings.model_fields}
+
+
+def test_the_readme_is_one_page():
+    assert len(README.read_text().splitlines()) <= 200
+    assert README.stat().st_size <= 12_288
+
+
+def test_the_first_command_stands_within_twenty_lines():
+    assert any(line.startswith("$ make predict") for line in README.read_text().splitlines()[:20])
+
+
+def test_the_readme_leads_to_every_page():
+    linked = set(re.findall(r"\]\(([^)#]+)", README.read_text()))
+    assert {str(page.relative_to(PROJECT)) for page in PROJECT.glob("docs/*.md")} <= linked
+
+
+@pages
+def test_links_lead_somewhere(page):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not link.startswith("https://") and not (target.exists() and (not anchor or anchor in anchors(target))):
+            broken.append(link)
+    assert broken == []
+
+
+@pages
+def test_the_commands_exist(page):
+    targets = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:`|\$ |^)make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= set(targets)
+
+
+@pages
+def test_no_sentence_is_too_long_to_read_once(page):
+    long = [each for each in sentences(prose(page)) if len(words(each)) > MOST_WORDS]
+    assert not long, f"more than {MOST_WORDS} words, so make two sentences of each:\n" + "\n".join(long)
+
+
+@pages
+def test_code_and_output_fit_on_a_screen(page):
+    assert [line for line in code_lines(page) if len(line) > 125] == []
+
+
+def test_sentences_are_found_in_markdown():
+    page = "# A heading\nOne `piece of code`. A [link](docs/x.md) ends.\n\n- An item\n  goes on\n- Another\n\n| a | b |\n"
+    assert list(filter(None, sentences(page))) == [
+        "# A heading",
+        "One code.",
+        "A [link] ends.",
+        "An item goes on",
+        "Another",
+    ]
