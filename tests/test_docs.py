@@ -148,7 +148,9 @@ def test_code_and_output_fit_on_a_screen(page):
 
 
 def test_sentences_are_found_in_markdown():
-    page = "# A heading\nOne `piece of code`. A [link](docs/x.md) ends.\n\n- An item\n  goes on\n- Another\n\n| a | b |\n"
+    page = (
+        "# A heading\nOne `piece of code`. A [link](docs/x.md) ends.\n\n- An item\n  goes on\n- Another\n\n| a | b |\n"
+    )
     assert list(filter(None, sentences(page))) == [
         "# A heading",
         "One code.",
