@@ -110,7 +110,7 @@ def measure(url: str, target: Path, rounds: int) -> dict[str, list[Run]]:
 
 
 def rows(measured: dict[str, list[Run]], imports: Run) -> Iterator[str]:
-    """The table, as the README has it; ratios are taken within a round."""
+    """The table, as docs/benchmarks.md has it; ratios are taken within a round."""
     best = [min(each.seconds for each in others) for others in zip(measured[HF], measured[CURL], strict=True)]
     yield "| way | MB/s | of the better of the two others | peak of memory above imports |"
     yield "|---|--:|--:|--:|"

@@ -36,7 +36,7 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             response.encoding = "utf-8"  # whatever its headers say
             if response.status_code != httpx.codes.OK:
                 response.read()
-                raise PredictionRefused(response.status_code, _detail(response))
+                raise _refusal(url, response)
             yield from read_events(split_lines(response.iter_text()))
     except httpx.RequestError as error:
         raise PredictionFailed(f"the connection to {url} broke: {error}") from error
@@ -92,6 +92,25 @@ def _data(name: str, written: str) -> Json:
     if not isinstance(data, dict):
         raise PredictionFailed(f"the server's event {name[:80]!r} is no JSON object")
     return data
+
+
+def _refusal(url: str, response: httpx.Response) -> PredictionRefused:
+    """The error of a prediction that the server did not begin.
+
+    Until setup() is done, coglet refuses streams with 406, as if they were not supported.
+    """
+    if response.status_code == httpx.codes.NOT_ACCEPTABLE:
+        health = httpx.get(f"{url}/health-check", timeout=30, verify=tls())
+        if (status := _status(health)) not in (None, "READY", "BUSY"):
+            return PredictionRefused(httpx.codes.SERVICE_UNAVAILABLE, f"its status is {status}")
+    return PredictionRefused(response.status_code, _detail(response))
+
+
+def _status(health: httpx.Response) -> Any:
+    try:
+        return health.json().get("status")
+    except (ValueError, AttributeError, RecursionError):  # not coglet's format
+        return None
 
 
 def _detail(response: httpx.Response) -> str:

@@ -2,8 +2,9 @@ import time
 
 import pytest
 
-from hermes.client import PredictionFailed
+from hermes.client import CogServer, PredictionFailed, PredictionRefused
 from hermes.client.cog import read_events, split_lines
+from tests.support.scripted import Handler, serving
 
 STREAM = """\
 event: start
@@ -53,6 +54,30 @@ def test_an_event_whose_data_is_no_json_object_is_an_error(data, problem):
     with pytest.raises(PredictionFailed) as failed:
         list(read_events(["event: output", f"data: {data}", ""]))
     assert str(failed.value).startswith(f"the server's event 'output' {problem}")
+
+
+@pytest.mark.parametrize(
+    ("health", "refusal"),
+    [
+        ({"status": "STARTING"}, (503, "the server answered 503: its status is STARTING")),
+        ({"status": "READY"}, (406, "the server answered 406: no streams")),
+        ([], (406, "the server answered 406: no streams")),
+    ],
+)
+def test_a_stream_that_a_starting_server_refuses_says_so(health, refusal):
+    class Starting(Handler):
+        """As coglet before setup() is done."""
+
+        def do_POST(self):  # noqa: N802
+            self.body()
+            self.answer({"error": "no streams"}, 406)
+
+        def do_GET(self):  # noqa: N802
+            self.answer(health)
+
+    with serving(Starting) as url, pytest.raises(PredictionRefused) as refused:
+        CogServer(url).ask({"prompt": "Hi"})
+    assert (refused.value.status, str(refused.value)) == refusal
 
 
 def test_a_long_line_in_small_pieces_takes_little_time():
