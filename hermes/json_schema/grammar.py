@@ -1,68 +1,55 @@
-"""JSON schemas for a grammar: what llguidance keeps to, and the places of what it does not.
+"""JSON schemas for llguidance: each becomes one that llguidance enforces, with the list of what it does not enforce.
 
 Source: JSON Schema 2020-12 (https://json-schema.org/draft/2020-12), and what llguidance 1.7 says of itself
 (https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md).
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hermes.json_schema.keywords import OPENING, Own
 from hermes.json_schema.limits import SchemaProblem, check_size, dialect
 from hermes.json_schema.negation import conditions, without
-from hermes.json_schema.validate import pattern_problem
-from hermes.text import shown
+from hermes.json_schema.places import IN_PLACE, Place
 
-MAX_NESTED = 50  # schemas within schemas, references followed
 MAX_CONDITIONS = 8  # at one place: each doubles what the grammar may be
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf that llguidance compares, and that are compared pair by pair
-MAX_NUMBER = 2**53  # llguidance reads larger ones inexactly
 MAX_FREE = 64  # names in a map: a small model writes the same one without end, and JSON keeps the last
-MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and in all; each is a part of the grammar
-
-DEFINITION = re.compile(r"#(?:/(?:\$defs|definitions)/[^/]+)?")
-FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-OTHER_FORMATS = re.compile(r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex")  # that some draft defines
-LENGTHS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-SAYING_NOTHING = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
-LEFT_OUT = (*SAYING_NOTHING, "contains", "$dynamicRef", "$recursiveRef")
-# Some of these are refused, alone or together.
-TRIED = (
+TRIED = (  # llguidance refuses some of these, alone or together
     ("minLength", "maxLength"),
     ("pattern",),
     ("format",),
     ("minProperties", "maxProperties"),
     ("patternProperties",),
 )
-OPENING = ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
-IN_PLACE = ("allOf", "anyOf", "oneOf")
+
+Names = frozenset[str]
 
 
 @dataclass(frozen=True)
 class Enforceable:
-    """A schema for llguidance, and the places in the one that was sent of keywords that it leaves out.
+    """A schema for llguidance.
 
-    Every text that the grammar allows is valid but for those.
+    Each text that its grammar allows is valid against the schema that was sent, except for the unenforced keywords.
     """
 
     schema: Mapping[str, Any]
-    unenforced: tuple[str, ...]
+    unenforced: tuple[str, ...]  # the paths of keywords in the schema that was sent
 
 
 def enforceable(schema: Any) -> Enforceable:
-    """What of a schema a grammar keeps to.
+    """Rewrite a schema for llguidance.
 
     Raises:
-        SchemaProblem: it is no JSON schema, too large, refers to what is not in it, or no value satisfies it.
+        SchemaProblem: it is not a JSON schema, is too large, refers to something outside, or allows no value.
     """
     check_size(schema)
     return Rewriting(schema, dialect(schema)).enforceable()
 
 
 def refused(plain: dict[str, Any]) -> str | None:
-    """What llguidance has against a schema."""
+    """Ask llguidance why it refuses a schema; None if it does not."""
     from llguidance import LLMatcher
 
     try:
@@ -73,29 +60,27 @@ def refused(plain: dict[str, Any]) -> str | None:
 
 
 class Rewriting:
-    """One walk over one schema. What references point to becomes entries of $defs, each rewritten once."""
+    """One walk over one schema. Each target of a reference is rewritten once, as an entry of $defs."""
 
     def __init__(self, root: Mapping[str, Any], draft: Any, *, closes: bool = True):
-        """Args:
-        root: the schema.
-        draft: jsonschema's validator of it.
-        closes: objects that have `properties` and say nothing of others: a model wanders off into free keys.
-        """
-        from jsonschema_specifications import REGISTRY
-        from referencing.jsonschema import specification_with
+        """Prepare the walk.
 
-        self._root, self._draft, self._closes = root, draft, closes
-        self._specification = specification_with(draft.META_SCHEMA["$schema"])
-        self._resolver = REGISTRY.resolver_with_root(self._specification.create_resource(root))
+        Args:
+            root: the schema.
+            draft: jsonschema's validator class for it.
+            closes: forbid other keys where an object has `properties` and does not mention others. A model that may
+                write free keys does not come back from them.
+        """
+        self._root, self._closes = Place.of_root(root, draft), closes
+        self._own = Own()
         self._unenforced: dict[str, None] = {}  # in their order
         self._defs: dict[str, Any] = {}
-        self._def_names: dict[tuple[int, frozenset[str] | None], str] = {}
-        self._at, self._depth = "$", 0  # of what is being rewritten
-        self._counted = 0  # items and properties
+        self._def_names: dict[tuple[int, Names | None], str] = {}
         self._to_try: list[tuple[str, dict[str, Any]]] = []  # places that may be too much, inner ones first
 
     def enforceable(self) -> Enforceable:
-        plain = self._node(self._root, "$", self._resolver, frozenset())
+        """Rewrite the schema."""
+        plain = self._node(self._root, frozenset())
         plain["$defs"] = self._defs
         if problem := refused(plain):
             for at, node in self._to_try:
@@ -107,227 +92,176 @@ class Rewriting:
 
     def _drop_what_is_refused(self, at: str, node: dict[str, Any]) -> None:
         for keywords in TRIED:
-            if node.keys() & {*keywords} and (problem := refused({**node, "$defs": self._defs})):
-                rest = {keyword: said for keyword, said in node.items() if keyword not in keywords}
-                if problem != refused({**rest, "$defs": self._defs}):
-                    for keyword in node.keys() & {*keywords}:
-                        del node[keyword]
-                        self._leave_out(at, keyword)
+            dropped = [keyword for keyword in keywords if keyword in node]
+            problem = self._refused(node) if dropped else None
+            if problem and problem != self._refused({each: said for each, said in node.items() if each not in dropped}):
+                for keyword in dropped:
+                    del node[keyword]
+                self._leave_out(at, dropped)
 
-    def _leave_out(self, at: str, keyword: str) -> None:
-        self._unenforced[f"{at}.{keyword}"] = None
+    def _refused(self, node: dict[str, Any]) -> str | None:
+        return refused({**node, "$defs": self._defs})
 
-    def _node(self, schema: Any, at: str, resolver: Any, closing: frozenset[str] | None) -> Any:
-        """One schema, rewritten.
+    def _leave_out(self, at: str, keywords: Iterable[str]) -> None:
+        self._unenforced |= dict.fromkeys(f"{at}.{keyword}" for keyword in keywords)
+
+    def _node(self, place: Place, closing: Names | None) -> Any:
+        """Rewrite one schema.
 
         Args:
-            schema: the schema.
-            at: its place.
-            resolver: of its references.
-            closing: what else is declared of the object that it speaks of; None if it must not be closed here.
+            place: its place.
+            closing: the names that are declared elsewhere for the same object; None if it must not be closed here.
         """
-        if isinstance(schema, bool):
-            return schema
-        if self._depth > MAX_NESTED:
-            raise SchemaProblem(at, None, "leads through too many others")
-        self._at, self._depth = at, self._depth + 1
-        resolver = resolver.in_subresource(self._specification.create_resource(schema))
-        plain = self._value(schema, at)
-        members: list[tuple[str, Any]] = []
-        for keyword, member in conditions(schema, lambda each: self._seen_through(each, resolver)[0]):
-            if member is None or len(members) > MAX_CONDITIONS:
-                self._leave_out(at, keyword)
-            else:
-                members.append((f"{at}.{keyword}", member))
-        branches = schema.keys() & {"anyOf", "oneOf"}
-        inner = shut = None  # what is declared beside the part or the branches that are to be closed, and here
-        if closing is not None and self._closes:
-            own, _, own_open = self._names(schema, resolver, ("allOf",))
-            every, declares, is_open = self._names(schema, resolver, IN_PLACE)
-            if len(branches) == 1 and not own_open:
-                inner = closing | own
-            elif len([*schema.get("allOf", ()), *schema.keys() & {"$ref", *branches, "properties"}, *members]) == 1:
-                inner = None if own_open or "properties" in schema else closing
-            if inner is None and not is_open and (closing or declares):
-                shut = closing | every
-        self._inside(plain, schema, at, resolver)
-        is_map = schema.get("type") == "object" or schema.keys() & {*OPENING}
-        if is_map and shut is None and closing == frozenset() and not schema.keys() & {"properties", "$ref", *IN_PLACE}:
+        if isinstance(place.schema, bool):
+            return place.schema
+        place = place.entered()
+        plain, left_out = self._own.keywords(place.schema, place.at)
+        self._leave_out(place.at, left_out)
+        members = self._conditions(place)
+        inner, shut = self._where_to_close(place, closing, members)
+        self._add_properties(plain, place)
+        self._add_items(plain, place)
+        if shut is None and closing == frozenset() and _is_map(place.schema):
             plain["maxProperties"] = plain.get("maxProperties", max(MAX_FREE, plain.get("minProperties", 0)))
-        if "$ref" in schema:
-            plain["$ref"] = self._reference(schema["$ref"], resolver, None if branches else inner)
-        parts: dict[str, list[Any]] = {}
-        for keyword in (each for each in IN_PLACE if each in schema):
-            closes = None if branches and keyword == "allOf" else inner
-            parts[keyword] = [
-                self._node(each, f"{at}.{keyword}[{n}]", resolver, closes) for n, each in enumerate(schema[keyword])
-            ]
-        every_of = [*parts.get("allOf", ()), *(self._node(member, place, resolver, None) for place, member in members)]
-        if "oneOf" in parts:
-            every_of.append({"anyOf": self._told_apart(schema["oneOf"], parts["oneOf"], at, resolver)})
+        parts = self._add_parts(plain, place, members, inner)
         if shut is not None:
-            closed = {"properties": dict.fromkeys(sorted(shut), True), "additionalProperties": False}
-            if shut <= plain.get("properties", {}).keys():
-                plain["additionalProperties"] = False
-            else:
-                every_of.append(closed)
-            if not schema.keys() & {"type", "enum", "const", "$ref", *IN_PLACE}:
-                plain["type"] = "object"
-        plain |= {"anyOf": parts["anyOf"]} if "anyOf" in parts else {}
-        plain |= {"allOf": every_of} if every_of else {}
-        self._to_try.append((at, plain))
-        self._depth -= 1
+            parts["allOf"] += _close(plain, place.schema, shut)
+        plain |= {keyword: several for keyword, several in parts.items() if several}
+        self._to_try.append((place.at, plain))
         return plain
 
-    def _value(self, schema: Mapping[str, Any], at: str) -> dict[str, Any]:
-        """What a schema says without others inside it."""
-        for pattern in (schema.get("pattern", ""), *schema.get("patternProperties", ())):
-            if problem := pattern_problem(pattern):
-                raise SchemaProblem(at, "pattern", f"{shown(pattern)} is refused: {problem}")
-        plain = {keyword: schema[keyword] for keyword in ("type", "required", "pattern") if keyword in schema}
-        plain |= {keyword: min(int(schema[keyword]), MAX_NUMBER) for keyword in LENGTHS if keyword in schema}
-        left_out = [each for each in LEFT_OUT if each in schema and schema[each] is not SAYING_NOTHING.get(each)]
-        for keyword in (each for each in LENGTHS[2:] if each in plain):
-            plain[keyword] = min(plain[keyword], MAX_COUNT) if keyword.startswith("max") else plain[keyword]
-            self._counted += plain[keyword]
-            if plain[keyword] > MAX_COUNT:
-                raise SchemaProblem(at, keyword, f"is {plain[keyword]}; no answer holds more than {MAX_COUNT}")
-            if self._counted > MAX_COUNTED:
-                del plain[keyword]
-                left_out.append(keyword)
-        for keyword, is_known in (
-            ("format", schema.get("format") in FORMATS),
-            ("enum", _is_exact(schema.get("enum"))),
-            ("const", _is_exact(schema.get("const"))),
-            ("multipleOf", schema.get("multipleOf", 1) % 1 == 0),  # 0.07 is none of 0.01, to a checker
-        ):
-            if keyword in schema and is_known:
-                plain[keyword] = schema[keyword]
-            elif keyword in schema and (keyword != "format" or OTHER_FORMATS.fullmatch(schema["format"])):
-                left_out.append(keyword)
-        for keyword in (each for each in BOUNDS if each in schema):
-            if abs(schema[keyword]) <= MAX_NUMBER:
-                plain[keyword] = schema[keyword]
-            elif (schema[keyword] > 0) == keyword.endswith("aximum"):  # then this is less
-                plain[keyword] = MAX_NUMBER if schema[keyword] > 0 else -MAX_NUMBER
+    def _conditions(self, place: Place) -> list[Place]:
+        members: list[Place] = []
+        for keyword, member in conditions(place.schema, lambda each: replace(place, schema=each).seen_through().schema):
+            if member is None or len(members) > MAX_CONDITIONS:
+                self._leave_out(place.at, [keyword])
             else:
-                left_out.append(keyword)
-        is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
-        if plain.get("minProperties", 0) > 1 and is_free:
-            left_out.append("minProperties")  # a free name may be written twice, and counts once
-        for keyword in left_out:
-            self._leave_out(at, keyword)
-        return plain
+                members.append(place.within(member, keyword))
+        return members
 
-    def _inside(self, plain: dict[str, Any], schema: Mapping[str, Any], at: str, resolver: Any) -> None:
-        """Put in the schemas of the values within an object or array."""
+    def _where_to_close(
+        self, place: Place, closing: Names | None, members: Sequence[Place]
+    ) -> tuple[Names | None, Names | None]:
+        """Decide where an object is closed: in a part of the schema (the first set), here (the second) or nowhere.
 
-        def node(each: Any, *steps: str) -> Any:
-            return self._node(each, at + "".join(map(_step, steps)), resolver, frozenset())
+        Each set holds the names that stay allowed; those of the part itself come on top.
+        """
+        if closing is None or not self._closes:
+            return None, None
+        schema, here, every = place.schema, place.applying(("allOf",)), place.applying()
+        unions = schema.keys() & {"anyOf", "oneOf"}
+        parts = [*schema.get("allOf", ()), *schema.keys() & {"$ref", *unions, "properties"}, *members]
+        if len(unions) == 1 and not _is_open(here):
+            return closing | _names(here), None
+        if len(parts) == 1 and "properties" not in schema and not _is_open(here):
+            return closing, None
+        closes = (closing or any("properties" in each for each in every)) and not _is_open(every)
+        return None, closing | _names(every) if closes else None
 
+    def _add_properties(self, plain: dict[str, Any], place: Place) -> None:
+        schema = place.schema
         for keyword in ("properties", "patternProperties"):
-            names = list(schema.get(keyword, ()))
-            if names == sorted(names):  # as coglet sorts them; else their order is somebody's
-                order = {name: n for n, name in enumerate(schema.get("required", ()))}  # a list keeps its own
-                names.sort(key=lambda name: order.get(name, len(order)))
-            if names:
-                plain[keyword] = {name: node(schema[keyword][name], keyword, name) for name in names}
+            if names := _ordered(schema.get(keyword, ()), schema.get("required", ())):
+                plain[keyword] = {name: self._value(place, schema[keyword][name], keyword, name) for name in names}
         if "additionalProperties" in schema:
-            plain["additionalProperties"] = node(schema["additionalProperties"], "additionalProperties")
-        key, _ = self._seen_through(schema.get("propertyNames", True), resolver)
-        said = {} if isinstance(key, bool) else {each: key[each] for each in key if each not in ("type", "description")}
-        if [*said] == ["pattern"] and not plain.keys() & {"properties", "patternProperties", "required"}:
-            plain["patternProperties"] = {said["pattern"]: plain.get("additionalProperties", True)}
+            plain["additionalProperties"] = self._value(place, schema["additionalProperties"], "additionalProperties")
+        key = place.within(schema.get("propertyNames", True), "propertyNames").seen_through().schema
+        said = not key if isinstance(key, bool) else key.keys() - {"type", "description"}
+        if said == {"pattern"} and not plain.keys() & {"properties", "patternProperties", "required"}:
+            plain["patternProperties"] = {key["pattern"]: plain.get("additionalProperties", True)}
             plain["additionalProperties"] = False
-        elif said or key is False:
-            self._leave_out(at, "propertyNames")
-        items, rest, after = schema.get("prefixItems"), schema.get("items"), "items"
-        if isinstance(rest, list):  # before 2020-12
-            items, rest, after = rest, schema.get("additionalItems"), "additionalItems"
-        if items:
-            plain["prefixItems"] = [node(each, "prefixItems", str(n)) for n, each in enumerate(items)]
-        if rest is not None:
-            plain["items"] = node(rest, after)
+        elif said:
+            self._leave_out(place.at, ["propertyNames"])
 
-    def _told_apart(self, branches: Sequence[Any], plain: list[Any], at: str, resolver: Any) -> list[Any]:
-        """The branches of a oneOf for an anyOf: so that no value is valid in two of them, or that is left out."""
+    def _add_items(self, plain: dict[str, Any], place: Place) -> None:
+        items, rest, after = place.schema.get("prefixItems"), place.schema.get("items"), "items"
+        if isinstance(rest, list):  # before 2020-12
+            items, rest, after = rest, place.schema.get("additionalItems"), "additionalItems"
+        if items:
+            plain["prefixItems"] = [self._value(place, each, "prefixItems", str(n)) for n, each in enumerate(items)]
+        if rest is not None:
+            plain["items"] = self._value(place, rest, after)
+
+    def _value(self, place: Place, schema: Any, *steps: str) -> Any:
+        return self._node(place.within(schema, *steps), frozenset())
+
+    def _add_parts(
+        self, plain: dict[str, Any], place: Place, members: Iterable[Place], inner: Names | None
+    ) -> dict[str, list[Any]]:
+        """Rewrite the schemas that apply to the same value. Returns those for anyOf and allOf."""
+        schema = place.schema
+        beside = None if schema.keys() & {"anyOf", "oneOf"} else inner
+        if "$ref" in schema:
+            plain["$ref"] = self._reference(place.target(schema["$ref"]), beside)
+        every = [self._node(each, beside) for each in place.each("allOf")]
+        some = [self._node(each, inner) for each in place.each("anyOf")]
+        one = [self._node(each, inner) for each in place.each("oneOf")]
+        every += [self._node(member, None) for member in members]
+        return {"anyOf": some, "allOf": every + ([{"anyOf": self._told_apart(place, one)}] if one else [])}
+
+    def _reference(self, target: Place, closing: Names | None) -> str:
+        key = (id(target.schema), closing)
+        if key not in self._def_names:
+            name = self._def_names[key] = f"{'d' if self._closes else 'o'}{len(self._def_names)}"
+            self._defs[name] = self._node(target, closing)
+        return f"#/$defs/{self._def_names[key]}"
+
+    def _told_apart(self, place: Place, plain: list[Any]) -> list[Any]:
+        """Make branches of an anyOf from those of a oneOf: no value is valid in two, or the oneOf is left out."""
+        branches = place.schema["oneOf"]
         if all(isinstance(each, Mapping) and each.keys() == {"required"} for each in branches):
             needed = [{*each["required"]} for each in branches]
             others = [[_lacking(each - mine) for each in needed if each is not mine] for mine in needed]
             return [{**one, "allOf": lacking} for one, lacking in zip(plain, others, strict=True)]
-        if self._closes:
-            whole = Rewriting(self._root, self._draft, closes=False)  # what closing leaves out is still valid
-            targets = (self._seen_through(each, resolver) for each in branches[:MAX_BRANCHES])
-            sent = [whole._node(target, at, there, None) for target, there in targets]
-            defs = {"$defs": {**self._defs, **whole._defs}}
-            pairs = [(one, other) for n, one in enumerate(plain) for m, other in enumerate(sent) if n != m]
-            empty = ((refused({"allOf": pair, **defs}) or "").startswith("Unsatisfiable") for pair in pairs)
-            compared = len(branches) <= MAX_BRANCHES and not refused({"oneOf": sent, **defs})
-            if not compared and (len(branches) > MAX_PAIRED or not all(empty)):
-                self._leave_out(at, "oneOf")
+        if self._closes and self._may_overlap(place, plain):
+            self._leave_out(place.at, ["oneOf"])
         return plain
 
-    def _reference(self, reference: str, resolver: Any, closing: frozenset[str] | None) -> str:
-        target, there = self._target(reference, resolver)
-        key = (id(target), closing)
-        if key not in self._def_names:
-            name = self._def_names[key] = f"{'d' if self._closes else 'o'}{len(self._def_names)}"
-            self._defs[name] = self._node(target, reference[:200], there, closing)
-        return f"#/$defs/{self._def_names[key]}"
+    def _may_overlap(self, place: Place, plain: list[Any]) -> bool:
+        """Whether a value that one branch allows may be valid in another branch as it was sent."""
+        whole = Rewriting(self._root.schema, self._root.draft, closes=False)
+        branches = [replace(each.seen_through(), depth=0) for each in place.each("oneOf")[:MAX_BRANCHES]]
+        sent = [whole._node(each, None) for each in branches]
+        defs = {"$defs": {**self._defs, **whole._defs}}
+        if len(plain) <= MAX_BRANCHES and not refused({"oneOf": sent, **defs}):
+            return False
+        pairs = [(one, other) for n, one in enumerate(plain) for m, other in enumerate(sent) if n != m]
+        empty = ((refused({"allOf": pair, **defs}) or "").startswith("Unsatisfiable") for pair in pairs)
+        return len(plain) > MAX_PAIRED or not all(empty)
 
-    def _target(self, reference: str, resolver: Any) -> tuple[Any, Any]:
-        """What a reference points to, and the resolver of references there."""
-        from referencing.exceptions import Unresolvable
 
-        try:
-            found = resolver.lookup(reference)
-        except Unresolvable as error:
-            why = f"to {shown(reference)} is not in the schema; copy it in"
-            raise SchemaProblem(self._at, "$ref", why) from error
-        checked = DEFINITION.fullmatch(reference)  # with the whole, to be a schema
-        if not checked and not self._draft(self._draft.META_SCHEMA).is_valid(found.contents):
-            raise SchemaProblem(self._at, "$ref", f"to {shown(reference)} is no place of a schema")
-        return found.contents, found.resolver
+def _ordered(names: Iterable[str], required: Sequence[str]) -> list[str]:
+    """Keep the order of somebody. coglet sorts the keys of an object; a list, such as `required`, keeps its order."""
+    names = list(names)
+    if names != sorted(names):
+        return names
+    order = {name: n for n, name in enumerate(required)}
+    return sorted(names, key=lambda name: order.get(name, len(order)))
 
-    def _seen_through(self, schema: Any, resolver: Any) -> tuple[Any, Any]:
-        """The schema, or what it is but a reference to, and the resolver of references there."""
-        for _ in range(MAX_NESTED):
-            if isinstance(schema, Mapping) and schema.keys() - {"title", "description"} == {"$ref"}:
-                schema, resolver = self._target(schema["$ref"], resolver)
-        return schema, resolver
 
-    def _names(
-        self, schema: Any, resolver: Any, of: Sequence[str], seen: frozenset[int] = frozenset()
-    ) -> tuple[frozenset[str], bool, bool]:
-        """What is declared or required of an object, whether it has `properties`, and whether others are asked for."""
-        if isinstance(schema, bool) or id(schema) in seen:
-            return frozenset(), False, False
-        if len(seen) > MAX_NESTED:
-            raise SchemaProblem(self._at, "$ref", "leads through too many others")
-        inside = [(each, resolver) for keyword in of for each in schema.get(keyword, ())]
-        inside += [(schema[keyword], resolver) for keyword in ("then", "else") if keyword in schema]
-        needed = [*schema.get("dependentSchemas", {}).values(), *schema.get("dependencies", {}).values()]
-        inside += [(each, resolver) for each in needed if isinstance(each, Mapping)]
-        inside += [self._target(schema["$ref"], resolver)] if "$ref" in schema else []
-        parts = [self._names(*each, IN_PLACE, seen | {id(schema)}) for each in inside]
-        names = frozenset(schema.get("properties", ())).union(
-            schema.get("required", ()), *(each for each, _, _ in parts)
-        )
-        declares = "properties" in schema or any(each for _, each, _ in parts)
-        is_open = any(schema.get(keyword) not in (None, False) for keyword in OPENING)
-        return names, declares, is_open or any(each for _, _, each in parts)
+def _names(schemas: Iterable[Mapping[str, Any]]) -> Names:
+    """Collect the properties that are declared or required."""
+    return Names().union(*(schema.get(each, ()) for schema in schemas for each in ("properties", "required")))
+
+
+def _is_open(schemas: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a schema asks for properties that are not declared."""
+    return any(schema.get(keyword) not in (None, False) for schema in schemas for keyword in OPENING)
+
+
+def _is_map(schema: Mapping[str, Any]) -> bool:
+    is_object = schema.get("type") == "object" or schema.keys() & {*OPENING}
+    return bool(is_object) and not schema.keys() & {"properties", "$ref", *IN_PLACE}
+
+
+def _close(plain: dict[str, Any], schema: Mapping[str, Any], names: Names) -> list[Any]:
+    """Allow an object no other names. Returns a schema for allOf where llguidance needs one."""
+    declared = plain.get("properties", {}).keys() >= names
+    plain |= {"additionalProperties": False} if declared else {}
+    plain |= {} if schema.keys() & {"type", "enum", "const", "$ref", *IN_PLACE} else {"type": "object"}
+    return [] if declared else [{"properties": dict.fromkeys(sorted(names), True), "additionalProperties": False}]
 
 
 def _lacking(names: set[str]) -> dict[str, Any]:
     """An object without one of the properties."""
     return {"anyOf": [*map(without, sorted(names))] or [False]}
-
-
-def _is_exact(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return all(map(_is_exact, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, int | float) or abs(value) <= MAX_NUMBER
-
-
-def _step(name: str) -> str:
-    return f".{name}" if name.isidentifier() else f"[{name if name.isdecimal() else shown(name)}]"

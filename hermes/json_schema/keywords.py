@@ -1,0 +1,90 @@
+"""The keywords of a JSON schema that hold no other schema, and what llguidance is told of each.
+
+Source: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md, of llguidance 1.7.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hermes.json_schema.limits import SchemaProblem
+from hermes.json_schema.validate import pattern_problem
+from hermes.text import shown
+
+MAX_NUMBER = 2**53  # llguidance reads larger ones inexactly
+MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and in all; each is a part of the grammar
+
+OPENING = ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
+FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+OTHER_FORMATS = re.compile(r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex")  # that some draft defines
+SAYING_NOTHING = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
+UNKNOWN = (*SAYING_NOTHING, "contains", "$dynamicRef", "$recursiveRef")
+COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
+KEYWORDS = (
+    *(*UNKNOWN, "type", "required", "pattern", "minLength", "maxLength", *COUNTS),
+    *("format", "enum", "const", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+)
+LEFT_OUT = object()
+
+
+@dataclass
+class Own:
+    """The own keywords of one schema after another. They share one limit on items and properties."""
+
+    counted: int = 0
+
+    def keywords(self, schema: Mapping[str, Any], at: str) -> tuple[dict[str, Any], list[str]]:
+        """Tell what llguidance is told, and which keywords it does not enforce."""
+        for pattern in (schema.get("pattern", ""), *schema.get("patternProperties", ())):
+            if problem := pattern_problem(pattern):
+                raise SchemaProblem(at, "pattern", f"{shown(pattern)} is refused: {problem}")
+        said = [each for each in KEYWORDS if each in schema and not _says_nothing(each, schema[each])]
+        told = {keyword: self._told(keyword, schema[keyword], at) for keyword in said}
+        plain = {keyword: value for keyword, value in told.items() if value is not LEFT_OUT}
+        left_out = [keyword for keyword in told if keyword not in plain]
+        is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
+        if plain.get("minProperties", 0) > 1 and is_free:
+            left_out.append("minProperties")  # a free name may be written twice, and counts once
+        return plain, left_out
+
+    def _told(self, keyword: str, value: Any, at: str) -> Any:
+        if keyword in COUNTS:
+            return self._count(keyword, min(int(value), MAX_NUMBER), at)
+        match keyword:
+            case "minLength" | "maxLength":
+                return min(int(value), MAX_NUMBER)
+            case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
+                return _bound(keyword, value)
+            case "multipleOf":
+                return value if value % 1 == 0 else LEFT_OUT  # a checker does not take 0.07 for a multiple of 0.01
+            case "enum" | "const":
+                return value if _is_exact(value) else LEFT_OUT
+        return LEFT_OUT if keyword in UNKNOWN or (keyword == "format" and value not in FORMATS) else value
+
+    def _count(self, keyword: str, number: int, at: str) -> Any:
+        number = min(number, MAX_COUNT) if keyword.startswith("max") else number
+        if number > MAX_COUNT:
+            raise SchemaProblem(at, keyword, f"is {number}; no answer holds more than {MAX_COUNT}")
+        self.counted += number
+        return number if self.counted <= MAX_COUNTED else LEFT_OUT
+
+
+def _says_nothing(keyword: str, value: Any) -> bool:
+    if keyword == "format":
+        return value not in FORMATS and not OTHER_FORMATS.fullmatch(value)
+    return value is SAYING_NOTHING.get(keyword, LEFT_OUT)
+
+
+def _bound(keyword: str, number: Any) -> Any:
+    if abs(number) <= MAX_NUMBER:
+        return number
+    if (number > 0) == keyword.endswith("aximum"):  # then the nearer one allows less
+        return MAX_NUMBER if number > 0 else -MAX_NUMBER
+    return LEFT_OUT
+
+
+def _is_exact(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_exact, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int | float) or abs(value) <= MAX_NUMBER

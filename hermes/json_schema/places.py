@@ -1,0 +1,102 @@
+"""Places in a JSON schema: each has a path and resolves its own references.
+
+Source: JSON Schema 2020-12, sections 8 to 10 (https://json-schema.org/draft/2020-12/json-schema-core).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hermes.json_schema.limits import SchemaProblem
+from hermes.text import shown
+
+MAX_NESTED = 50  # schemas within schemas, references followed
+DEFINITION = re.compile(r"#(?:/(?:\$defs|definitions)/[^/]+)?")  # the metaschema has checked these with the whole
+IN_PLACE = ("allOf", "anyOf", "oneOf")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A schema within the one that was sent."""
+
+    schema: Any
+    at: str  # the path
+    resolver: Any  # of references
+    draft: Any  # jsonschema's validator class
+    depth: int = 0
+
+    @classmethod
+    def of_root(cls, schema: Mapping[str, Any], draft: Any) -> "Place":
+        """Make the place of a whole schema."""
+        from jsonschema_specifications import REGISTRY
+
+        whole = cls(schema, "$", None, draft)
+        return replace(whole, resolver=REGISTRY.resolver_with_root(whole._resource()))
+
+    def _resource(self) -> Any:
+        from referencing.jsonschema import specification_with
+
+        return specification_with(self.draft.META_SCHEMA["$schema"]).create_resource(self.schema)
+
+    def entered(self) -> "Place":
+        """Go inside: a schema may have an `$id`, to which its references are relative."""
+        if self.depth > MAX_NESTED:
+            raise SchemaProblem(self.at, None, "leads through too many others")
+        return replace(self, resolver=self.resolver.in_subresource(self._resource()), depth=self.depth + 1)
+
+    def within(self, schema: Any, *steps: str) -> "Place":
+        """Go to a schema inside this one."""
+        return replace(self, schema=schema, at=self.at + "".join(map(_step, steps)))
+
+    def each(self, keyword: str) -> list["Place"]:
+        """List the schemas of an array."""
+        return [self.within(each, keyword, str(n)) for n, each in enumerate(self.schema.get(keyword, ()))]
+
+    def target(self, reference: str) -> "Place":
+        """Follow a reference.
+
+        Raises:
+            SchemaProblem: the reference does not lead to a schema within the one that was sent.
+        """
+        from referencing.exceptions import Unresolvable
+
+        try:
+            found = self.resolver.lookup(reference)
+        except Unresolvable as error:
+            why = f"to {shown(reference)} is not in the schema; copy it in"
+            raise SchemaProblem(self.at, "$ref", why) from error
+        if not DEFINITION.fullmatch(reference) and not self.draft(self.draft.META_SCHEMA).is_valid(found.contents):
+            raise SchemaProblem(self.at, "$ref", f"to {shown(reference)} is no place of a schema")
+        return replace(self, schema=found.contents, at=reference[:200], resolver=found.resolver)
+
+    def seen_through(self) -> "Place":
+        """Follow references for as long as the schema is nothing but one."""
+        place = self
+        for _ in range(MAX_NESTED):
+            if isinstance(place.schema, Mapping) and place.schema.keys() - {"title", "description"} == {"$ref"}:
+                place = place.target(place.schema["$ref"])
+        return place
+
+    def applying(self, keywords: tuple[str, ...] = IN_PLACE) -> list[Mapping[str, Any]]:
+        """List this schema and all that apply to the same value: by some keywords of this one, by any of the others."""
+        found, waiting = {id(self.schema): self.schema}, self._in_place(keywords)
+        while waiting:
+            place = waiting.pop()
+            if not isinstance(place.schema, bool) and id(place.schema) not in found:
+                found[id(place.schema)] = place.schema
+                waiting += place._in_place(IN_PLACE)
+        return [*found.values()]
+
+    def _in_place(self, keywords: tuple[str, ...]) -> list["Place"]:
+        schema = self.schema
+        inside = [each for keyword in keywords for each in schema.get(keyword, ())]
+        inside += [schema[keyword] for keyword in ("then", "else") if keyword in schema]
+        needed = [*schema.get("dependentSchemas", {}).values(), *schema.get("dependencies", {}).values()]
+        inside += [each for each in needed if isinstance(each, Mapping)]
+        references = [self.target(schema["$ref"])] if "$ref" in schema else []
+        return [*(replace(self, schema=each) for each in inside), *references]
+
+
+def _step(name: str) -> str:
+    return f".{name}" if name.isidentifier() else f"[{name if name.isdecimal() else shown(name)}]"
