@@ -15,6 +15,7 @@ from hermes.json_schema.places import IN_PLACE, Place
 
 MAX_CONDITIONS = 8  # at one place: each doubles what the grammar may be
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf that llguidance compares, and that are compared pair by pair
+MAX_WORK, MAX_COMPARED = 5_000, 12_000  # schemas: walked, references followed; and in comparisons of branches
 MAX_FREE = 64  # names in a map: a small model writes the same one without end, and JSON keeps the last
 TRIED = (  # llguidance refuses some of these, alone or together
     ("minLength", "maxLength"),
@@ -72,7 +73,7 @@ class Rewriting:
                 write free keys does not come back from them.
         """
         self._root, self._closes = Place.of_root(root, draft), closes
-        self._own = Own()
+        self._own, self._work, self._compared = Own(), 0, 0
         self._unenforced: dict[str, None] = {}  # in their order
         self._defs: dict[str, Any] = {}
         self._def_names: dict[tuple[int, Names | None], str] = {}
@@ -105,6 +106,11 @@ class Rewriting:
     def _leave_out(self, at: str, keywords: Iterable[str]) -> None:
         self._unenforced |= dict.fromkeys(f"{at}.{keyword}" for keyword in keywords)
 
+    def _spend(self, schemas: int, place: Place) -> None:
+        self._work += schemas
+        if self._work > MAX_WORK:
+            raise SchemaProblem(place.at, None, f"makes more than {MAX_WORK} schemas; each use of a $ref counts")
+
     def _node(self, place: Place, closing: Names | None) -> Any:
         """Rewrite one schema.
 
@@ -114,6 +120,7 @@ class Rewriting:
         """
         if isinstance(place.schema, bool):
             return place.schema
+        self._spend(1, place)
         place = place.entered()
         plain, left_out = self._own.keywords(place.schema, place.at)
         self._leave_out(place.at, left_out)
@@ -149,6 +156,7 @@ class Rewriting:
         if closing is None or not self._closes:
             return None, None
         schema, here, every = place.schema, place.applying(("allOf",)), place.applying()
+        self._spend((len(here) + len(every)) // 10, place)  # looked at, which is quick
         unions = schema.keys() & {"anyOf", "oneOf"}
         parts = [*schema.get("allOf", ()), *schema.keys() & {"$ref", *unions, "properties"}, *members]
         if len(unions) == 1 and not _is_open(here):
@@ -219,15 +227,20 @@ class Rewriting:
 
     def _may_overlap(self, place: Place, plain: list[Any]) -> bool:
         """Whether a value that one branch allows may be valid in another branch as it was sent."""
+        if self._compared > MAX_COMPARED:
+            return True
         whole = Rewriting(self._root.schema, self._root.draft, closes=False)
         branches = [replace(each.seen_through(), depth=0) for each in place.each("oneOf")[:MAX_BRANCHES]]
         sent = [whole._node(each, None) for each in branches]
         defs = {"$defs": {**self._defs, **whole._defs}}
+        self._compared += 2 * whole._work  # walked, and given to llguidance
         if len(plain) <= MAX_BRANCHES and not refused({"oneOf": sent, **defs}):
             return False
+        self._compared += whole._work * len(plain) * (len(plain) - 1)
+        if len(plain) > MAX_PAIRED or self._compared > MAX_COMPARED:
+            return True
         pairs = [(one, other) for n, one in enumerate(plain) for m, other in enumerate(sent) if n != m]
-        empty = ((refused({"allOf": pair, **defs}) or "").startswith("Unsatisfiable") for pair in pairs)
-        return len(plain) > MAX_PAIRED or not all(empty)
+        return not all((refused({"allOf": pair, **defs}) or "").startswith("Unsatisfiable") for pair in pairs)
 
 
 def _ordered(names: Iterable[str], required: Sequence[str]) -> list[str]:

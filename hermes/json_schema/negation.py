@@ -5,12 +5,13 @@ Source of the meaning: JSON Schema Validation 2020-12, sections 6 and 10 of http
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 TYPES = ("object", "array", "string", "number", "boolean", "null")
 ANNOTATIONS = {"title", "description", "default", "examples", "$comment"}
 MAX_STRINGS = 50  # that a text must not be; each makes its pattern longer
-MAX_DEPTH = 20
+MAX_DEPTH, MAX_NEGATED = 20, 200  # references followed: a few schemas may refer to each other in any number of ways
 
 See = Callable[[Any], Any]  # follows a reference
 
@@ -18,9 +19,9 @@ See = Callable[[Any], Any]  # follows a reference
 def conditions(schema: Mapping[str, Any], see: See) -> Iterator[tuple[str, Any]]:
     """Keywords of a schema that are conditions, each with a schema that means the same; None where there is none."""
     if "not" in schema:
-        yield "not", negated(schema["not"], see)
+        yield "not", negated(schema["not"], see, count())
     if "if" in schema and schema.keys() & {"then", "else"}:
-        unless = negated(schema["if"], see)
+        unless = negated(schema["if"], see, count())
         then = {"allOf": [schema["if"], schema.get("then", True)]}
         yield "if", unless and {"anyOf": [then, {"allOf": [unless, schema.get("else", True)]}]}
     for keyword in ("dependentRequired", "dependentSchemas", "dependencies"):
@@ -35,28 +36,32 @@ def without(name: str) -> dict[str, Any]:
     return {"properties": {name: False}}
 
 
-def negated(schema: Any, see: See, depth: int = 0) -> Any:
+def negated(schema: Any, see: See, calls: Iterator[int], depth: int = 0) -> Any:
     """A schema for just the values that are not valid in this one; None where no plain one says so."""
     schema = see(schema)
     if isinstance(schema, bool):
         return not schema
-    if depth > MAX_DEPTH:
+    if depth > MAX_DEPTH or next(calls) > MAX_NEGATED:
         return None
-    parts = (_negated(keyword, said, see, depth + 1) for keyword, said in schema.items() if keyword not in ANNOTATIONS)
-    return _united("anyOf", parts)
+    keywords = ((keyword, said) for keyword, said in schema.items() if keyword not in ANNOTATIONS)
+    return _united("anyOf", (_negated(*each, lambda inner: negated(inner, see, calls, depth + 1)) for each in keywords))
 
 
 def _united(keyword: str, parts: Iterable[Any]) -> Any:
-    known = list(parts)
-    return None if None in known else {keyword: known} if known else keyword == "allOf"
+    known = []
+    for part in parts:
+        if part is None:
+            return None
+        known.append(part)
+    return {keyword: known} if known else keyword == "allOf"
 
 
-def _negated(keyword: str, said: Any, see: See, depth: int) -> Any:
+def _negated(keyword: str, said: Any, inside: See) -> Any:
     match keyword:
         case "required":
             return _united("anyOf", ({"type": "object", **without(name)} for name in said))
         case "properties":
-            values = [(name, negated(each, see, depth)) for name, each in said.items()]
+            values = [(name, inside(each)) for name, each in said.items()]
             return _united("anyOf", (value if value is None else _having(name, value) for name, value in values))
         case "type" if "integer" not in said:
             return {"type": [each for each in TYPES if each not in ([said] if isinstance(said, str) else said)]}
@@ -64,7 +69,7 @@ def _negated(keyword: str, said: Any, see: See, depth: int) -> Any:
             return _none_of([said] if keyword == "const" else said)
         case "anyOf" | "allOf":
             other = "allOf" if keyword == "anyOf" else "anyOf"
-            return _united(other, (negated(each, see, depth) for each in said))
+            return _united(other, (inside(each) for each in said))
         case "not":
             return said
     return None

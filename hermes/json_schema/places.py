@@ -12,7 +12,6 @@ from hermes.json_schema.limits import SchemaProblem
 from hermes.text import shown
 
 MAX_NESTED = 50  # schemas within schemas, references followed
-DEFINITION = re.compile(r"#(?:/(?:\$defs|definitions)/[^/]+)?")  # the metaschema has checked these with the whole
 IN_PLACE = ("allOf", "anyOf", "oneOf")
 
 
@@ -66,16 +65,22 @@ class Place:
         except Unresolvable as error:
             why = f"to {shown(reference)} is not in the schema; copy it in"
             raise SchemaProblem(self.at, "$ref", why) from error
-        if not DEFINITION.fullmatch(reference) and not self.draft(self.draft.META_SCHEMA).is_valid(found.contents):
+        if not self._is_checked(reference) and not self.draft(self.draft.META_SCHEMA).is_valid(found.contents):
             raise SchemaProblem(self.at, "$ref", f"to {shown(reference)} is no place of a schema")
         return replace(self, schema=found.contents, at=reference[:200], resolver=found.resolver)
+
+    def _is_checked(self, reference: str) -> bool:
+        """Whether the target was validated with the whole: the metaschemas know `$defs` since 2019-09."""
+        holders = r"\$defs|definitions" if "$vocabulary" in self.draft.META_SCHEMA else "definitions"
+        return re.fullmatch(rf"#(/({holders})/[^/%]+)?", reference) is not None
 
     def seen_through(self) -> "Place":
         """Follow references for as long as the schema is nothing but one."""
         place = self
         for _ in range(MAX_NESTED):
-            if isinstance(place.schema, Mapping) and place.schema.keys() - {"title", "description"} == {"$ref"}:
-                place = place.target(place.schema["$ref"])
+            if isinstance(place.schema, bool) or place.schema.keys() - {"title", "description"} != {"$ref"}:
+                break
+            place = place.target(place.schema["$ref"])
         return place
 
     def applying(self, keywords: tuple[str, ...] = IN_PLACE) -> list[Mapping[str, Any]]:
@@ -83,7 +88,7 @@ class Place:
         found, waiting = {id(self.schema): self.schema}, self._in_place(keywords)
         while waiting:
             place = waiting.pop()
-            if not isinstance(place.schema, bool) and id(place.schema) not in found:
+            if id(place.schema) not in found:
                 found[id(place.schema)] = place.schema
                 waiting += place._in_place(IN_PLACE)
         return [*found.values()]
@@ -93,9 +98,9 @@ class Place:
         inside = [each for keyword in keywords for each in schema.get(keyword, ())]
         inside += [schema[keyword] for keyword in ("then", "else") if keyword in schema]
         needed = [*schema.get("dependentSchemas", {}).values(), *schema.get("dependencies", {}).values()]
-        inside += [each for each in needed if isinstance(each, Mapping)]
-        references = [self.target(schema["$ref"])] if "$ref" in schema else []
-        return [*(replace(self, schema=each) for each in inside), *references]
+        places = [replace(self, schema=each) for each in [*inside, *needed] if isinstance(each, Mapping)]
+        places += [self.target(schema["$ref"])] if "$ref" in schema else []
+        return [each for each in places if isinstance(each.schema, Mapping)]
 
 
 def _step(name: str) -> str:

@@ -273,6 +273,16 @@ def test_a_kind_of_schema_that_people_have(schema, good, bad, left_out):
             id="no schema",
         ),
         pytest.param(
+            {"$ref": "#/$defs/a", "$defs": {"a": {"pattern": 5}}},
+            "$: '$ref' to '#/$defs/a' is no place of a schema",
+            id="a holder of schemas that the draft does not know",
+        ),
+        pytest.param(
+            {"$ref": "#/$defs/a%2Fdefault", "$defs": {"a": {"default": 5}}},
+            "$: '$ref' to '#/$defs/a%2Fdefault' is no place of a schema",
+            id="an encoded way",
+        ),
+        pytest.param(
             {"minItems": 2**53}, "$: 'minItems' is 9007199254740992; no answer holds more than 4096", id="items"
         ),
         pytest.param({"pattern": "(a"}, "$: 'pattern' '(a' is refused: missing )", id="no pattern"),
