@@ -1,7 +1,7 @@
-"""The clients of the soak: each asks at random in a thread of its own, and checks everything that comes back.
+"""The clients of the soak: each sends random requests in its own thread and checks everything that comes back.
 
-Each request has a nonce in its prompt that only its own answer may hold, and is a hang when nothing comes for PATIENCE
-seconds. What kinds of requests there are, and what each may get, is in tests/soak/requests.py.
+Each request has a nonce in its prompt, which no other response may hold. A request hangs if nothing comes for PATIENCE
+seconds. tests/soak/good.py and bad.py have the kinds of requests and their possible ends.
 """
 
 import json
@@ -19,11 +19,11 @@ import httpx
 from hermes.client.cog import Json, read_events, split_lines, tls
 from tests.support.servers import prediction_lines
 
-PATIENCE = 120.0  # seconds without an answer, or without an event of a stream
+PATIENCE = 120.0  # seconds without a response, or without an event of a stream
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "flint", "grove", "hazel", "ivory", "lotus", "maple", "river"]
 NONCE = re.compile(r"(?:{0})-(?:{0})-\d{{6}}".format("|".join(WORDS)))
 
-Kind = Callable[["Caller"], str]  # sends a request and says how it ended
+Kind = Callable[["Session"], str]  # sends a request and returns how it ended
 
 
 class Hang(Exception):
@@ -31,18 +31,18 @@ class Hang(Exception):
 
 
 class Unexpected(Exception):
-    """An answer that this kind of request must not get."""
+    """A response that this kind of request must not get."""
 
 
 class Nonces:
-    """Words that a model copies and does not think of. Threads share them."""
+    """Words that a model copies but does not invent. Threads share them."""
 
     def __init__(self) -> None:
         self._issued: set[str] = set()
         self._lock = threading.Lock()
 
     def issue(self, draw: random.Random) -> str:
-        """A new one."""
+        """Draw a new nonce."""
         while True:
             nonce = f"{draw.choice(WORDS)}-{draw.choice(WORDS)}-{draw.randrange(10**5, 10**6)}"
             with self._lock:
@@ -51,7 +51,7 @@ class Nonces:
                     return nonce
 
     def of_others(self, text: str, own: str | None = None) -> set[str]:
-        """Those in a text that are not its own. One that the model made up is nobody's."""
+        """Find the nonces of other requests in a text. A nonce that the model made up belongs to no request."""
         return (set(NONCE.findall(text)) & self._issued) - {own}
 
     def __len__(self) -> int:
@@ -70,23 +70,23 @@ class Record:
 
 @dataclass
 class Book:
-    """What all clients write down."""
+    """The records of all clients."""
 
     nonces: Nonces = field(default_factory=Nonces)
     records: list[Record] = field(default_factory=list)
-    lines: list[Json] = field(default_factory=list)  # of the log, as the answers brought them
+    lines: list[Json] = field(default_factory=list)  # log lines that the responses held
     hangs: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
 
 
 @dataclass
-class Answer:
-    """What came back: the prediction at its end, or whatever a refusal says."""
+class Response:
+    """The finished prediction, or the body of a refusal."""
 
     status_code: int
     prediction: Json
-    text: str  # of the answer; of the body where there is no prediction
+    text: str  # of the output; of the body if there is no prediction
 
     @property
     def metrics(self) -> Json:
@@ -94,14 +94,14 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        """The finish reason, the code of the error, the status, or that of HTTP."""
+        """The finish reason, else the code of the error, else the status, else the HTTP status."""
         error = re.search(r"E1[02]\d\d", self.prediction.get("error") or "")
         status = self.prediction.get("status") or f"HTTP {self.status_code}"
         return str(self.metrics.get("finish_reason") or (error and error[0]) or status)
 
 
-class Caller:
-    """One client's way to the server."""
+class Session:
+    """One client's connection to the server, and its checks."""
 
     def __init__(self, url: str, draw: random.Random, book: Book):
         self.url = url
@@ -111,34 +111,34 @@ class Caller:
         self.first_token: float | None = None
         self.http = httpx.Client(trust_env=False, timeout=PATIENCE, verify=tls())
 
-    def ask(self, **inputs: Any) -> Answer:
+    def ask(self, **inputs: Any) -> Response:
         """Run a prediction to its end, streamed or not."""
         return self.streamed(inputs) if self.draw.random() < 0.6 else self.plain(inputs)
 
-    def succeeds(self, **inputs: Any) -> Answer:
-        """Run a prediction that has to succeed."""
-        answer = self.ask(**inputs)
-        self.expect(answer.prediction.get("status") == "succeeded", "it did not succeed", answer)
-        return answer
+    def succeeds(self, **inputs: Any) -> Response:
+        """Run a prediction that must succeed."""
+        response = self.ask(**inputs)
+        self.expect(response.prediction.get("status") == "succeeded", "it did not succeed", response)
+        return response
 
-    def fails(self, code: str, **inputs: Any) -> Answer:
-        """Run a prediction that has to fail with a code."""
-        answer = self.ask(**inputs)
-        failed = answer.prediction.get("status") == "failed" and answer.outcome == code
-        self.expect(failed, f"it did not fail with {code}", answer)
-        return answer
+    def fails(self, code: str, **inputs: Any) -> Response:
+        """Run a prediction that must fail with a code."""
+        response = self.ask(**inputs)
+        failed = response.prediction.get("status") == "failed" and response.outcome == code
+        self.expect(failed, f"it did not fail with {code}", response)
+        return response
 
-    def plain(self, inputs: Mapping[str, Any], prediction_id: str | None = None) -> Answer:
+    def plain(self, inputs: Mapping[str, Any], prediction_id: str | None = None) -> Response:
         return self.send(json.dumps({"input": inputs}).encode(), prediction_id)
 
-    def send(self, body: bytes, prediction_id: str | None = None) -> Answer:
+    def send(self, body: bytes, prediction_id: str | None = None) -> Response:
         """Send a body and read what comes back."""
         request = self._request(body, prediction_id)
         with silence_is_a_hang():
             response = self.http.send(request)
         self.check(response.text)
         if response.status_code != httpx.codes.OK:
-            return Answer(response.status_code, {}, response.text)
+            return Response(response.status_code, {}, response.text)
         return self._ended(response.json(), "".join(response.json().get("output") or []))
 
     def streamed(
@@ -146,14 +146,14 @@ class Caller:
         inputs: Mapping[str, Any],
         prediction_id: str | None = None,
         on_piece: Callable[[int], None] = lambda _: None,
-    ) -> Answer:
-        """Run a prediction over SSE to its end; `on_piece` is told how many pieces there are: 0 at the start."""
+    ) -> Response:
+        """Run a prediction over SSE to its end. `on_piece` gets the number of pieces so far, 0 at the start."""
         pieces: list[str] = []
         completed: Json = {}
         with closing(self.events(inputs, prediction_id)) as events:  # type: ignore[type-var]
             for name, data in events:
                 if name == "refused":
-                    return Answer(data["status_code"], {}, data["text"])
+                    return Response(data["status_code"], {}, data["text"])
                 if name == "output":
                     pieces.append(data["chunk"])
                 if name in ("start", "output"):
@@ -161,12 +161,12 @@ class Caller:
                 if name == "completed":
                     completed = data
         text = "".join(pieces)
-        answer = self._ended(completed, text)
-        self.expect(text == "".join(completed.get("output") or []), "the pieces are not the output", answer)
-        return answer
+        response = self._ended(completed, text)
+        self.expect(text == "".join(completed.get("output") or []), "the pieces are not the output", response)
+        return response
 
     def events(self, inputs: Mapping[str, Any], prediction_id: str | None = None) -> Iterator[tuple[str, Json]]:
-        """The events of a prediction; ("refused", ...) when it does not begin. Closing the iterator drops it."""
+        """Yield the events of a prediction, or one ("refused", ...). Closing the iterator drops the connection."""
         sent, text = time.monotonic(), ""
         request = self._request(json.dumps({"input": inputs}).encode(), prediction_id, "text/event-stream")
         with silence_is_a_hang():
@@ -187,45 +187,45 @@ class Caller:
     def cancel(self, prediction_id: str) -> None:
         with silence_is_a_hang():
             status = self.http.post(f"{self.url}/predictions/{prediction_id}/cancel").status_code
-        if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):  # it has not begun, or is over
+        if status not in (httpx.codes.OK, httpx.codes.NOT_FOUND):  # not begun, or over
             raise Unexpected(f"a cancel got HTTP {status}")
 
     def check(self, text: str) -> None:
-        """Write it down if a text holds what was said to somebody else."""
+        """Record a text that holds the nonce of another request."""
         if others := self.book.nonces.of_others(text, self.nonce):
-            self.book.mixed.append(f"the answer to {self.nonce} holds {', '.join(others)}: {text[:500]}")
+            self.book.mixed.append(f"the response to {self.nonce} holds {', '.join(others)}: {text[:500]}")
 
-    def expect(self, held: bool, otherwise: str, answer: Answer) -> None:
-        """Raises Unexpected if it did not hold."""
+    def expect(self, held: bool, otherwise: str, response: Response) -> None:
+        """Raise Unexpected if `held` is false."""
         if not held:
-            seen = json.dumps(answer.prediction) if answer.prediction else answer.text
-            raise Unexpected(f"{otherwise}: HTTP {answer.status_code} {seen[:800]}")
+            seen = json.dumps(response.prediction) if response.prediction else response.text
+            raise Unexpected(f"{otherwise}: HTTP {response.status_code} {seen[:800]}")
 
     def _request(self, body: bytes, prediction_id: str | None, accept: str = "application/json") -> httpx.Request:
         method, path = ("PUT", f"/predictions/{prediction_id}") if prediction_id else ("POST", "/predictions")
         headers = {"Accept": accept, "Content-Type": "application/json"}
         return self.http.build_request(method, self.url + path, content=body, headers=headers)
 
-    def _ended(self, prediction: Json, text: str) -> Answer:
-        """The answer, once its metrics are found to be those of its line in the log. A failed one brings no line."""
-        answer = Answer(httpx.codes.OK, prediction, text)
+    def _ended(self, prediction: Json, text: str) -> Response:
+        """Make the response and compare its metrics with its log line. A failed prediction has no log line."""
+        response = Response(httpx.codes.OK, prediction, text)
         self.check(json.dumps(prediction) + "".join(prediction.get("output") or []))
         lines = prediction_lines(str(prediction.get("logs") or "").splitlines())
         self.book.lines += lines
-        metrics = answer.metrics
+        metrics = response.metrics
         self.first_token = self.first_token or metrics.get("time_to_first_token")
         if prediction.get("status") == "succeeded":
-            self.expect(len(lines) == 1, "it has not one line of log", answer)
+            self.expect(len(lines) == 1, "it does not have exactly one log line", response)
             reported = metrics["input_token_count"], metrics["output_token_count"]
             same = reported == (lines[0]["input_tokens"], lines[0]["output_tokens"])
-            self.expect(same, "its metrics and its line of log differ", answer)
-            self.expect(reported[1] <= metrics["max_tokens"], "it has more than max_tokens", answer)
-        return answer
+            self.expect(same, "its metrics and its log line differ", response)
+            self.expect(reported[1] <= metrics["max_tokens"], "it has more than max_tokens", response)
+        return response
 
 
 @contextmanager
 def silence_is_a_hang() -> Iterator[None]:
-    """Errors of httpx as ours."""
+    """Turn httpx's errors into ours."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -235,7 +235,7 @@ def silence_is_a_hang() -> Iterator[None]:
 
 
 def patiently(pieces: Iterable[str]) -> Iterator[str]:
-    """The pieces of a stream, while events come: a comment that keeps the connection alive is none."""
+    """Yield the pieces of a stream while events come. A keep-alive comment is not an event."""
     last = time.monotonic()
     for piece in pieces:
         if not piece.startswith(":"):
@@ -246,33 +246,33 @@ def patiently(pieces: Iterable[str]) -> Iterator[str]:
 
 
 class Client(threading.Thread):
-    """Sends requests of some kinds, one after the other, until the time is over."""
+    """A thread that sends requests, one after the other, until the time is over."""
 
     def __init__(self, url: str, seed: int, book: Book, kinds: Mapping[Kind, int], seconds: float):
-        """`kinds` with how often each is drawn, compared to the others."""
+        """Take `kinds` with the weight of each in the draw."""
         super().__init__(daemon=True)
-        self._caller = Caller(url, random.Random(seed), book)
+        self._session = Session(url, random.Random(seed), book)
         self._kinds: Sequence[Kind] = list(kinds)
         self._weights = list(kinds.values())
         self._until = time.monotonic() + seconds
 
     def run(self) -> None:
-        with closing(self._caller.http):
+        with closing(self._session.http):
             while time.monotonic() < self._until:
-                (kind,) = self._caller.draw.choices(self._kinds, self._weights)
+                (kind,) = self._session.draw.choices(self._kinds, self._weights)
                 self._send(kind)
-                time.sleep(self._caller.draw.uniform(0, 0.3))
+                time.sleep(self._session.draw.uniform(0, 0.3))
 
     def _send(self, kind: Kind) -> None:
-        caller, book, name = self._caller, self._caller.book, kind.__name__.replace("_", " ")
-        caller.nonce, caller.first_token = book.nonces.issue(caller.draw), None
+        session, book, name = self._session, self._session.book, kind.__name__.replace("_", " ")
+        session.nonce, session.first_token = book.nonces.issue(session.draw), None
         began = time.monotonic()
         try:
-            outcome = kind(caller)
+            outcome = kind(session)
         except Hang as error:
             outcome = "HANG"
-            book.hangs.append(f"{name}, {caller.nonce}: {error}")
-        except Exception as error:  # also one of ours, in reading what nobody thought of
+            book.hangs.append(f"{name}, {session.nonce}: {error}")
+        except Exception as error:  # also a bug of the soak: record it and go on
             outcome = "UNEXPECTED"
-            book.unexpected.append(f"{name}, {caller.nonce}: {type(error).__name__}: {error}")
-        book.records.append(Record(name, outcome, time.monotonic() - began, caller.first_token))
+            book.unexpected.append(f"{name}, {session.nonce}: {type(error).__name__}: {error}")
+        book.records.append(Record(name, outcome, time.monotonic() - began, session.first_token))

@@ -1,4 +1,4 @@
-"""What the soak sees of the server from outside: memory, files, threads and zombies of its processes, every 5 s."""
+"""Watch the processes of the server from outside, every 5 s: memory, files, threads and zombies."""
 
 import statistics
 import threading
@@ -13,7 +13,7 @@ from hermes.devserver.server import LocalServer
 
 POLL_SECONDS = 5.0
 LOOKS, LOOK_SECONDS = 4, 0.3
-SETTLED_SECONDS = 120.0  # after which memory is to be level
+SETTLED_SECONDS = 120.0  # after which memory must be level
 TOO_SHORT_SECONDS = 180.0
 TOLERANCE = 0.05
 ROLES = ("server", "worker", "engine core", "engine worker", "guard")
@@ -46,12 +46,12 @@ class Memory:
 
 
 class Watch:
-    """Looks on in a thread, from `start` to `stop`."""
+    """A thread that takes samples from `start` to `stop`."""
 
     def __init__(self, server: LocalServer):
-        """The server has to be ready; its processes are told apart now."""
+        """Find the processes of the server, which must be ready."""
         self.samples: list[Sample] = []
-        self.unhealthy: list[str] = []  # what /health-check said that was not READY
+        self.unhealthy: list[str] = []  # each status of /health-check other than READY
         self.most_zombies = 0
         self._server = server
         found = dict(_roles(server))
@@ -69,7 +69,7 @@ class Watch:
         self._thread.join()
 
     def sample(self) -> list[Sample]:
-        """Of each process the look at which it had least memory: a prompt of megabytes that passes is no growth."""
+        """Take the least of several looks at each process: a large prompt that passes through is not growth."""
         looks = self.look()
         for _ in range(LOOKS - 1):
             time.sleep(LOOK_SECONDS)
@@ -78,7 +78,7 @@ class Watch:
         return [min(several, key=lambda each: each.unique_bytes) for several in by_role.values() if several]
 
     def look(self) -> list[Sample]:
-        """Each process as it is now."""
+        """Look at each process now."""
         at = time.monotonic() - self._began
         samples = []
         for role, process in self._roles.items():
@@ -89,7 +89,7 @@ class Watch:
         return samples
 
     def zombies(self) -> list[psutil.Process]:
-        """Below the server, those that have ended and that nobody has asked about."""
+        """Find descendants of the server that have ended but whose exit status nobody has read."""
         found = []
         with suppress(psutil.NoSuchProcess):
             for process in self._roles["server"].children(recursive=True):
@@ -99,7 +99,7 @@ class Watch:
         return found
 
     def settled(self, role: str) -> Memory | None:
-        """None when the samples are too few to tell."""
+        """Return None if the samples are too few."""
         settled = [each.unique_bytes for each in self.samples if each.role == role and each.at >= SETTLED_SECONDS]
         if not settled or self.samples[-1].at < TOO_SHORT_SECONDS - POLL_SECONDS:
             return None
@@ -114,7 +114,7 @@ class Watch:
 
 
 def _roles(server: LocalServer) -> Iterator[tuple[str, psutil.Process]]:
-    """Which process is what: the server is coglet's, the worker the process with our predictor in it."""
+    """Find the role of each process. The server is coglet; the worker holds our predictor."""
     for process in server.processes():
         command, name = " ".join(process.cmdline()), process.name()
         if "cog.server.http" in command:
