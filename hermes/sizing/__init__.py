@@ -1,4 +1,4 @@
-"""Does a model fit on some GPUs, and what can it do there: arithmetic alone."""
+"""Memory plans: whether a model fits on some GPUs, and how much it can serve there."""
 
 from hermes.sizing.gpus import Gpu, parse_gpus
 from hermes.sizing.plan import MemoryPlan, plan_memory

@@ -1,4 +1,4 @@
-"""Kinds of GPUs: how much memory they have, and how fast it is."""
+"""Kinds of GPUs, with the size and the bandwidth of their memory."""
 
 import re
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ class Gpu:
     """One kind of GPU."""
 
     name: str
-    memory_bytes: int  # all that CUDA reports, which is less than is printed on the box
+    memory_bytes: int  # as CUDA reports it, which is less than the nominal size
     bandwidth_bytes_per_s: int
-    has_fp8: bool  # multiplies in 8 bits; the others read fp8 weights (vLLM's Marlin kernels) and multiply in 16
+    has_fp8: bool  # multiplies in 8 bits; others read fp8 weights (vLLM's Marlin kernels) but multiply in 16
 
 
 def _gpu(name: str, gib: float, gb_per_s: int, has_fp8: bool = False) -> Gpu:
     return Gpu(name, int(gib * GIB), gb_per_s * 10**9, has_fp8)
 
 
-# Memory: "total capacity" in PyTorch's out-of-memory messages, which differs by some 0.1 GiB between drivers.
-# Bandwidth: NVIDIA's data sheets, of the SXM boards where there are two.
+# Memory: "total capacity" in PyTorch's out-of-memory messages; it differs by about 0.1 GiB between drivers.
+# Bandwidth: NVIDIA's data sheets, for the SXM board if there is one.
 GPUS: Mapping[str, Gpu] = MappingProxyType(
     {
         gpu.name: gpu
@@ -41,17 +41,17 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
 
 
 def parse_gpus(text: str) -> tuple[int, Gpu]:
-    """How many of which: "2xA100-80GB", "2x A100 80GB", "h100".
+    """Read a number of GPUs and their kind: "2xA100-80GB", "2x A100 80GB", "h100".
 
     Raises:
-        ValueError: no such GPU, or none of them.
+        ValueError: the GPU is not known, or the number is 0.
     """
     match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(.*)", text.strip(), re.IGNORECASE)
     count, name = match.groups() if match else (None, text)
     for gpu in GPUS.values():
         if _letters(gpu.name) == _letters(name) and count != "0":
             return int(count or 1), gpu
-    raise ValueError(f"{text!r} is no number of known GPUs, such as 2xA100-80GB; known are {', '.join(GPUS)}")
+    raise ValueError(f"{text!r} is not a number of known GPUs, such as 2xA100-80GB; known are {', '.join(GPUS)}")
 
 
 def _letters(name: str) -> str:
@@ -59,5 +59,5 @@ def _letters(name: str) -> str:
 
 
 def gib(number: int) -> str:
-    """Bytes in GiB, to a tenth."""
+    """Write bytes in GiB, to a tenth."""
     return f"{number / GIB:.1f}"

@@ -1,7 +1,8 @@
-"""Does a model fit on these GPUs, and what can it do there? Arithmetic alone: no GPU, no network, no vLLM.
+"""The memory plan: whether a model fits on some GPUs, and how much it can serve there.
 
-What vLLM takes beside weights and KV cache is estimated. The constants are from logs of vLLM 0.19 on H100s, among them
-a Llama 70B on two and on four; tests/sizing/test_plan.py holds the plan against them. The logs are in
+The plan is arithmetic: it needs no GPU, no network and no vLLM. What vLLM takes besides weights and KV cache is an
+estimate. Its constants are from logs of vLLM 0.19 on H100s, among them a Llama 70B on two and on four GPUs.
+tests/sizing/test_plan.py compares the plan with these logs. They are in
 https://github.com/llm-d-incubation/llm-d-planner/pull/205 (Llama 70B: accuracy/results/v0.19.0/logs/fp8dyn-llama-*).
 """
 
@@ -14,89 +15,98 @@ from hermes.sizing.gpus import GIB, Gpu, gib
 from hermes.sizing.shape import ModelShape, Quantisation
 
 QUANTISATIONS = {"fp8": Quantisation("fp8", 8), "awq": Quantisation("awq", 4, group=128)}
-BLOCK_TOKENS = 16  # the KV cache is given out in blocks of so many
-BATCHED_TOKENS = 2048  # vLLM 0.32's max_num_batched_tokens where it is run as in hermes.engine, whatever the GPU
+BLOCK_TOKENS = 16  # in a block of the KV cache
+BATCHED_TOKENS = 2048  # vLLM 0.32's max_num_batched_tokens as hermes.engine starts it, on any GPU
 HIDDEN_COPIES = 4  # of the hidden state while one layer runs
-LOGIT_BYTES = 16  # for each logit when drawing: float32, a sorted copy, and the 64-bit order
-GRAPH_BYTES = 2**19  # of CUDA graphs, for each batch size that is captured and each layer
-ONE_GPU_BYTES, SEVERAL_GPUS_BYTES = GIB // 4, 21 * GIB // 10  # CUDA libraries; those and NCCL's buffers, on each
-OUTSIDE_BYTES = 3 * GIB // 2  # on each of several: the CUDA context and NCCL's start, before vLLM begins to count
+LOGIT_BYTES = 16  # for each logit in sampling: float32, a sorted copy, and the 64-bit order
+GRAPH_BYTES = 2**19  # of CUDA graphs, for each captured batch size and each layer
+ONE_GPU_BYTES, SEVERAL_GPUS_BYTES = (
+    GIB // 4,
+    21 * GIB // 10,
+)  # on each GPU: CUDA libraries; with several GPUs also NCCL's buffers
+OUTSIDE_BYTES = 3 * GIB // 2  # on each of several GPUs: the CUDA context and NCCL's start, which vLLM does not count
 SHORT_TOKENS = 1_400  # a conversation of everyday length
 MOST_GPUS = 8  # in one machine
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A model on some GPUs, tensor parallel over all of them. Made by `plan_memory`; bytes are those of each GPU."""
+    """A model on some GPUs, tensor parallel over all of them. `plan_memory` makes it. Bytes are those of each GPU."""
 
-    shape: ModelShape  # quantised as it is to be served
+    shape: ModelShape  # quantised as it will be served
     gpu: Gpu
     count: int
     max_model_len: int
     gpu_memory_utilization: float
     max_num_seqs: int
     max_num_batched_tokens: int
-    cache_bytes: int  # of a number in the KV cache
-    stored_bytes: int | None  # of all safetensors, where they are known and served as they are stored
+    cache_bytes: int  # of one number in the KV cache
+    stored_bytes: int | None  # of all safetensors, if known and served as stored
 
     @property
     def budget_bytes(self) -> int:
+        """The memory that vLLM may use."""
         return math.ceil(self.gpu.memory_bytes * self.gpu_memory_utilization)
 
     @property
     def weights_bytes(self) -> int:
+        """The weights on each GPU."""
         here = self.shape.weights_bytes(self.count)
         return here if self.stored_bytes is None else round(self.stored_bytes * here / self.shape.weights_bytes())
 
     @property
     def activation_bytes(self) -> int:
-        """The peak of a step: a full batch in one layer's MLP (gate, up, product), or the logits of every sequence."""
+        """The peak of a step: a full batch in one layer's MLP (gate, up, product), or the logits of all sequences."""
         columns = 3 * self.shape.intermediate // self.count + HIDDEN_COPIES * self.shape.hidden
         layer = self.max_num_batched_tokens * columns * self.shape.dtype_bytes
         return max(layer, self.max_num_seqs * self.shape.vocab * LOGIT_BYTES)
 
     @property
     def graph_sizes(self) -> int:
-        """How many batch sizes vLLM captures: 1, 2, 4, every 8th below 256, then every 16th, up to 512."""
+        """The number of batch sizes that vLLM captures: 1, 2, 4, every 8th below 256, then every 16th, up to 512."""
         largest = min(2 * self.max_num_seqs, 512, self.max_num_batched_tokens)
         return len([size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= largest])
 
     @property
     def graph_bytes(self) -> int:
+        """The CUDA graphs."""
         return self.graph_sizes * self.shape.layers * GRAPH_BYTES
 
     @property
     def runtime_bytes(self) -> int:
+        """The CUDA libraries, and NCCL's buffers if there are several GPUs."""
         return ONE_GPU_BYTES if self.count == 1 else SEVERAL_GPUS_BYTES
 
     @property
     def kv_bytes(self) -> int:
-        """What is left; below zero, what is missing."""
+        """The room for the KV cache. A negative number is missing memory."""
         return self.budget_bytes - self.weights_bytes - self.activation_bytes - self.graph_bytes - self.runtime_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:
+        """The keys and values of one token."""
         return self.shape.kv_bytes_per_token(self.count, self.cache_bytes)
 
     @property
     def kv_tokens(self) -> int:
-        """In all: each GPU keeps its own heads of every token."""
+        """The tokens that fit into the KV cache. Each GPU keeps its own heads of every token."""
         if self.kv_bytes < 0 or self.shape.split_problem(self.count):
             return 0
         return self.kv_bytes // self.kv_bytes_per_token // BLOCK_TOKENS * BLOCK_TOKENS
 
     @property
     def full_conversations(self) -> float:
+        """The number of conversations as long as the context that fit at once."""
         return self.kv_tokens / self.max_model_len
 
     @property
     def needed_bytes(self) -> int:
-        """With room for one full conversation, without which vLLM does not start."""
+        """The memory with room for one full conversation. vLLM does not start with less."""
         return self.budget_bytes - self.kv_bytes + self.max_model_len * self.kv_bytes_per_token
 
     @property
     def problem(self) -> str | None:
-        """Why it does not fit, if it does not."""
+        """Why the model does not fit; None if it fits."""
         if split := self.shape.split_problem(self.count):
             return split
         if self.kv_tokens < self.max_model_len:
@@ -105,23 +115,25 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
+        """Whether the model can be served."""
         return self.problem is None
 
     @property
     def decode_tokens_per_second(self) -> float:
-        """A ceiling for one stream: every token reads the weights. The embeddings, of which it is a row, count too."""
+        """An upper limit for one stream: each token reads all weights. The whole embeddings count too."""
         return self.gpu.bandwidth_bytes_per_s / self.weights_bytes
 
     @property
     def suggestions(self) -> tuple[str, ...]:
+        """Settings that fit, or that leave more room."""
         return tuple(_suggestions(self))
 
     def callers(self, tokens: int) -> int:
-        """How many conversations of so many tokens there is room for at once."""
+        """The number of conversations with this many tokens that fit at once."""
         return min(self.max_num_seqs, self.kv_tokens // tokens)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Write the plan as JSON values."""
         given = ("count", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
         parts = ("budget", "weights", "activation", "graph", "runtime", "kv", "needed")
         return {
@@ -153,24 +165,24 @@ def plan_memory(
     cache_bytes: int = 2,
     weights_bytes: int | None = None,
 ) -> MemoryPlan:
-    """What `shape` takes on `count` GPUs, and what is left for conversations.
+    """Plan the memory of a model on `count` GPUs, and its room for conversations.
 
     Args:
-        max_model_len: None is the whole context of the model.
-        quantization: of the linear layers; None serves the checkpoint as it is stored.
-        cache_bytes: of a number in the KV cache; 1 for kv_cache_dtype fp8.
-        weights_bytes: exact size of the checkpoint's safetensors. Left aside where `quantization` changes it.
+        max_model_len: None means the whole context of the model.
+        quantization: of the linear layers; None serves the checkpoint as stored.
+        cache_bytes: of one number in the KV cache; 1 for kv_cache_dtype fp8.
+        weights_bytes: exact size of the checkpoint's safetensors. Ignored if `quantization` changes it.
 
     Raises:
-        ValueError: a value can't be used.
+        ValueError: a value is out of range, or the quantisation is not possible.
     """
     length = shape.context_tokens if max_model_len is None else max_model_len
     if not 1 <= length <= shape.context_tokens:
         raise ValueError(f"max_model_len is {length:,}; the context of the model is {shape.context_tokens:,} tokens")
     if min(count, max_num_seqs, max_num_batched_tokens, cache_bytes) < 1:
-        raise ValueError("count, max_num_seqs, max_num_batched_tokens and cache_bytes are at least 1")
+        raise ValueError("count, max_num_seqs, max_num_batched_tokens and cache_bytes must be at least 1")
     if not 0 < gpu_memory_utilization <= 1:
-        raise ValueError(f"gpu_memory_utilization is {gpu_memory_utilization}; it is above 0 and at most 1")
+        raise ValueError(f"gpu_memory_utilization is {gpu_memory_utilization}; it must be above 0 and at most 1")
     plan = MemoryPlan(
         shape=shape,
         gpu=gpu,
@@ -206,7 +218,7 @@ def _suggestions(plan: MemoryPlan) -> Iterator[str]:
         yield f"{enough.count}x {plan.gpu.name} would give {_gains(enough)}"
     if plan.fits and plan.count > 1 and plan.gpu.memory_bytes - plan.budget_bytes < OUTSIDE_BYTES:
         most = math.floor(100 * (1 - OUTSIDE_BYTES / plan.gpu.memory_bytes)) / 100
-        yield f"gpu_memory_utilization {most}, should vLLM not find that much free: CUDA and NCCL come first, 1.5 GiB"
+        yield f"gpu_memory_utilization {most}, if vLLM does not find that much free: CUDA and NCCL take 1.5 GiB first"
 
 
 def _fewer_bits(plan: MemoryPlan) -> Iterator[str]:

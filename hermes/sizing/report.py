@@ -1,4 +1,4 @@
-"""A memory plan for people: every number, and how it comes about."""
+"""A memory plan as text: each number and its calculation."""
 
 from textwrap import wrap
 
@@ -7,7 +7,7 @@ from hermes.sizing.plan import HIDDEN_COPIES, LOGIT_BYTES, SHORT_TOKENS, MemoryP
 
 
 def describe(plan: MemoryPlan) -> str:
-    """The plan for a terminal of 100 columns: every number, how it comes about, and what could be done."""
+    """Write the plan for a terminal of 100 columns: each number, its calculation, and suggestions."""
     bits = plan.shape.quantisation.bits if plan.shape.quantisation else 8 * plan.shape.dtype_bytes
     model = f"{plan.shape.architecture}, {plan.shape.parameters:,} parameters in {bits} bits"
     split = plan.shape.split_problem(plan.count)

@@ -1,7 +1,7 @@
-"""The shape of a model, which gives its parameters and bytes.
+"""The shape of a model: its parameters and bytes.
 
-A shape is read from a Hugging Face config.json of a Llama-like model. It is split over several GPUs as vLLM's
-tensor parallelism does it: https://docs.vllm.ai/en/stable/serving/parallelism_scaling/
+The shape of a Llama-like model is in its Hugging Face config.json. Several GPUs share a model by vLLM's tensor
+parallelism: https://docs.vllm.ai/en/stable/serving/parallelism_scaling/
 """
 
 from collections.abc import Mapping
@@ -10,28 +10,28 @@ from types import MappingProxyType
 from typing import Any
 
 LLAMA_LIKE = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-SERVED_BYTES = {"bfloat16": 2, "float16": 2, "float32": 2}  # vLLM's dtype "auto" takes float32 down to 16 bits
-CONTEXT_IS_SCALED = ("default", "su", "longrope", "llama3", "yarn")  # RoPE types that vLLM does not multiply by
-VOCAB_PADDING = 64  # vLLM rounds the vocabulary up to a multiple of it
+SERVED_BYTES = {"bfloat16": 2, "float16": 2, "float32": 2}  # vLLM's dtype "auto" serves float32 in 16 bits
+CONTEXT_IS_SCALED = ("default", "su", "longrope", "llama3", "yarn")  # RoPE types whose factor vLLM does not apply
+VOCAB_PADDING = 64  # vLLM rounds the vocabulary up to a multiple of this
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How the linear layers are kept; embeddings, lm_head and norms stay in 16 bits."""
+    """The quantisation of the linear layers. Embeddings, lm_head and norms stay in 16 bits."""
 
     method: str
     bits: int
-    group: int = 0  # weights that share a scale and a zero; 0 is a row or more, whose scales weigh nothing
+    group: int = 0  # weights that share a scale and a zero; 0 means a whole row, whose scale is negligible
 
     @property
     def bits_per_weight(self) -> float:
-        """With a group's 16-bit scale and its zero, as wide as a weight."""
+        """The bits of a weight, with its part of the group's 16-bit scale and of the zero, as wide as a weight."""
         return self.bits + ((16 + self.bits) / self.group if self.group else 0)
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A decoder of Llama's kind, in numbers."""
+    """The sizes of a Llama-like decoder."""
 
     layers: int
     hidden: int
@@ -44,15 +44,15 @@ class ModelShape:
     context_tokens: int
     dtype_bytes: int = 2  # as served
     architecture: str = "LlamaForCausalLM"
-    layer_extras: int = 0  # parameters of a layer in biases, and in norms of queries and keys
+    layer_extras: int = 0  # parameters of one layer in biases, and in norms of queries and keys
     quantisation: Quantisation | None = None  # as the checkpoint is stored
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ModelShape":
-        """The shape that a config.json declares.
+        """Read the shape from a config.json.
 
         Raises:
-            ValueError: a key is missing or can't be used, or the model is of another kind.
+            ValueError: a key is missing or not usable, or the model is not Llama-like.
         """
         hidden, heads = _number(config, "hidden_size"), _number(config, "num_attention_heads")
         shape = cls(
@@ -73,15 +73,17 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
+        """All parameters."""
         return self.linear_parameters + self.embedding_parameters + self.norm_parameters
 
     @property
     def linear_parameters(self) -> int:
-        """The matrices of the layers, which is what quantisation makes smaller."""
+        """The matrices of the layers. Quantisation makes only these smaller."""
         return self.layers * (self._split_matrices + self._kv_matrices)
 
     @property
     def embedding_parameters(self) -> int:
+        """The embedding table, and lm_head if it is not the same table."""
         return self.vocab * self.hidden * (1 if self.tied_embeddings else 2)
 
     @property
@@ -91,7 +93,7 @@ class ModelShape:
 
     @property
     def _split_matrices(self) -> int:
-        """Of one layer: queries and output; gate, up and down."""
+        """The matrices of one layer that are always split: queries and output; gate, up and down."""
         return self.hidden * (2 * self.heads * self.head_dim + 3 * self.intermediate)
 
     @property
@@ -99,22 +101,22 @@ class ModelShape:
         return self.hidden * 2 * self.kv_heads * self.head_dim
 
     def weights_bytes(self, gpus: int = 1) -> int:
-        """On each of so many GPUs: matrices and embeddings are split, norms are not, KV heads as far as they go."""
+        """The bytes on each GPU. Matrices and embeddings are split, KV heads too if there are enough; norms are not."""
         kv_share = self.kv_heads_per_gpu(gpus) / self.kv_heads
         linear = self.layers * (self._split_matrices / gpus + self._kv_matrices * kv_share)
         bits = self.quantisation.bits_per_weight if self.quantisation else 8 * self.dtype_bytes
         return round(linear * bits / 8 + (self.embedding_parameters / gpus + self.norm_parameters) * self.dtype_bytes)
 
     def kv_heads_per_gpu(self, gpus: int) -> int:
-        """With more GPUs than KV heads each head is kept more than once."""
+        """The KV heads on each GPU. With more GPUs than KV heads, several GPUs keep the same head."""
         return max(1, self.kv_heads // gpus)
 
     def kv_bytes_per_token(self, gpus: int = 1, cache_bytes: int = 2) -> int:
-        """A key and a value for every layer and KV head, on each of so many GPUs."""
+        """The bytes on each GPU of one token's keys and values in all layers."""
         return self.layers * self.kv_heads_per_gpu(gpus) * self.head_dim * 2 * cache_bytes
 
     def split_problem(self, gpus: int) -> str | None:
-        """Why vLLM can't split it over so many GPUs, if it can't."""
+        """Why vLLM can't split the model over this many GPUs; None if it can."""
         padded_vocab = -(-self.vocab // VOCAB_PADDING) * VOCAB_PADDING
         wanted = {"attention heads": self.heads, "MLP columns": self.intermediate, "rows of vocabulary": padded_vocab}
         for name, number in wanted.items():
@@ -146,7 +148,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
     if not names or not isinstance(names, list):
         raise ValueError("config.json has no architectures")
     if names[0] not in LLAMA_LIKE:
-        raise ValueError(f"config.json: {names[0]} is not counted here, only {', '.join(LLAMA_LIKE)}")
+        raise ValueError(f"config.json: {names[0]} is not supported, only {', '.join(LLAMA_LIKE)}")
     return str(names[0])
 
 
@@ -208,7 +210,7 @@ _THETA_70B = ModelShape(
     context_tokens=8192,
 )
 
-# So that a plan for them needs no network. The 70B's adds up to the 70,553,706,496 parameters of its safetensors.
+# A plan for these needs no network. The shape of the 70B adds up to the 70,553,706,496 parameters of its safetensors.
 KNOWN_SHAPES: Mapping[str, ModelShape] = MappingProxyType(
     {
         "NousResearch/Hermes-2-Theta-Llama-3-70B": _THETA_70B,

@@ -149,8 +149,8 @@ def test_a_checkpoint_that_is_quantised_already_stays_as_it_is():
     [
         ({"max_model_len": 8193}, "max_model_len is 8,193; the context of the model is 8,192 tokens"),
         ({"max_model_len": 0}, "max_model_len is 0; the context of the model is 8,192 tokens"),
-        ({"max_num_seqs": 0}, "count, max_num_seqs, max_num_batched_tokens and cache_bytes are at least 1"),
-        ({"gpu_memory_utilization": 95}, "gpu_memory_utilization is 95; it is above 0 and at most 1"),
+        ({"max_num_seqs": 0}, "count, max_num_seqs, max_num_batched_tokens and cache_bytes must be at least 1"),
+        ({"gpu_memory_utilization": 95}, "gpu_memory_utilization is 95; it must be above 0 and at most 1"),
         ({"quantization": "int2"}, "quantization is 'int2'; known are fp8, awq"),
     ],
 )
@@ -196,7 +196,7 @@ def test_small_gpus_are_warned_of_what_is_taken_before_vllm_counts():
     assert (
         plan("4xA10G", small)
         .suggestions[-1]
-        .startswith("gpu_memory_utilization 0.93, should vLLM not find that much free")
+        .startswith("gpu_memory_utilization 0.93, if vLLM does not find that much free")
     )
 
 

@@ -158,7 +158,7 @@ def test_a_quantised_checkpoint_keeps_its_embeddings_in_16_bits(declared, quanti
         ({"vocab_size": "many"}, "config.json: vocab_size is 'many', not a positive whole number"),
         ({"num_hidden_layers": 0}, "config.json: num_hidden_layers is 0, not a positive whole number"),
         ({"architectures": None}, "config.json has no architectures"),
-        ({"architectures": ["MixtralForCausalLM"]}, "config.json: MixtralForCausalLM is not counted here, only Llama"),
+        ({"architectures": ["MixtralForCausalLM"]}, "config.json: MixtralForCausalLM is not supported, only Llama"),
         ({"torch_dtype": "int3"}, "config.json: dtype is 'int3', not one of bfloat16, float16, float32"),
         ({"rope_scaling": [4]}, "config.json: rope_scaling is [4], not an object"),
         ({"rope_scaling": {"type": "linear", "factor": "4"}}, "config.json: the RoPE factor is '4', not a number"),
