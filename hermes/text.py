@@ -1,7 +1,7 @@
-"""Text for messages, on one line and cut, and text that is none.
+"""Values and texts for messages, on one short line; and the check for lone surrogates.
 
-That is a lone surrogate (U+D800 to U+DFFF): half of a character, which a Python string or a JSON escape can hold, and
-no tokenizer and no UTF-8.
+A lone surrogate (U+D800 to U+DFFF) is half of a character. A Python string or a JSON escape can hold one; UTF-8 and
+tokenizers can't.
 """
 
 import json
@@ -11,39 +11,39 @@ MAX_SHOWN = 60  # characters of a value in a message
 
 
 def shown(value: Any) -> str:
-    """A JSON value for a message: one line, and cut."""
+    """Write a JSON value for a message, on one line of at most MAX_SHOWN characters."""
     if isinstance(value, str):
         return cut(repr(value[: MAX_SHOWN + 1]), MAX_SHOWN)
     text = ""
     try:
-        for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):  # by parts: it may be large, or deep
+        for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):  # in parts: the value may be large
             text += part
             if len(text) > MAX_SHOWN:
                 break
-    except ValueError:  # Python writes no number of more than 4,300 digits
+    except ValueError:  # Python does not write numbers of more than 4,300 digits
         text += "a number of very many digits"
     return shortened(text, MAX_SHOWN)
 
 
 def shortened(text: str, length: int) -> str:
-    """The text on one line, no longer than that, and such that it can be encoded."""
+    """Put a text on one line of at most `length` characters, and escape lone surrogates."""
     line = " ".join(text[: 2 * length].split())
     return cut(line.encode(errors="backslashreplace").decode(), length)
 
 
 def cut(text: str, length: int) -> str:
-    """The text, no longer than that."""
+    """Cut a text to at most `length` characters."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def surrogate_problem(text: str) -> str | None:
-    """What is wrong with a text that has one, in words that go after the name of the input."""
+    """Describe the first lone surrogate of a text, in words that follow the name of the input; None if it has none."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
         return (
-            f"holds a lone surrogate (U+{code:04X}) at character {error.start + 1}, which is no text; "
+            f"holds a lone surrogate (U+{code:04X}) at character {error.start + 1}, which is not text; "
             "send valid Unicode"
         )
     return None

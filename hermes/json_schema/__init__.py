@@ -1,4 +1,4 @@
-"""JSON schemas: how large they may be, what of them a grammar enforces, and whether a value is valid.
+"""JSON schemas: their limits, their grammars, and the validation of values.
 
-Pure values: nothing here knows a model, an engine or a server.
+This room has pure values only: it does not know a model, an engine or a server.
 """

@@ -1,6 +1,6 @@
-"""JSON schemas for llguidance: each becomes one that llguidance enforces, with the list of what it does not enforce.
+"""Rewrite a JSON schema as one that llguidance enforces, and list the keywords that it does not enforce.
 
-Source: JSON Schema 2020-12 (https://json-schema.org/draft/2020-12), and what llguidance 1.7 says of itself
+Source: JSON Schema 2020-12 (https://json-schema.org/draft/2020-12), and the documentation of llguidance 1.7
 (https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md).
 """
 
@@ -13,11 +13,11 @@ from hermes.json_schema.limits import SchemaProblem, check_size, dialect
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.places import IN_PLACE, Place
 
-MAX_CONDITIONS = 8  # at one place: each doubles what the grammar may be
-MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf that llguidance compares, and that are compared pair by pair
-MAX_WORK, MAX_COMPARED = 5_000, 12_000  # schemas: walked, references followed; and in comparisons of branches
-MAX_FREE = 64  # names in a map: a small model writes the same one without end, and JSON keeps the last
-TRIED = (  # llguidance refuses some of these, alone or together
+MAX_CONDITIONS = 8  # at one place: each can double the grammar
+MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf: compared by llguidance, compared pair by pair
+MAX_WORK, MAX_COMPARED = 5_000, 12_000  # schemas walked, and in comparisons of branches: references can multiply them
+MAX_FREE = 64  # names in a map: a small model repeats one without end
+TRIED = (  # keywords that llguidance may refuse, alone or together
     ("minLength", "maxLength"),
     ("pattern",),
     ("format",),
@@ -43,14 +43,14 @@ def enforceable(schema: Any) -> Enforceable:
     """Rewrite a schema for llguidance.
 
     Raises:
-        SchemaProblem: it is not a JSON schema, is too large, refers to something outside, or allows no value.
+        SchemaProblem: the schema is not valid, too large, refers to something outside, or allows no value.
     """
     check_size(schema)
     return Rewriting(schema, dialect(schema)).enforceable()
 
 
 def refused(plain: dict[str, Any]) -> str | None:
-    """Ask llguidance why it refuses a schema; None if it does not."""
+    """Ask llguidance why it refuses a schema; None if it accepts it."""
     from llguidance import LLMatcher
 
     try:
@@ -69,15 +69,15 @@ class Rewriting:
         Args:
             root: the schema.
             draft: jsonschema's validator class for it.
-            closes: forbid other keys where an object has `properties` and does not mention others. A model that may
-                write free keys does not come back from them.
+            closes: forbid other keys if an object has `properties` and the schema does not mention others. If
+                allowed, a small model writes free keys without end.
         """
         self._root, self._closes = Place.of_root(root, draft), closes
         self._own, self._work, self._compared = Own(), 0, 0
-        self._unenforced: dict[str, None] = {}  # in their order
+        self._unenforced: dict[str, None] = {}  # an ordered set
         self._defs: dict[str, Any] = {}
         self._def_names: dict[tuple[int, Names | None], str] = {}
-        self._to_try: list[tuple[str, dict[str, Any]]] = []  # places that may be too much, inner ones first
+        self._to_try: list[tuple[str, dict[str, Any]]] = []  # all places, inner ones first
 
     def enforceable(self) -> Enforceable:
         """Rewrite the schema."""
@@ -116,7 +116,7 @@ class Rewriting:
 
         Args:
             place: its place.
-            closing: the names that are declared elsewhere for the same object; None if it must not be closed here.
+            closing: names that other schemas declare for the same object; None if it must not be closed here.
         """
         if isinstance(place.schema, bool):
             return place.schema
@@ -149,14 +149,14 @@ class Rewriting:
     def _where_to_close(
         self, place: Place, closing: Names | None, members: Sequence[Place]
     ) -> tuple[Names | None, Names | None]:
-        """Decide where an object is closed: in a part of the schema (the first set), here (the second) or nowhere.
+        """Decide where to close an object: inside a part of the schema, here, or nowhere.
 
-        Each set holds the names that stay allowed; those of the part itself come on top.
+        Returns the names that other schemas declare: for the part, and for here. At most one is not None.
         """
         if closing is None or not self._closes:
             return None, None
         schema, here, every = place.schema, place.applying(("allOf",)), place.applying()
-        self._spend((len(here) + len(every)) // 10, place)  # looked at, which is quick
+        self._spend((len(here) + len(every)) // 10, place)  # a look is quick
         unions = schema.keys() & {"anyOf", "oneOf"}
         parts = [*schema.get("allOf", ()), *schema.keys() & {"$ref", *unions, "properties"}, *members]
         if len(unions) == 1 and not _is_open(here):
@@ -196,7 +196,7 @@ class Rewriting:
     def _add_parts(
         self, plain: dict[str, Any], place: Place, members: Iterable[Place], inner: Names | None
     ) -> dict[str, list[Any]]:
-        """Rewrite the schemas that apply to the same value. Returns those for anyOf and allOf."""
+        """Rewrite the schemas that apply to the same value. Return those for anyOf and allOf."""
         schema = place.schema
         beside = None if schema.keys() & {"anyOf", "oneOf"} else inner
         if "$ref" in schema:
@@ -215,7 +215,7 @@ class Rewriting:
         return f"#/$defs/{self._def_names[key]}"
 
     def _told_apart(self, place: Place, plain: list[Any]) -> list[Any]:
-        """Make branches of an anyOf from those of a oneOf: no value is valid in two, or the oneOf is left out."""
+        """Turn the branches of a oneOf into those of an anyOf. Leave out the oneOf if a value may be valid in two."""
         branches = place.schema["oneOf"]
         if all(isinstance(each, Mapping) and each.keys() == {"required"} for each in branches):
             needed = [{*each["required"]} for each in branches]
@@ -233,7 +233,7 @@ class Rewriting:
         branches = [replace(each.seen_through(), depth=0) for each in place.each("oneOf")[:MAX_BRANCHES]]
         sent = [whole._node(each, None) for each in branches]
         defs = {"$defs": {**self._defs, **whole._defs}}
-        self._compared += 2 * whole._work  # walked, and given to llguidance
+        self._compared += 2 * whole._work  # walked here, then by llguidance
         if len(plain) <= MAX_BRANCHES and not refused({"oneOf": sent, **defs}):
             return False
         self._compared += whole._work * len(plain) * (len(plain) - 1)
@@ -244,7 +244,7 @@ class Rewriting:
 
 
 def _ordered(names: Iterable[str], required: Sequence[str]) -> list[str]:
-    """Keep the order of somebody. coglet sorts the keys of an object; a list, such as `required`, keeps its order."""
+    """Keep an order that a person chose. coglet sorts the keys of an object but not a list such as `required`."""
     names = list(names)
     if names != sorted(names):
         return names
@@ -268,7 +268,7 @@ def _is_map(schema: Mapping[str, Any]) -> bool:
 
 
 def _close(plain: dict[str, Any], schema: Mapping[str, Any], names: Names) -> list[Any]:
-    """Allow an object no other names. Returns a schema for allOf where llguidance needs one."""
+    """Allow an object no other names. Return a schema for allOf if `plain` does not declare all names."""
     declared = plain.get("properties", {}).keys() >= names
     plain |= {"additionalProperties": False} if declared else {}
     plain |= {} if schema.keys() & {"type", "enum", "const", "$ref", *IN_PLACE} else {"type": "object"}
@@ -276,5 +276,5 @@ def _close(plain: dict[str, Any], schema: Mapping[str, Any], names: Names) -> li
 
 
 def _lacking(names: set[str]) -> dict[str, Any]:
-    """An object without one of the properties."""
+    """Write a schema for an object that lacks one of the properties."""
     return {"anyOf": [*map(without, sorted(names))] or [False]}

@@ -1,4 +1,4 @@
-"""The keywords of a JSON schema that hold no other schema, and what llguidance is told of each.
+"""The keywords of a JSON schema that hold no other schema, and their form for llguidance.
 
 Source: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md, of llguidance 1.7.
 """
@@ -13,11 +13,13 @@ from hermes.json_schema.validate import pattern_problem
 from hermes.text import shown
 
 MAX_NUMBER = 2**53  # llguidance reads larger ones inexactly
-MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and in all; each is a part of the grammar
+MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and in all; each makes the grammar larger
 
 OPENING = ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-OTHER_FORMATS = re.compile(r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex")  # that some draft defines
+OTHER_FORMATS = re.compile(
+    r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex"
+)  # the other formats that a draft defines
 SAYING_NOTHING = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
 UNKNOWN = (*SAYING_NOTHING, "contains", "$dynamicRef", "$recursiveRef")
 COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
@@ -30,12 +32,12 @@ LEFT_OUT = object()
 
 @dataclass
 class Own:
-    """The own keywords of one schema after another. They share one limit on items and properties."""
+    """Reads the own keywords of schema after schema. They share one limit on items and properties."""
 
     counted: int = 0
 
     def keywords(self, schema: Mapping[str, Any], at: str) -> tuple[dict[str, Any], list[str]]:
-        """Tell what llguidance is told, and which keywords it does not enforce."""
+        """Return the keywords for llguidance, and the names of those that it does not enforce."""
         for pattern in (schema.get("pattern", ""), *schema.get("patternProperties", ())):
             if problem := pattern_problem(pattern):
                 raise SchemaProblem(at, "pattern", f"{shown(pattern)} is refused: {problem}")
@@ -45,7 +47,7 @@ class Own:
         left_out = [keyword for keyword in told if keyword not in plain]
         is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
         if plain.get("minProperties", 0) > 1 and is_free:
-            left_out.append("minProperties")  # a free name may be written twice, and counts once
+            left_out.append("minProperties")  # a model may write a free name twice, which counts once
         return plain, left_out
 
     def _told(self, keyword: str, value: Any, at: str) -> Any:
@@ -57,7 +59,7 @@ class Own:
             case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
                 return _bound(keyword, value)
             case "multipleOf":
-                return value if value % 1 == 0 else LEFT_OUT  # a checker does not take 0.07 for a multiple of 0.01
+                return value if value % 1 == 0 else LEFT_OUT  # in binary, 0.07 is not a multiple of 0.01
             case "enum" | "const":
                 return value if _is_exact(value) else LEFT_OUT
         return LEFT_OUT if keyword in UNKNOWN or (keyword == "format" and value not in FORMATS) else value
@@ -65,7 +67,7 @@ class Own:
     def _count(self, keyword: str, number: int, at: str) -> Any:
         number = min(number, MAX_COUNT) if keyword.startswith("max") else number
         if number > MAX_COUNT:
-            raise SchemaProblem(at, keyword, f"is {number}; no answer holds more than {MAX_COUNT}")
+            raise SchemaProblem(at, keyword, f"is {number}; a response holds at most {MAX_COUNT}")
         self.counted += number
         return number if self.counted <= MAX_COUNTED else LEFT_OUT
 
@@ -79,7 +81,7 @@ def _says_nothing(keyword: str, value: Any) -> bool:
 def _bound(keyword: str, number: Any) -> Any:
     if abs(number) <= MAX_NUMBER:
         return number
-    if (number > 0) == keyword.endswith("aximum"):  # then the nearer one allows less
+    if (number > 0) == keyword.endswith("aximum"):  # the smaller bound allows fewer values
         return MAX_NUMBER if number > 0 else -MAX_NUMBER
     return LEFT_OUT
 

@@ -1,4 +1,4 @@
-"""What is refused of a JSON schema before anything walks it in earnest: by its size, and by its own metaschema."""
+"""The limits of a JSON schema: its size, and the metaschema of its draft. They are checked before anything else."""
 
 import json
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator as Checker
 
 MAX_BYTES = 65_536  # as JSON; twice what a context of 8,192 tokens holds
-MAX_SCHEMAS = 3_000  # objects and booleans, each of which may be one
+MAX_SCHEMAS = 3_000  # objects and booleans: each may be a schema
 MAX_VALUES = 2_000  # in one enum, or any other list or object
 MAX_DEPTH = 32
-MAX_PATH = 200  # characters of a path in a message; its keys are the caller's
+MAX_PATH = 200  # characters of a path in a message; the client chose its keys
 MAX_WHY = 300
 
 
 class SchemaProblem(ValueError):
-    """What can't be kept to in a schema: the JSON path, the keyword and why."""
+    """A schema can't be used. The message has the JSON path, the keyword and the reason."""
 
     def __init__(self, path: str, keyword: str | None, why: str):
         path, why = shortened(path, MAX_PATH), shortened(why, MAX_WHY)
@@ -26,13 +26,13 @@ class SchemaProblem(ValueError):
 
 
 def check_size(schema: Any) -> int:
-    """How many bytes it is as JSON.
+    """Count the bytes of a schema as JSON.
 
     Raises:
-        SchemaProblem: it is too large or nested too deeply, or no JSON.
+        SchemaProblem: the schema is too large, nested too deeply, or not JSON.
     """
     if not isinstance(schema, Mapping):
-        raise SchemaProblem("$", None, f"has to be an object, not {type(schema).__name__}")
+        raise SchemaProblem("$", None, f"must be an object, not {type(schema).__name__}")
     try:
         size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass"))
     except ValueError as error:
@@ -47,7 +47,7 @@ def check_size(schema: Any) -> int:
 
 
 def _check_values(value: Any, at: str, deeper: int) -> int:
-    """How many objects and booleans there are. Raises SchemaProblem if a value is too large, too deep or no text."""
+    """Count the objects and booleans. Raise SchemaProblem for a value that is too large, too deep or not Unicode."""
     if deeper < 0:
         raise SchemaProblem(at, None, f"is nested more than {MAX_DEPTH} levels deep")
     inside = value if isinstance(value, Mapping | list) else ()
@@ -64,10 +64,10 @@ def _check_values(value: Any, at: str, deeper: int) -> int:
 
 
 def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
-    """The draft that a schema is written in, as jsonschema's validator: by its $schema, else the newest that it fits.
+    """Find the draft of a schema, as jsonschema's validator class: the one in $schema, else the newest that fits.
 
     Raises:
-        SchemaProblem: it is no JSON schema.
+        SchemaProblem: the schema is not valid in its draft.
     """
     from jsonschema import validators
     from jsonschema.exceptions import best_match

@@ -1,6 +1,6 @@
-"""What `not`, `if` and dependencies mean, said with keywords that a grammar has: anyOf, allOf and what a value may be.
+"""Rewrite `not`, `if` and dependencies with keywords that llguidance enforces: anyOf, allOf, type, pattern and others.
 
-Source of the meaning: JSON Schema Validation 2020-12, sections 6 and 10 of https://json-schema.org/draft/2020-12.
+Source: JSON Schema Validation 2020-12, sections 6 and 10 of https://json-schema.org/draft/2020-12.
 """
 
 import re
@@ -10,14 +10,14 @@ from typing import Any
 
 TYPES = ("object", "array", "string", "number", "boolean", "null")
 ANNOTATIONS = {"title", "description", "default", "examples", "$comment"}
-MAX_STRINGS = 50  # that a text must not be; each makes its pattern longer
-MAX_DEPTH, MAX_NEGATED = 20, 200  # references followed: a few schemas may refer to each other in any number of ways
+MAX_STRINGS = 50  # that a text must not equal; each makes the pattern longer
+MAX_DEPTH, MAX_NEGATED = 20, 200  # of one condition: references can multiply a few schemas without end
 
-See = Callable[[Any], Any]  # follows a reference
+See = Callable[[Any], Any]  # follows references
 
 
 def conditions(schema: Mapping[str, Any], see: See) -> Iterator[tuple[str, Any]]:
-    """Keywords of a schema that are conditions, each with a schema that means the same; None where there is none."""
+    """Yield the conditions of a schema: the keyword, and an equivalent schema or None if there is none."""
     if "not" in schema:
         yield "not", negated(schema["not"], see, count())
     if "if" in schema and schema.keys() & {"then", "else"}:
@@ -26,18 +26,18 @@ def conditions(schema: Mapping[str, Any], see: See) -> Iterator[tuple[str, Any]]
         yield "if", unless and {"anyOf": [then, {"allOf": [unless, schema.get("else", True)]}]}
     for keyword in ("dependentRequired", "dependentSchemas", "dependencies"):
         for name, needs in schema.get(keyword, {}).items():
-            names = [needs] if isinstance(needs, str) else needs  # a text in draft 3, and still seen
+            names = [needs] if isinstance(needs, str) else needs  # a text in draft 3, which people still write
             needed = {"required": names} if isinstance(names, list) else needs
             yield keyword, {"anyOf": [without(name), {"allOf": [{"required": [name]}, needed]}]}
 
 
 def without(name: str) -> dict[str, Any]:
-    """An object that does not have the property, or anything else."""
+    """Write a schema for any value except an object with this property."""
     return {"properties": {name: False}}
 
 
 def negated(schema: Any, see: See, calls: Iterator[int], depth: int = 0) -> Any:
-    """A schema for just the values that are not valid in this one; None where no plain one says so."""
+    """Write a schema for exactly the values that are not valid here; None if a simple one can't express them."""
     schema = see(schema)
     if isinstance(schema, bool):
         return not schema
@@ -80,7 +80,7 @@ def _having(name: str, value: Any) -> dict[str, Any]:
 
 
 def _none_of(values: Sequence[Any]) -> Any:
-    """Any value but these: texts, booleans and null."""
+    """Write a schema for any value except these texts, booleans and null."""
     texts = [each for each in values if isinstance(each, str)]
     others = [each for each in (True, False, None) if not any(each is value for value in values)]
     if len(texts) + 3 - len(others) < len(values) or len(texts) > MAX_STRINGS:
@@ -90,7 +90,7 @@ def _none_of(values: Sequence[Any]) -> Any:
 
 
 def _no(texts: Sequence[str]) -> str:
-    """A regular expression for all texts but these, without a look-around: what begins differently, or goes on."""
+    """Write a regular expression for all other texts without a look-around: they begin differently, or are longer."""
     following: dict[str, list[str]] = {}
     for text in filter(None, texts):
         following.setdefault(text[0], []).append(text[1:])

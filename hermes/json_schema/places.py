@@ -39,9 +39,9 @@ class Place:
         return specification_with(self.draft.META_SCHEMA["$schema"]).create_resource(self.schema)
 
     def entered(self) -> "Place":
-        """Go inside: a schema may have an `$id`, to which its references are relative."""
+        """Go inside: references are relative to the `$id` of a schema, if it has one."""
         if self.depth > MAX_NESTED:
-            raise SchemaProblem(self.at, None, "leads through too many others")
+            raise SchemaProblem(self.at, None, f"is more than {MAX_NESTED} schemas deep, with references followed")
         return replace(self, resolver=self.resolver.in_subresource(self._resource()), depth=self.depth + 1)
 
     def within(self, schema: Any, *steps: str) -> "Place":
@@ -66,16 +66,16 @@ class Place:
             why = f"to {shown(reference)} is not in the schema; copy it in"
             raise SchemaProblem(self.at, "$ref", why) from error
         if not self._is_checked(reference) and not self.draft(self.draft.META_SCHEMA).is_valid(found.contents):
-            raise SchemaProblem(self.at, "$ref", f"to {shown(reference)} is no place of a schema")
+            raise SchemaProblem(self.at, "$ref", f"to {shown(reference)} does not lead to a schema")
         return replace(self, schema=found.contents, at=reference[:200], resolver=found.resolver)
 
     def _is_checked(self, reference: str) -> bool:
-        """Whether the target was validated with the whole: the metaschemas know `$defs` since 2019-09."""
+        """Whether the metaschema has checked the target with the whole schema: `$defs` only since 2019-09."""
         holders = r"\$defs|definitions" if "$vocabulary" in self.draft.META_SCHEMA else "definitions"
         return re.fullmatch(rf"#(/({holders})/[^/%]+)?", reference) is not None
 
     def seen_through(self) -> "Place":
-        """Follow references for as long as the schema is nothing but one."""
+        """Follow references while the schema is only a reference."""
         place = self
         for _ in range(MAX_NESTED):
             if isinstance(place.schema, bool) or place.schema.keys() - {"title", "description"} != {"$ref"}:
@@ -84,7 +84,7 @@ class Place:
         return place
 
     def applying(self, keywords: tuple[str, ...] = IN_PLACE) -> list[Mapping[str, Any]]:
-        """List this schema and all that apply to the same value: by some keywords of this one, by any of the others."""
+        """List this schema and all others that apply to the same value. `keywords` limits only this schema."""
         found, waiting = {id(self.schema): self.schema}, self._in_place(keywords)
         while waiting:
             place = waiting.pop()

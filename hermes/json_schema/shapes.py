@@ -1,4 +1,4 @@
-"""The shapes in which callers send JSON schemas, read as one: wrapped for an API, or with null for what is absent."""
+"""The shapes in which clients send JSON schemas: plain, wrapped for an API, or with null for an absent keyword."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +16,12 @@ WITHIN = {
 }
 MAY_BE_NULL = {"const", "default"}
 STRUCTURING = {"properties", "$ref", "anyOf", "allOf", "oneOf"}
-# Those that say what a value has to be, but for `type`, which alone says little.
+# Keywords that restrict a value. `type` is not one of them: alone it says little.
 TELLING = {*BY_NAME - {"$defs", "definitions"}, *WITHIN, "$ref", "$dynamicRef", "$recursiveRef", "enum", "const"}
 
 
 def without_nulls(schema: Any) -> Any:
-    """The schema without the keywords that are null, which programs write for what is not there."""
+    """Drop the keywords that are null: programs write null for an absent keyword."""
     if not isinstance(schema, Mapping):
         return schema
     said = {key: value for key, value in schema.items() if value is not None or key in MAY_BE_NULL}
@@ -37,10 +37,10 @@ def _without_nulls_within(keyword: str, value: Any) -> Any:
 
 
 def plain_schema(given: Any) -> dict[str, Any]:
-    """The schema that is meant: it may stand in OpenAI's `response_format`, or in the `json_schema` of one.
+    """Find the schema in what a client sent: it may be inside OpenAI's `response_format` or its `json_schema`.
 
     Raises:
-        SchemaProblem: it is too large, no object, or says nothing and holds something that may be meant.
+        SchemaProblem: the schema is too large, not an object, or restricts nothing and has a misplaced schema.
     """
     check_size(given)
     if given.get("type") == "json_object":
@@ -51,20 +51,20 @@ def plain_schema(given: Any) -> dict[str, Any]:
     elif "schema" in given and not given.keys() & {"type", *TELLING}:
         given = given["schema"]
     if not isinstance(given, Mapping):
-        raise SchemaProblem("$", "schema", "has to be an object, the schema")
+        raise SchemaProblem("$", "schema", "must be an object")
     plain: dict[str, Any] = without_nulls(given)
     require_telling(plain)
     return plain
 
 
 def require_telling(schema: Mapping[str, Any]) -> None:
-    """Raises SchemaProblem if it says nothing but a type and has an unknown keyword that looks like a schema."""
+    """Raise SchemaProblem if a schema restricts at most the type, and an unknown keyword looks like a schema."""
     if not schema.keys() & TELLING and (stray := stray_schema(schema)):
-        raise SchemaProblem("$", stray, "is no keyword of JSON Schema and looks like a schema; say what it is for")
+        raise SchemaProblem("$", stray, "looks like a schema but is not a keyword; put it under 'properties'")
 
 
 def stray_schema(holder: Mapping[str, Any], known: frozenset[str] = frozenset({"$defs", "definitions"})) -> str | None:
-    """The first key, other than those, of what looks like a JSON schema."""
+    """Find the first key, except the known ones, whose value looks like a JSON schema."""
     return next((str(key) for key, value in holder.items() if key not in known and _looks_like_schema(value)), None)
 
 

@@ -1,8 +1,8 @@
-"""Is a value valid against a JSON schema, in the draft that it is written in, and if not, where and why: in one line.
+"""Validate a value against a JSON schema, and say in one line where and why it is not valid.
 
-The schema comes from a caller, so a check against it is bounded: nothing is fetched, there is a time limit for all of
-it and one for its patterns (20 definitions, each with two references to the next, are a million branches), and a schema
-or value that breaks the checker is a problem to report. Formats are not asserted.
+The schema comes from a client, so a check is bounded. It fetches nothing. It has a time limit, and a shorter one for
+patterns: 20 definitions with two references each to the next make a million branches. If the checker fails on a schema
+or a value, that is reported as a problem. Formats are not checked.
 https://json-schema.org/draft/2020-12/json-schema-validation
 """
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator as Checker
 
-CHECK_SECONDS = 1.0  # of processor time, for all that is checked of one text
+CHECK_SECONDS = 1.0  # of processor time, for all checks of one text
 MAX_PATTERN = 4_000  # characters
-PATTERN_SECONDS = 0.1  # for all the patterns that one value meets
+PATTERN_SECONDS = 0.1  # for all patterns against one value
 MAX_MESSAGE = 200
-MAX_NESTED = 80  # references within references; each takes some ten frames
+MAX_NESTED = 80  # references within references; each takes about ten frames
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-ERRORS_COMPARED = 100  # the most telling of so many is reported
+ERRORS_COMPARED = 100  # of these, the most telling one is reported
 
 Path = tuple[str | int, ...]
 Errors = Iterator["ValidationError"]
@@ -39,30 +39,30 @@ PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 
 @dataclass
 class Patience:
-    """The time that checks may still take. Validators for the values in one text share it."""
+    """The time that is left for checks. The validators of one text share it."""
 
     seconds: float = field(default_factory=lambda: CHECK_SECONDS)
 
 
 class _Deadlines(NamedTuple):
     whole: float  # on the clock of this thread's processor time
-    patterns: float  # on the wall's, as `regex` has it
+    patterns: float  # on the wall clock, as `regex` needs it
 
 
-nested: ContextVar[int] = ContextVar("nested", default=0)  # references that are followed, each within the other
-deadlines: ContextVar[_Deadlines] = ContextVar("deadlines")  # of the check that runs
+nested: ContextVar[int] = ContextVar("nested", default=0)  # references followed now, one within another
+deadlines: ContextVar[_Deadlines] = ContextVar("deadlines")  # of the running check
 
 
 class Validator:
-    """One schema, to check many values against. Whether it is a schema shows when a value meets it."""
+    """Checks values against one schema. The first check also finds out whether the schema is valid."""
 
     def __init__(self, schema: Mapping[str, Any], patience: Patience | None = None):
         self._schema = schema
         self._patience = patience
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with a JSON value, as `$.path: problem`; None if nothing is."""
-        import jsonschema  # noqa: F401  the first import is no time of the check
+        """Describe what is wrong with a JSON value, as `$.path: problem`; None if it is valid."""
+        import jsonschema  # noqa: F401  so that the first import does not count as time of the check
         from referencing.exceptions import Unresolvable
 
         patience, began = self._patience or Patience(), time.thread_time()
@@ -79,7 +79,7 @@ class Validator:
             return "$: nested too deeply to be checked"
         except Unresolvable as error:
             return f"$: the schema refers to {shown(error.ref)}, which is not in it"
-        except Exception as error:  # jsonschema fails in any way on what is not a schema
+        except Exception as error:  # jsonschema may raise anything for an invalid schema
             return (
                 f"$: can't be checked against the schema ({shortened(f'{type(error).__name__}: {error}', MAX_MESSAGE)})"
             )
@@ -99,8 +99,10 @@ class Validator:
 
         written = json.dumps(dict(self._schema))
         if '"unevaluatedProperties"' in written and '"patternProperties"' in written:
-            raise NotImplementedError("unevaluatedProperties beside patternProperties")  # would match with `re`
-        return _ours(dialect(self._schema))(self._schema, registry=REGISTRY)  # jsonschema's own would fetch
+            raise NotImplementedError(
+                "unevaluatedProperties beside patternProperties"
+            )  # jsonschema would match with `re`, which has no time limit
+        return _ours(dialect(self._schema))(self._schema, registry=REGISTRY)  # jsonschema's default registry fetches
 
 
 def _path(keys: Iterable[str | int]) -> str:
@@ -123,7 +125,7 @@ class _PatternTakesTooLongError(Exception):
 
 
 def _where(text: str, value: Any) -> Path:
-    """Where a string, or the key that it is, first turns up in a value."""
+    """Find the first place of a string, or of a key, in a value."""
     waiting: list[tuple[Path, Any]] = [((), value)]
     while waiting:
         path, value = waiting.pop()
@@ -136,7 +138,7 @@ def _where(text: str, value: Any) -> Path:
 
 @functools.cache
 def _ours(draft: "type[Checker]") -> "type[Checker]":
-    """A draft's checker with our words for what goes wrong most, and with no keyword that can hang."""
+    """Extend a draft's checker: our words for frequent errors, and a time limit for each keyword that can hang."""
     from jsonschema.validators import extend
 
     ours: dict[str, Callable[..., Errors]] = {
@@ -155,7 +157,7 @@ def _ours(draft: "type[Checker]") -> "type[Checker]":
 
 
 def _bounded(follow: Callable[..., Errors]) -> Callable[..., Errors]:
-    """What follows a reference, but not for ever: Python's own limit on recursion is none for jsonschema's parts."""
+    """Limit the depth of references: Python's own recursion limit does not hold in all parts of jsonschema."""
 
     def bounded(*args: Any) -> Errors:
         token = nested.set(nested.get() + 1)
@@ -170,9 +172,9 @@ def _bounded(follow: Callable[..., Errors]) -> Callable[..., Errors]:
 
 
 def _evolve(checker: Any, **changes: Any) -> "Checker":
-    """The checker of a subschema. jsonschema's own leaves our keywords behind where the subschema has a "$schema".
+    """Make the checker of a subschema. jsonschema's own method loses our keywords if the subschema has a "$schema".
 
-    Each step of a check comes through here.
+    Each step of a check calls this.
     """
     _check_time()
     settings = {"schema": checker.schema, "_resolver": checker._resolver, "registry": checker._registry}
@@ -199,7 +201,7 @@ def _required(checker: "Checker", names: list[str], value: Any, _: Any) -> Error
 
 def _enum(_: Any, allowed: list[Any], value: Any, __: Any) -> Errors:
     if frozen(value) not in map(frozen, allowed):
-        yield _error(f"{shown(value)} is none of {', '.join(map(shown, allowed))}")
+        yield _error(f"{shown(value)} is not one of {', '.join(map(shown, allowed))}")
 
 
 def _additional_properties(checker: Any, others: Any, value: Any, schema: Mapping[str, Any]) -> Errors:
@@ -211,7 +213,7 @@ def _additional_properties(checker: Any, others: Any, value: Any, schema: Mappin
         if any(_matches(pattern, key) for pattern in patterns):
             continue
         if others is False:
-            yield _error("not a property that the schema knows", key)
+            yield _error("the schema does not allow this property", key)
         else:
             yield from checker.descend(value[key], others, path=key)
 
@@ -230,7 +232,7 @@ def _pattern_properties(checker: Any, patterns: Mapping[str, Any], value: Any, _
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Why a text is no regular expression that is taken, where it is none."""
+    """Describe why a pattern can't be used; None if it can."""
     import regex  # type: ignore[import-untyped]
 
     if len(pattern) > MAX_PATTERN:
@@ -243,7 +245,7 @@ def pattern_problem(pattern: str) -> str | None:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Python's `re` has no time limit, and (a+)+$ needs one."""
+    """Search with a time limit, which (a+)+$ needs and Python's `re` does not have."""
     import regex
 
     try:
@@ -253,13 +255,13 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _unique_items(checker: "Checker", unique: bool, value: Any, _: Any) -> Errors:
-    """jsonschema compares each item with each other."""
+    """Compare by hash; jsonschema compares each item with each other."""
     if unique and checker.is_type(value, "array") and len({frozen(item) for item in value}) < len(value):
         yield _error(f"{shown(value)} has the same item twice")
 
 
 def frozen(value: Any) -> Hashable:
-    """Equal as JSON is equal as this: 1 is 1.0 and not true."""
+    """Make a hashable value. Two are equal exactly if the JSON values are equal: 1 is 1.0 but not true."""
     if isinstance(value, dict):
         return frozenset((key, frozen(child)) for key, child in value.items())
     if isinstance(value, list):

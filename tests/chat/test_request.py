@@ -21,7 +21,7 @@ CLOCK = {"type": "function", "function": {"name": "clock", "description": "The t
 WEATHER = {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}
 USER = {"role": "user", "content": "What time is it?"}
 HELLO = {"role": "assistant", "content": "Hello!"}
-SEND_VALID = ", which is no text; send valid Unicode"
+SEND_VALID = ", which is not text; send valid Unicode"
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 

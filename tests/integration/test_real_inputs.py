@@ -146,7 +146,7 @@ REFUSED = {
     ),
     "properties without properties": (
         {"tools": [{"name": "f", "parameters": {"type": "object", "city": {"type": "string"}}}]},
-        "E1006 BadTools: the parameters of 'f', $: 'city' is no keyword of JSON Schema and looks like a schema",
+        "E1006 BadTools: the parameters of 'f', $: 'city' looks like a schema but is not a keyword",
     ),
     "a schema within nothing": (
         {"json_schema": {"Place": SCHEMA}},

@@ -32,7 +32,7 @@ def growing(levels):
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
-        pytest.param([], "$ has to be an object, not list", id="a list"),
+        pytest.param([], "$ must be an object, not list", id="a list"),
         pytest.param(nested(33), f"${'.items' * 33} is nested more than 32 levels deep", id="33 levels"),
         pytest.param(nested(20_000), "$ is nested more than 32 levels deep", id="20,000 levels"),
         pytest.param({"enum": [1] * 2_001}, "$.enum has 2001 entries; at most 2000", id="a long list"),
@@ -47,12 +47,12 @@ def growing(levels):
         pytest.param({"a": 10**5_000}, "$ holds NaN, an infinity or a number of thousands of digits", id="digits"),
         pytest.param(
             {"enum": ["\ud800"]},
-            "$.enum holds a lone surrogate (U+D800) at character 1, which is no text; send valid Unicode",
+            "$.enum holds a lone surrogate (U+D800) at character 1, which is not text; send valid Unicode",
             id="half a character",
         ),
         pytest.param(
             {"properties": {"\udc00": {}}},
-            "$.properties holds a lone surrogate (U+DC00) at character 1, which is no text; send valid Unicode",
+            "$.properties holds a lone surrogate (U+DC00) at character 1, which is not text; send valid Unicode",
             id="half a character in a name",
         ),
     ],

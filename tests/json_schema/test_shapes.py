@@ -31,24 +31,24 @@ def test_the_schema_that_is_meant(given, schema):
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"name": "person", "schema": None}, "$: 'schema' has to be an object, the schema"),
-        ({"name": "person", "schema": "{}"}, "$: 'schema' has to be an object, the schema"),
-        ({"type": "json_schema", "json_schema": [1]}, "$: 'schema' has to be an object, the schema"),
-        ({"type": "json_schema"}, "$: 'schema' has to be an object, the schema"),
-        ({"type": "json_schema", "json_schema": {}}, "$: 'schema' has to be an object, the schema"),
+        ({"name": "person", "schema": None}, "$: 'schema' must be an object"),
+        ({"name": "person", "schema": "{}"}, "$: 'schema' must be an object"),
+        ({"type": "json_schema", "json_schema": [1]}, "$: 'schema' must be an object"),
+        ({"type": "json_schema"}, "$: 'schema' must be an object"),
+        ({"type": "json_schema", "json_schema": {}}, "$: 'schema' must be an object"),
         (
             {"Person": PERSON},
-            "$: 'Person' is no keyword of JSON Schema and looks like a schema; say what it is for",
+            "$: 'Person' looks like a schema but is not a keyword; put it under 'properties'",
         ),
         (
             {"type": "object", "name": {"type": "string"}},
-            "$: 'name' is no keyword of JSON Schema and looks like a schema; say what it is for",
+            "$: 'name' looks like a schema but is not a keyword; put it under 'properties'",
         ),
         (
             {"title": "T", "json_schema": {"$ref": "#/$defs/a"}},
-            "$: 'json_schema' is no keyword of JSON Schema and looks like a schema; say what it is for",
+            "$: 'json_schema' looks like a schema but is not a keyword; put it under 'properties'",
         ),
-        ([], "$ has to be an object, not list"),
+        ([], "$ must be an object, not list"),
     ],
 )
 def test_what_would_enforce_nothing_is_refused(given, problem):

@@ -157,7 +157,7 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ),
         (
             [{"name": "f", "parameters": {"type": "object", "city": {"type": "string"}}}],
-            "the parameters of 'f', $: 'city' is no keyword of JSON Schema and looks like a schema; say what it is for",
+            "the parameters of 'f', $: 'city' looks like a schema but is not a keyword; put it under 'properties'",
         ),
         (
             [{"name": "f"}, {"name": "g"}, {"name": "f"}],
@@ -167,7 +167,8 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ([{"name": deep()}], f"tools[0].name is {'[' * 57}...; {NO_NAME}"),
         (
             [{"name": "f", "description": "a\ud800"}],
-            "tools[0].description holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode",
+            "tools[0].description holds a lone surrogate (U+D800) at character 2, which is not text; "
+            "send valid Unicode",
         ),
         (
             [{"name": "f", "parameters": {"properties": {"a": {"const": deep()}}}}],
