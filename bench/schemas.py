@@ -1,10 +1,10 @@
-"""make bench-schemas: which JSON schemas make a grammar, and what that lets through, beside vLLM's own ways.
+"""make bench-schemas: compare with vLLM's own backends which JSON schemas make a grammar, and what it accepts.
 
-Reads schemas with instances, such as those of MaskBench (https://github.com/guidance-ai/jsonschemabench): JSON lines or
-a folder of JSON files, each with `id`, `schema` and `tests`, a list of `valid` and `data`. Nothing is generated.
+It reads schemas with instances, such as those of MaskBench (https://github.com/guidance-ai/jsonschemabench): JSON lines
+or a folder of JSON files. Each has `id`, `schema` and `tests`, a list of `valid` and `data`. No model generates text.
 
-The order of the keys of an instance is not the grammar's, so one that is accepted in any order is accepted. Objects
-that have `properties` are closed here; of a valid instance with other keys, what is left without those is looked at.
+An instance counts as accepted if the grammar accepts its keys in any order. This package closes objects that have
+`properties`. So a valid instance with other keys is also tried without them.
 """
 
 import gzip
@@ -30,11 +30,11 @@ from hermes.json_schema.limits import dialect
 from hermes.weights import smollm2
 
 OURS, AUTO, XGRAMMAR = "this package", "vLLM, auto", "vLLM, xgrammar"
-SECONDS = 10  # that the grammar of one schema may take
+SECONDS = 10  # for the grammar of one schema
 TRIES = 50  # orders of the keys of one object
 notes = Console(stderr=True, highlight=False)
 
-Accepts = Callable[[str, bool], bool]  # a text, and whether it is a whole one: else the beginning of one
+Accepts = Callable[[str, bool], bool]  # of a text, and whether it is a whole text or the beginning of one
 
 
 @dataclass
@@ -46,14 +46,14 @@ class Judged:
     seconds: float = 0.0  # of processor time to make the grammar
     valid: int = 0
     valid_accepted: int = 0
-    valid_accepted_in_part: int = 0  # also without the keys that the schema says nothing of
+    valid_accepted_in_part: int = 0  # also without the keys that the schema does not mention
     invalid: int = 0
     invalid_accepted: int = 0
 
 
 @dataclass
 class Row:
-    """What came of the schemas of a collection."""
+    """The results of a collection of schemas."""
 
     judged: list[Judged] = field(default_factory=list)
 
@@ -113,7 +113,7 @@ def collection(name: str) -> str:
 
 
 def judge_all(system: str, rows: list[dict[str, Any]]) -> Iterator[Judged]:
-    """Each in a process that can be killed: some ways to make a grammar never end."""
+    """Judge each schema in a process that can be killed: some grammars never finish."""
     pool = None
     for number, row in enumerate(rows):
         if number % 200 == 0:
@@ -133,7 +133,7 @@ def judge_all(system: str, rows: list[dict[str, Any]]) -> Iterator[Judged]:
         pool.terminate()
 
 
-MADE: dict[str, Accepts] = {}  # in the process that judges: the grammar that was made last
+MADE: dict[str, Accepts] = {}  # in the process that judges: the last grammar
 
 
 def make(system: str, row: dict[str, Any]) -> Judged:
@@ -141,7 +141,7 @@ def make(system: str, row: dict[str, Any]) -> Judged:
     began = time.process_time()
     try:
         MADE["accepts"], judged.unenforced = WAYS[system](row["schema"])
-    except Exception as error:  # whatever makes a request to vLLM fail
+    except Exception as error:  # anything that makes a request to vLLM fail
         if system == OURS and not isinstance(error, BadJsonSchema | ValueError):
             raise
         judged.refused = " ".join(str(error).split()) or type(error).__name__
@@ -168,7 +168,7 @@ def judge(judged: Judged, row: dict[str, Any]) -> Judged:
 
 
 def warm(system: str) -> None:
-    """Import and load what is loaded once, which is no time of a schema."""
+    """Import and load first, so that this does not count as time of a schema."""
     WAYS[system]({"type": "boolean"})
 
 
@@ -177,7 +177,7 @@ def is_valid(schema: Any, value: Any) -> bool:
 
 
 def written(accepts: Accepts, value: Any, before: str, *, leaving_out: bool = False) -> str | None:
-    """The text with the value after it, its keys in an order that the grammar accepts; None where there is none."""
+    """Write the value after a text, with its keys in an order that the grammar accepts; None if there is none."""
     if isinstance(value, dict):
         return _members(accepts, list(value.items()), before + "{", "", [TRIES], leaving_out)
     if isinstance(value, list):
@@ -255,13 +255,13 @@ def xgrammar_compiler() -> Any:
 
 
 def make_xgrammar(schema: Any) -> tuple[Accepts, int]:
-    """As vLLM's xgrammar backend makes it, with what it refuses before."""
+    """Make the grammar as vLLM's xgrammar backend does. vLLM refuses some schemas before that."""
     backend_for(schema, "xgrammar")
     return accepts_of_xgrammar(schema), 0
 
 
 def make_auto(schema: Any) -> tuple[Accepts, int]:
-    """As vLLM's default makes it: with xgrammar, and what that refuses with guidance, and that with outlines."""
+    """Make the grammar as vLLM's default does: with xgrammar, else with guidance, else with outlines."""
     backend = backend_for(schema, "auto")
     if backend == "xgrammar":
         return accepts_of_xgrammar(schema), 0
@@ -273,7 +273,7 @@ def make_auto(schema: Any) -> tuple[Accepts, int]:
 
 
 def backend_for(schema: Any, backend: str) -> str:
-    """Where vLLM sends a schema, by its own function."""
+    """Ask vLLM which backend it uses for a schema."""
     from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
     params = SamplingParams(structured_outputs=StructuredOutputsParams(json=json.dumps(schema)))

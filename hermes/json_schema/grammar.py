@@ -17,7 +17,8 @@ MAX_CONDITIONS = 8  # at one place: each can double the grammar
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf: compared by llguidance, compared pair by pair
 MAX_WORK, MAX_COMPARED = 5_000, 12_000  # schemas walked, and in comparisons of branches: references can multiply them
 MAX_FREE = 64  # names in a map: a small model repeats one without end
-TRIED = (  # keywords that llguidance may refuse, alone or together
+# Keywords that llguidance may refuse, alone or together.
+TRIED = (
     ("minLength", "maxLength"),
     ("pattern",),
     ("format",),

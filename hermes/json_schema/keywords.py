@@ -17,9 +17,7 @@ MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and 
 
 OPENING = ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-OTHER_FORMATS = re.compile(
-    r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex"
-)  # the other formats that a draft defines
+OTHER_FORMATS = re.compile(r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex")  # that a draft defines
 SAYING_NOTHING = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
 UNKNOWN = (*SAYING_NOTHING, "contains", "$dynamicRef", "$recursiveRef")
 COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
@@ -81,7 +79,7 @@ def _says_nothing(keyword: str, value: Any) -> bool:
 def _bound(keyword: str, number: Any) -> Any:
     if abs(number) <= MAX_NUMBER:
         return number
-    if (number > 0) == keyword.endswith("aximum"):  # the smaller bound allows fewer values
+    if (number > 0) == keyword.endswith("aximum"):  # then the bound nearer to 0 is stricter
         return MAX_NUMBER if number > 0 else -MAX_NUMBER
     return LEFT_OUT
 

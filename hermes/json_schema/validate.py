@@ -80,9 +80,8 @@ class Validator:
         except Unresolvable as error:
             return f"$: the schema refers to {shown(error.ref)}, which is not in it"
         except Exception as error:  # jsonschema may raise anything for an invalid schema
-            return (
-                f"$: can't be checked against the schema ({shortened(f'{type(error).__name__}: {error}', MAX_MESSAGE)})"
-            )
+            why = shortened(f"{type(error).__name__}: {error}", MAX_MESSAGE)
+            return f"$: can't be checked against the schema ({why})"
         finally:
             deadlines.reset(token)
             patience.seconds -= time.thread_time() - began
@@ -99,9 +98,8 @@ class Validator:
 
         written = json.dumps(dict(self._schema))
         if '"unevaluatedProperties"' in written and '"patternProperties"' in written:
-            raise NotImplementedError(
-                "unevaluatedProperties beside patternProperties"
-            )  # jsonschema would match with `re`, which has no time limit
+            # jsonschema would match with `re`, which has no time limit
+            raise NotImplementedError("unevaluatedProperties beside patternProperties")
         return _ours(dialect(self._schema))(self._schema, registry=REGISTRY)  # jsonschema's default registry fetches
 
 

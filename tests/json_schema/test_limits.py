@@ -113,8 +113,8 @@ def test_what_is_within_the_limits_is_measured_in_bytes():
         pytest.param(growing(14), id="an object that is closed in another way on each path"),
         pytest.param(
             {
-                "properties": {f"p{n}": {"oneOf": [{"$ref": "#/$defs/a"}, {"type": "string"}]} for n in range(200)},
-                "$defs": {"a": {"type": "object", "properties": {f"q{n}": {} for n in range(1_000)}}},
+                "properties": {f"p{n}": {"oneOf": [{"$ref": "#/$defs/a"}, {"type": "string"}]} for n in range(100)},
+                "$defs": {"a": {"type": "object", "properties": {f"q{n}": {} for n in range(600)}}},
             },
             id="a large branch that is compared at many places",
         ),
