@@ -1,7 +1,7 @@
 """make bench: this package beside the raw engine and vLLM's own server, in turn, in one run.
 
 Every system is started alone, for its start-up time, and stays; an idle engine rests. Then several rounds: at each
-number of callers, the systems take turns with the same new prompts, 96 new tokens each, and the order changes from
+number of clients, the systems take turns with the same new prompts, 96 new tokens each, and the order changes from
 round to round. Ratios are taken within a round. Results go to bench/results as JSON and as the table printed here.
 """
 
@@ -44,10 +44,10 @@ notes = Console(stderr=True, highlight=False)
 
 @dataclass
 class Figures:
-    """One system at one number of callers; the median over the rounds, or over all requests."""
+    """One system at one number of clients; the median over the rounds, or over all requests."""
 
     system: str
-    callers: int
+    clients: int
     tokens_per_second: float
     first_token_p50: float  # s
     first_token_p95: float  # s
@@ -58,13 +58,13 @@ class Figures:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of callers")] = 5,
-    callers: Annotated[str, typer.Option(help="numbers of callers")] = "1,4,16,32",
+    rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of clients")] = 5,
+    clients: Annotated[str, typer.Option(help="numbers of clients")] = "1,4,16,32",
 ) -> None:
     folder = smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
     RESULTS.mkdir(exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M")
-    counts = [int(count) for count in callers.split(",")]
+    counts = [int(count) for count in clients.split(",")]
     with ExitStack() as stack:
         log = stack.enter_context((RESULTS / f"{stamp}.log").open("wb"))
         ours = OurServer(folder, log)
@@ -100,7 +100,7 @@ def main(
     print(report)
 
 
-Runs = dict[tuple[str, int], list[list[Timeline]]]  # (system, callers) -> rounds -> requests
+Runs = dict[tuple[str, int], list[list[Timeline]]]  # (system, clients) -> rounds -> requests
 
 
 def measure(systems: list[System], counts: list[int], rounds: int) -> Runs:
@@ -112,13 +112,13 @@ def measure(systems: list[System], counts: list[int], rounds: int) -> Runs:
             for system in order:
                 timelines = system.answer(prompts)
                 runs[system.name, count].append(timelines)
-                notes.print(f"round {number + 1}, {count:2} callers, {system.name}: {speed(timelines):.0f} tokens/s")
+                notes.print(f"round {number + 1}, {count:2} clients, {system.name}: {speed(timelines):.0f} tokens/s")
                 time.sleep(1.5)  # until its engine rests
     return runs
 
 
 def speed(timelines: list[Timeline]) -> float:
-    """Tokens a second of all callers together, until the last has its answer."""
+    """Tokens a second of all clients together, until the last has its answer."""
     return NEW_TOKENS * len(timelines) / max(timeline[-1] for timeline in timelines)
 
 
@@ -167,21 +167,21 @@ def table(figures: list[Figures], starts: dict[str, float], memory: dict[str, in
     lines = [
         caption,
         "",
-        "| callers | system | tokens/s | of raw | of vLLM's server | first token p50 / p95 | gap p95 |",
+        "| clients | system | tokens/s | of raw | of vLLM's server | first token p50 / p95 | gap p95 |",
         "|--:|---|--:|--:|--:|--:|--:|",
     ]
     for f in [each for each in figures if each.system not in CONSTRAINED]:
         lines.append(
-            f"| {f.callers} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw:.2f} | {f.of_vllm_server:.2f} "
+            f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw:.2f} | {f.of_vllm_server:.2f} "
             f"| {f.first_token_p50:.2f} / {f.first_token_p95:.2f} s | {f.gap_p95 * 1000:.0f} ms |"
         )
     lines += [
         "",
-        "| callers | with a grammar | tokens/s | of unconstrained | first token p50 |",
+        "| clients | with a grammar | tokens/s | of unconstrained | first token p50 |",
         "|--:|---|--:|--:|--:|",
     ]
     lines += [
-        f"| {f.callers} | {f.system} | {f.tokens_per_second:.1f} "
+        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} "
         f"| {f.of_unconstrained:.2f} | {f.first_token_p50:.2f} s |"
         for f in figures
         if f.system in CONSTRAINED

@@ -98,7 +98,7 @@ class LocalServer:
             errors="replace",
             start_new_session=True,  # Ctrl-C is for us; we stop the server in order
         )
-        _let_callers_go_first(self._process.pid)
+        _let_clients_go_first(self._process.pid)
         log = cast(IO[str], self._process.stderr)
         self._reader = threading.Thread(target=self._read_log, args=(log,), daemon=True)
         self._reader.start()
@@ -202,10 +202,10 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _let_callers_go_first(pid: int) -> None:
+def _let_clients_go_first(pid: int) -> None:
     """Give the server's session a lower weight (autogroup, see sched(7)): Linux shares the CPU out among sessions.
 
-    An engine waits for work in busy loops. With equal weights, on Linux 6.18 and 2 cores, its callers in other sessions
+    An engine waits for work in busy loops. With equal weights, on Linux 6.18 and 2 cores, its clients in other sessions
     got no CPU for up to 18 s.
     """
     with suppress(OSError):  # no Linux, or one without autogroups

@@ -128,7 +128,7 @@ class MemoryPlan:
         """Settings that fit, or that leave more room."""
         return tuple(_suggestions(self))
 
-    def callers(self, tokens: int) -> int:
+    def clients(self, tokens: int) -> int:
         """The number of conversations with this many tokens that fit at once."""
         return min(self.max_num_seqs, self.kv_tokens // tokens)
 

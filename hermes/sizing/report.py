@@ -22,7 +22,7 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
     token = f"{plan.kv_bytes_per_token / 1024:,.0f}"
     heads = f"{shape.layers} layers x {shape.kv_heads_per_gpu(plan.count)} KV heads x {shape.head_dim}"
     speed = f"{plan.gpu.bandwidth_bytes_per_s // 10**9:,} GB/s / {plan.weights_bytes / 1e9:.1f} GB of weights a token"
-    short = f"{plan.callers(SHORT_TOKENS)} of {SHORT_TOKENS:,}"
+    short = f"{plan.clients(SHORT_TOKENS)} of {SHORT_TOKENS:,}"
     return [
         ("each GPU", gib(plan.gpu.memory_bytes), "GiB, as CUDA reports it"),
         ("for vLLM", gib(plan.budget_bytes), f"GiB, x {plan.gpu_memory_utilization} (gpu_memory_utilization)"),
@@ -38,11 +38,11 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
         ("a token", token, f"KiB, {heads} x 2 (key, value) x {plan.cache_bytes} bytes, on each GPU"),
         ("tokens", f"{plan.kv_tokens:,}", f"in all, {left} GiB / {token} KiB" if plan.kv_tokens else "in all"),
         (
-            "callers",
-            str(plan.callers(full)),
+            "clients",
+            str(plan.clients(full)),
             f"of {full:,} tokens at once, or {short} (max_num_seqs {plan.max_num_seqs})",
         ),
-        ("one caller", f"{plan.decode_tokens_per_second:.1f}", f"tokens/s at most, {speed}"),
+        ("one client", f"{plan.decode_tokens_per_second:.1f}", f"tokens/s at most, {speed}"),
     ]
 
 

@@ -6,7 +6,7 @@ from hermes.chat.sampling import Sampling, stop_strings
 from hermes.errors import BadSampling
 from tests.support.fakes import request
 
-SEND_VALID = ", which is no text; send valid Unicode"
+SEND_VALID = ", which is not text; send valid Unicode"
 
 
 def test_zero_is_a_seed_and_none_draws_one():

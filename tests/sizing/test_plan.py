@@ -58,7 +58,7 @@ def test_two_a100_serve_the_70b_to_five_full_conversations():
     assert served.weights_bytes / GIB == pytest.approx(65.7, abs=0.05)
     assert served.kv_bytes / GIB == pytest.approx(7, abs=0.5)
     assert served.kv_tokens == pytest.approx(45_000, rel=0.05)
-    assert math.floor(served.full_conversations) == served.callers(8192) == 5
+    assert math.floor(served.full_conversations) == served.clients(8192) == 5
     assert 28 < served.decode_tokens_per_second < 29
 
 
@@ -82,12 +82,12 @@ def test_the_table_of_the_readme(gpus, quantization, kv_tokens, conversations, t
 
 
 def test_no_more_callers_than_max_num_seqs():
-    assert plan("2xA100-80GB", quantization="fp8", max_num_seqs=16).callers(1_400) == 16
+    assert plan("2xA100-80GB", quantization="fp8", max_num_seqs=16).clients(1_400) == 16
 
 
 def test_the_32k_variant_has_room_for_one_full_conversation():
     served = plan("2xA100-80GB", replace(THETA_70B, context_tokens=32768))
-    assert (served.fits, math.floor(served.full_conversations), served.callers(8192)) == (True, 1, 5)
+    assert (served.fits, math.floor(served.full_conversations), served.clients(8192)) == (True, 1, 5)
 
 
 def test_a_shorter_conversation_is_suggested_where_a_full_one_does_not_fit():
@@ -100,7 +100,7 @@ def test_a_shorter_conversation_is_suggested_where_a_full_one_does_not_fit():
 
 def test_what_cannot_be_split_does_not_fit_and_counts_no_tokens():
     three = plan("3xH100")
-    assert (three.fits, three.kv_tokens, three.callers(100)) == (False, 0, 0)
+    assert (three.fits, three.kv_tokens, three.clients(100)) == (False, 0, 0)
     assert describe(three).splitlines()[2:] == [
         "does not fit: 64 attention heads can't be split over 3 GPUs",
         "- 2x H100 would give 43,920 tokens of KV cache (5.4 x 8,192) and at most 47 tokens/s",
@@ -172,8 +172,8 @@ libraries           0.2 GiB, as measured
 KV cache          -57.4 GiB: so much is missing
 a token             320 KiB, 80 layers x 8 KV heads x 128 x 2 (key, value) x 2 bytes, on each GPU
 tokens                0 in all
-callers               0 of 8,192 tokens at once, or 0 of 1,400 (max_num_seqs 32)
-one caller         14.4 tokens/s at most, 2,039 GB/s / 141.1 GB of weights a token
+clients               0 of 8,192 tokens at once, or 0 of 1,400 (max_num_seqs 32)
+one client         14.4 tokens/s at most, 2,039 GB/s / 141.1 GB of weights a token
 
 does not fit: needs 135.0 GiB, has 75.2 GiB
 - fp8 weight-only (Marlin) would give 20,944 tokens of KV cache (2.6 x 8,192) and at most 28
