@@ -132,8 +132,7 @@ class Settings(BaseSettings):
     def load(cls) -> "Settings":
         """Read the environment.
 
-        Raises:
-            InvalidConfiguration: a HERMES_ variable is unknown or has an invalid value.
+        Raises InvalidConfiguration if a HERMES_ variable is unknown or has an invalid value.
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
         for name in os.environ:
@@ -157,8 +156,7 @@ class Settings(BaseSettings):
     def slots(self) -> int:
         """The predictions that run at once. Cog sets the variable in its image from @concurrent in predict.py.
 
-        Raises:
-            InvalidConfiguration: COG_MAX_CONCURRENCY is not a positive whole number.
+        Raises InvalidConfiguration if COG_MAX_CONCURRENCY is not a positive whole number.
         """
         value = os.environ.get("COG_MAX_CONCURRENCY", "32")
         if not value.isdecimal() or int(value) < 1:

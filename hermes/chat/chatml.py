@@ -43,8 +43,7 @@ class ChatML:
     def __init__(self, tokenizer: ModelTokenizer):
         """Build the encoder from the model's own tokenizer.
 
-        Raises:
-            InvalidConfiguration: the model does not know ChatML.
+        Raises InvalidConfiguration if the model does not know ChatML.
         """
         spec = json.loads(tokenizer.backend_tokenizer.to_str())
         spec["truncation"] = spec["padding"] = None

@@ -48,11 +48,7 @@ class Constraint:
 
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
-    """A grammar that allows only JSON of the schema.
-
-    Raises:
-        BadJsonSchema: the schema makes no grammar.
-    """
+    """A grammar that allows only JSON of the schema. Raises BadJsonSchema if the schema makes no grammar."""
     try:
         enforced = enforceable(schema)
     except SchemaProblem as problem:
@@ -61,11 +57,7 @@ def json_constraint(schema: Mapping[str, Any]) -> Constraint:
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
-    """The schema that a client means, see `plain_schema`.
-
-    Raises:
-        BadJsonSchema: the value is not a schema.
-    """
+    """The schema that a client means, see `plain_schema`. Raises BadJsonSchema if the value is not a schema."""
     try:
         return plain_schema(given)
     except SchemaProblem as problem:

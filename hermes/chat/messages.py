@@ -32,8 +32,7 @@ def parse_messages(messages: Sequence[Any], functions: Sequence[Function] = ()) 
 
     `functions` are those of this request: an earlier turn may call one of them without a tag.
 
-    Raises:
-        BadMessages: a message cannot be read. The error names the place, such as messages[3].role.
+    Raises BadMessages if a message cannot be read. The error names the place, such as messages[3].role.
     """
     turns: list[Message] = []
     calls: list[PendingCall] = []  # of the last assistant turn

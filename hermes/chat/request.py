@@ -133,8 +133,7 @@ class Request:
     def fitted(self, prompt_tokens: int, context_tokens: int) -> Sampling:
         """The sampling values after a prompt of that many tokens.
 
-        Raises:
-            PromptTooLong: the context has no room for one more token.
+        Raises PromptTooLong if the context has no room for one more token.
         """
         self._require_room(prompt_tokens, context_tokens)
         return self.sampling.fitted(prompt_tokens, context_tokens)

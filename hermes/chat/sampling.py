@@ -18,8 +18,7 @@ MAX_STOP = 1_000  # characters of one: the engine holds back as much text
 class Sampling:
     """How tokens are drawn and when generation stops. Names and meanings are those of vLLM's SamplingParams.
 
-    Raises:
-        BadSampling: a value is out of its range, or two values contradict each other.
+    Raises BadSampling if a value is out of its range, or two values contradict each other.
     """
 
     seed: int

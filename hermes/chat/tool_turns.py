@@ -41,8 +41,7 @@ class Result:
 def calls_of(message: Mapping[str, Any], at: str) -> tuple[list[str], list[PendingCall]]:
     """The blocks and the calls of `tool_calls`, or of OpenAI's older `function_call`.
 
-    Raises:
-        BadMessages: a call cannot be read.
+    Raises BadMessages if a call cannot be read.
     """
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
@@ -64,8 +63,7 @@ def calls_in(text: str, functions: Sequence[Function]) -> list[PendingCall]:
 def result_of(message: Mapping[str, Any], at: str) -> Result:
     """A tool message. It may name the tool as `name` (OpenAI) or as `tool_name` (Ollama).
 
-    Raises:
-        BadMessages: it cannot be read, or its two names differ.
+    Raises BadMessages if it cannot be read, or its two names differ.
     """
     names = {key: message[key] for key in ("name", "tool_name") if message.get(key) not in (None, "")}
     for key, name in names.items():
@@ -83,8 +81,7 @@ def tool_turn(calls: Sequence[PendingCall], results: Sequence[Result]) -> str:
 
     A result names its call by the id, else by the tool's name, else by its place.
 
-    Raises:
-        BadMessages: a result has no call, is a second one of its call, or cannot be written as JSON.
+    Raises BadMessages if a result has no call, is a second one of its call, or cannot be written as JSON.
     """
     given = _given(calls, results)
     blocks = []

@@ -22,8 +22,7 @@ def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, 
     Room is made for max_tokens, but for at most half of the context. A call and its results go together. System turns,
     the last user turn and the last turn always stay. Turns that go are not encoded.
 
-    Raises:
-        PromptTooLong: the turns that stay are too long by a lower bound, so they are not encoded.
+    Raises PromptTooLong if the turns that stay are too long by a lower bound, so they are not encoded.
     """
     units = _units(messages)
     may_go = {index for unit in units for index in unit}

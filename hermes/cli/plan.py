@@ -46,8 +46,7 @@ def plan(
 def shape_of(text: str) -> tuple[ModelShape, int | None]:
     """A model's shape, and the bytes of its safetensors if they are known. KNOWN_SHAPES needs no network.
 
-    Raises:
-        WeightsError: its config.json cannot be read, or is of another kind of model.
+    Raises WeightsError if its config.json cannot be read, or is of another kind of model.
     """
     source = parse_source(text)
     if isinstance(source, HubSource) and source == HubSource(source.repo) and source.repo in KNOWN_SHAPES:

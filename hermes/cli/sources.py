@@ -19,8 +19,7 @@ SourceArgument = Annotated[
 def fetched(text: str | None) -> FetchedSource:
     """The fetched source that `text` names, or else the settings.
 
-    Raises:
-        WeightsError: the source is not one that is fetched.
+    Raises WeightsError if the source is not one that is fetched.
     """
     source = parse_source(text or Settings.load().source)
     if isinstance(source, HubSource | ArchiveSource):

@@ -70,8 +70,7 @@ def split_lines(pieces: Iterable[str]) -> Iterator[str]:
 def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
     """Server-sent events, (name, data), from their lines.
 
-    Raises:
-        PredictionFailed: the data of an event is not a JSON object.
+    Raises PredictionFailed if the data of an event is not a JSON object.
     """
     name, data = "message", ""
     for line in lines:

@@ -68,8 +68,7 @@ class Tool(Generic[P, R]):
 def tool(function: Callable[P, R]) -> Tool[P, R]:
     """Make a tool of a typed function with a docstring. It works as a decorator.
 
-    Raises:
-        TypeError: the function has no docstring, an argument without a type or a name, or is async.
+    Raises TypeError if the function has no docstring, an argument without a type or a name, or is async.
     """
     name = getattr(function, "__name__", repr(function))
     try:

@@ -34,8 +34,7 @@ class Model(Protocol):
     def ask(self, inputs: Mapping[str, Any], on_text: OnText | None = None) -> Response:
         """Run a prediction. `on_text` gets each piece of text as it comes; an error that it raises ends the prediction.
 
-        Raises:
-            PredictionFailed: there is no complete response.
+        Raises PredictionFailed if there is no complete response.
         """
         ...
 
@@ -44,11 +43,7 @@ _RESPONSE = TypeAdapter(Response)
 
 
 def read_text(what: str, value: Any) -> str:
-    """A piece of the response.
-
-    Raises:
-        PredictionFailed: it is not text, or holds half of a character.
-    """
+    """A piece of the response. Raises PredictionFailed if it is not text, or holds half of a character."""
     if not isinstance(value, str):
         raise PredictionFailed(f"{what} has to be text, not {type(value).__name__}")
     try:
@@ -61,8 +56,7 @@ def read_text(what: str, value: Any) -> str:
 def read_response(inputs: Mapping[str, Any], text: str, prediction: Mapping[str, Any]) -> Response:
     """The response in an ended prediction.
 
-    Raises:
-        PredictionFailed: it did not succeed, or its metrics do not describe the response.
+    Raises PredictionFailed if it did not succeed, or its metrics do not describe the response.
     """
     if prediction.get("status") != "succeeded":
         error = str(prediction.get("error") or prediction.get("status"))

@@ -35,8 +35,7 @@ NAMES_ALLOWED = {"default", "description"}  # elsewhere Cog's parser drops a nam
 class PredictorSource:
     """A predictor file, as text.
 
-    Raises:
-        InvalidConfiguration: Cog's parser would not read something in it as it is written.
+    Raises InvalidConfiguration if Cog's parser would not read something in it as it is written.
     """
 
     def __init__(self, path: Path, class_name: str = "Predictor"):

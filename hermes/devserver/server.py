@@ -106,8 +106,7 @@ class LocalServer:
     def wait_until_ready(self, timeout: float | None = None) -> None:
         """Return when the server takes predictions.
 
-        Raises:
-            ServerFailed: setup() failed, the server ended, or `timeout` seconds went by.
+        Raises ServerFailed if setup() failed, the server ended, or `timeout` seconds went by.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (health := self.health())["status"] not in READY:

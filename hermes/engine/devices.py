@@ -35,8 +35,7 @@ def require_fit(settings: Settings, config: Path) -> None:
     If only the weights surely fit, it warns: what vLLM takes beside weights is an estimate.
     It passes arguments and kinds of models that the arithmetic does not know.
 
-    Raises:
-        WeightsError: the weights alone do not fit.
+    Raises WeightsError if the weights alone do not fit.
     """
     arguments = settings.with_predictor_config(config.parent).engine_args
     if settings.defaults.cuda_devices and not arguments.keys() & UNPLANNED:

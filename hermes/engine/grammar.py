@@ -26,8 +26,7 @@ class Grammars:
     async def lark(self, constraint: Constraint) -> str:
         """The grammar as the engine takes it.
 
-        Raises:
-            GrammarRefused: it cannot be compiled, takes too long, or allows nothing.
+        Raises GrammarRefused if it cannot be compiled, takes too long, or allows nothing.
         """
         lark = constraint.lark(self._tag_tokens)
         key = hashlib.sha256(lark.encode()).digest()

@@ -43,8 +43,7 @@ class Enforceable:
 def enforceable(schema: Any) -> Enforceable:
     """Rewrite a schema for llguidance.
 
-    Raises:
-        SchemaProblem: the schema is not valid, too large, refers to something outside, or allows no value.
+    Raises SchemaProblem if the schema is not valid, too large, refers to something outside, or allows no value.
     """
     check_size(schema)
     return Rewriting(schema, dialect(schema)).enforceable()

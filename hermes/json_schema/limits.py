@@ -28,8 +28,7 @@ class SchemaProblem(ValueError):
 def check_size(schema: Any) -> int:
     """Count the bytes of a schema as JSON.
 
-    Raises:
-        SchemaProblem: the schema is too large, nested too deeply, or not JSON.
+    Raises SchemaProblem if the schema is too large, nested too deeply, or not JSON.
     """
     if not isinstance(schema, Mapping):
         raise SchemaProblem("$", None, f"must be an object, not {type(schema).__name__}")
@@ -66,8 +65,7 @@ def _check_values(value: Any, at: str, deeper: int) -> int:
 def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
     """Find the draft of a schema, as jsonschema's validator class: the one in $schema, else the newest that fits.
 
-    Raises:
-        SchemaProblem: the schema is not valid in its draft.
+    Raises SchemaProblem if the schema is not valid in its draft.
     """
     from jsonschema import validators
     from jsonschema.exceptions import best_match

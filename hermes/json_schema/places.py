@@ -55,8 +55,7 @@ class Place:
     def target(self, reference: str) -> "Place":
         """Follow a reference.
 
-        Raises:
-            SchemaProblem: the reference does not lead to a schema within the one that was sent.
+        Raises SchemaProblem if the reference does not lead to a schema within the one that was sent.
         """
         from referencing.exceptions import Unresolvable
 

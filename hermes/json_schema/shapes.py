@@ -39,8 +39,7 @@ def _without_nulls_within(keyword: str, value: Any) -> Any:
 def plain_schema(given: Any) -> dict[str, Any]:
     """Find the schema in what a client sent: it may be inside OpenAI's `response_format` or its `json_schema`.
 
-    Raises:
-        SchemaProblem: the schema is too large, not an object, or restricts nothing and has a misplaced schema.
+    Raises SchemaProblem if the schema is too large, not an object, or restricts nothing and has a misplaced schema.
     """
     check_size(given)
     if given.get("type") == "json_object":

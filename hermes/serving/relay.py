@@ -111,8 +111,7 @@ def coglet_future() -> "Future[Any]":
     client is gone, but by then the coroutine has returned. A done callback of the current task holds the future as
     `destination`: see asyncio.futures._chain_future, which is the same from Python 3.11 to 3.14.
 
-    Raises:
-        RuntimeError: not called from such a coroutine, or asyncio has changed.
+    Raises RuntimeError if not called from such a coroutine, or asyncio has changed.
     """
     task = asyncio.current_task()
     for callback, _ in getattr(task, "_callbacks", None) or []:

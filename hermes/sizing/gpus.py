@@ -43,8 +43,7 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
 def parse_gpus(text: str) -> tuple[int, Gpu]:
     """Read a number of GPUs and their kind: "2xA100-80GB", "2x A100 80GB", "h100".
 
-    Raises:
-        ValueError: the GPU is not known, or the number is 0.
+    Raises ValueError if the GPU is not known, or the number is 0.
     """
     match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(.*)", text.strip(), re.IGNORECASE)
     count, name = match.groups() if match else (None, text)

@@ -51,8 +51,7 @@ class ModelShape:
     def from_config(cls, config: Mapping[str, Any]) -> "ModelShape":
         """Read the shape from a config.json.
 
-        Raises:
-            ValueError: a key is missing or not usable, or the model is not Llama-like.
+        Raises ValueError if a key is missing or not usable, or the model is not Llama-like.
         """
         hidden, heads = _number(config, "hidden_size"), _number(config, "num_attention_heads")
         shape = cls(

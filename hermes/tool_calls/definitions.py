@@ -56,8 +56,7 @@ class Function:
 def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     """The functions of OpenAI's `tools`, or of a list of bare function objects.
 
-    Raises:
-        BadTools: a function cannot be read. The error names the place, such as tools[0].function.name.
+    Raises BadTools if a function cannot be read. The error names the place, such as tools[0].function.name.
     """
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
@@ -132,8 +131,7 @@ def tools_prompt(functions: Iterable[Function]) -> str:
 def call_block(name: str, arguments: Mapping[str, Any] | str) -> str:
     """A call as the model writes it. Arguments in text that is not a JSON object stay as they are: a model wrote them.
 
-    Raises:
-        ValueError: the arguments hold a value that JSON has no form for.
+    Raises ValueError if the arguments hold a value that JSON has no form for.
     """
     if isinstance(arguments, str):
         arguments = _object_in(arguments)
@@ -164,8 +162,7 @@ def result_block(name: str, content: Any) -> str:
 def json_within_tags(value: Any) -> str:
     """The value as JSON in which no text can open or close a tag of the format.
 
-    Raises:
-        ValueError: the value cannot be written as JSON.
+    Raises ValueError if the value cannot be written as JSON.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -81,11 +81,7 @@ def _string(text: str, start: int, *, cut: bool) -> tuple[int, int | None]:
 
 
 def parse(text: str) -> Any:
-    """The value of a text.
-
-    Raises:
-        ValueError: the text is not JSON. The message is one line.
-    """
+    """The value of a text. Raises ValueError if the text is not JSON. The message is one line."""
     try:
         value = _decode(text)
     except ValueError:

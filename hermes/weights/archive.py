@@ -79,8 +79,7 @@ class Unpacking:
     def run(self) -> list[LockedFile]:
         """Unpack the files that are missing. A damaged archive is fetched once more.
 
-        Raises:
-            WeightsError: the archive cannot be fetched, holds a forbidden member, or was damaged in two downloads.
+        Raises WeightsError if the archive cannot be fetched, holds a forbidden member, or was damaged in two downloads.
         """
         with self._staging.disk_errors():
             try:

@@ -39,16 +39,14 @@ class Fetching:
     def all(self, files: Sequence[RemoteFile]) -> list[LockedFile]:
         """Fetch files, several at once, largest first.
 
-        Raises:
-            WeightsError: a file could not be fetched. The other transfers stop; the bytes that arrived are kept.
+        Raises WeightsError if a file could not be fetched. The other transfers stop; the bytes that arrived are kept.
         """
         return self._at_once(self.one, sorted(files, key=lambda file: file.size, reverse=True))
 
     def require_heads(self, files: Sequence[RemoteFile]) -> None:
         """Check the first bytes of each safetensors file that is not here yet.
 
-        Raises:
-            WeightsError: a file is not safetensors, or cannot be read. The other checks stop.
+        Raises WeightsError if a file is not safetensors, or cannot be read. The other checks stop.
         """
         missing = [file for file in files if not self._staging.has(file.name, file.size)]
         unchecked = [file for file in missing if file.name.endswith(ENDING)]

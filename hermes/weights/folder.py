@@ -16,11 +16,7 @@ from hermes.weights.source import hub_form
 
 
 def in_place(folder: Path) -> Path:
-    """The folder, if there is a model in it.
-
-    Raises:
-        WeightsError: there is none, or the folder cannot be read.
-    """
+    """The folder, if there is a model in it. Raises WeightsError if there is none, or the folder cannot be read."""
     with _disk_errors(folder):
         if (folder / "config.json").is_file():
             return folder
@@ -51,8 +47,7 @@ def require_one_model(folder: Path) -> None:
 def files_of(folder: Path) -> list[RemoteFile]:
     """The files of a model, chosen by the same rules as those of a repository.
 
-    Raises:
-        WeightsError: there is no whole model, or its weights are not safetensors.
+    Raises WeightsError if there is no whole model, or its weights are not safetensors.
     """
     with _disk_errors(folder):
         names = [path.name for path in in_place(folder).iterdir() if path.is_file()]

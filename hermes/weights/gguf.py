@@ -55,8 +55,7 @@ def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda:
 
     A conversion calls `before` first, and imports transformers afterwards.
 
-    Raises:
-        WeightsError: the file is not a whole GGUF file, its weights do not fit, or transformers cannot read it.
+    Raises WeightsError if the file is not a whole GGUF file, its weights do not fit, or transformers cannot read it.
     """
     if folder.is_dir():
         return folder
@@ -72,8 +71,7 @@ def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda:
 def read_header(file: Path) -> Header:
     """The header of `file`. The file must be whole.
 
-    Raises:
-        WeightsError: the file cannot be opened, is not a GGUF file, is cut short, or is one part of several.
+    Raises WeightsError if the file cannot be opened, is not a GGUF file, is cut short, or is one part of several.
     """
     try:
         with file.open("rb") as opened:

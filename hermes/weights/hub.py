@@ -143,11 +143,7 @@ class XetStorage:
         self._group: Any = None
 
     def read(self, xet_hash: str, size: int, offset: int) -> Iterator[bytes]:
-        """The bytes of a file of `size` bytes from `offset`.
-
-        Raises:
-            Interrupted: the transfer failed.
-        """
+        """The bytes of a file of `size` bytes from `offset`. Raises Interrupted if the transfer failed."""
         from hf_xet import XetFileInfo
 
         try:

@@ -27,8 +27,7 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 def safe_name(name: str) -> str:
     """The plain form of a relative path. The path does not leave its folder and has no control characters.
 
-    Raises:
-        ValueError: the path is absolute, leaves its folder, or is not printable.
+    Raises ValueError if the path is absolute, leaves its folder, or is not printable.
     """
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
@@ -114,8 +113,7 @@ def locked(commit: str | None, source: str, files: list[LockedFile]) -> Lock:
 def read_lock_file(path: Path) -> LockFile:
     """The locks in a file. A missing file holds no locks.
 
-    Raises:
-        WeightsError: the file cannot be read, or is not a valid weights.lock.
+    Raises WeightsError if the file cannot be read, or is not a valid weights.lock.
     """
     try:
         return LockFile.model_validate_json(path.read_bytes())

@@ -33,8 +33,7 @@ class Members:
     def wanted(self, member: tarfile.TarInfo) -> str | None:
         """The name of a file to unpack; None for a folder and for a file to leave out.
 
-        Raises:
-            WeightsError: a model must not have such a member.
+        Raises WeightsError if a model must not have such a member.
         """
         if not (member.isdir() or member.isreg()) or member.issparse():
             raise self.refused(f"its member {member.name!r} is not a plain file but a link, a device or the like")
@@ -57,8 +56,7 @@ class Members:
     def arrived(self, name: str) -> None:
         """Note that a file is unpacked. An index decides which safetensors are the model.
 
-        Raises:
-            WeightsError: the file is an invalid index.
+        Raises WeightsError if the file is an invalid index.
         """
         self._there.add(name)
         if name == INDEX:
@@ -70,8 +68,7 @@ class Members:
     def model(self) -> set[str]:
         """The names of the unpacked files that are the model.
 
-        Raises:
-            WeightsError: the archive does not hold a whole model.
+        Raises WeightsError if the archive does not hold a whole model.
         """
         if CONFIG not in self._there:
             folder = next((name[: -len(CONFIG) - 1] for name in self._there if name.endswith(f"/{CONFIG}")), None)

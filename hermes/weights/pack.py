@@ -25,8 +25,7 @@ CONFIG = "predictor_config.json"
 def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]) -> RemoteFile:
     """A predictor_config.json with a template and engine arguments, as far as given.
 
-    Raises:
-        InvalidConfiguration: a weights folder may not set one of the arguments.
+    Raises InvalidConfiguration if a weights folder may not set one of the arguments.
     """
     require_allowed(engine_args)
     given = {"engine_args": dict(engine_args), "prompt_template": prompt_template}

@@ -52,8 +52,7 @@ class Planner:
     def plan(self, source: FetchedSource, lock: Lock | None, progress: Progress, session: Session) -> Plan:
         """Ask the host of a source what it has, and prepare the staging folder.
 
-        Raises:
-            WeightsError: the host refuses or fails, its files are not the locked ones, or the disk fails.
+        Raises WeightsError if the host refuses or fails, its files are not the locked ones, or the disk fails.
         """
         if isinstance(source, HubSource):
             listing = self.listing(source, lock, session)
@@ -65,8 +64,7 @@ class Planner:
     def listing(self, source: HubSource, lock: Lock | None, session: Session | None = None) -> Listing:
         """The files of a repository. A lock sets their commit, names and checksums.
 
-        Raises:
-            WeightsError: the hub refuses or fails, or its files are not the locked ones.
+        Raises WeightsError if the hub refuses or fails, or its files are not the locked ones.
         """
         if lock is None:
             return self._patiently(source, partial(list_hub, source, self.token, session=session))
@@ -79,8 +77,7 @@ class Planner:
     def locked(self, source: HubSource, file: RemoteFile) -> LockedFile:
         """A listed file with its SHA-256. The hub publishes that of large files; a small file is read for it.
 
-        Raises:
-            WeightsError: the hub refuses or fails.
+        Raises WeightsError if the hub refuses or fails.
         """
         if file.sha256:
             return LockedFile(name=file.name, size=file.size, sha256=file.sha256)

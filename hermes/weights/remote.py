@@ -75,11 +75,7 @@ class Attempts:
         self._failures = 0
 
     def progressed(self) -> None:
-        """Reset the count, because bytes have arrived.
-
-        Raises:
-            Stopped: the transfer is no longer wanted.
-        """
+        """Reset the count, because bytes have arrived. Raises Stopped if the transfer is no longer wanted."""
         self._failures = 0
         if self._stop.is_set():
             raise Stopped

@@ -42,8 +42,7 @@ def indexed(file: RemoteFile) -> frozenset[str]:
 def chosen_safetensors(names: Sequence[str], read_shards: Callable[[], frozenset[str]] | None = None) -> list[str]:
     """The names of one set of safetensors, of several that may be there. An index decides; `read_shards` reads it.
 
-    Raises:
-        ValueError: there are no safetensors, or one of the set is missing.
+    Raises ValueError if there are no safetensors, or one of the set is missing.
     """
     found = [name for name in names if name.endswith(ENDING)]
     if not found:

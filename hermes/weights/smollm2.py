@@ -19,18 +19,13 @@ def prepare(folder: Path, before_converting: Callable[[], object] = lambda: None
 
     A conversion calls `before_converting` first, and imports transformers afterwards.
 
-    Raises:
-        WeightsError: the package with the model is not installed, or the model does not fit.
+    Raises WeightsError if the package with the model is not installed, or the model does not fit.
     """
     return folder if folder.is_dir() else gguf.dequantised(packaged_file(), folder, before_converting)
 
 
 def packaged_file() -> Path:
-    """The path of the GGUF file in the package.
-
-    Raises:
-        WeightsError: the package is not installed.
-    """
+    """The path of the GGUF file in the package. Raises WeightsError if the package is not installed."""
     try:
         packaged = [file for file in files(PACKAGE) or [] if file.suffix == ".gguf"]
     except PackageNotFoundError:

@@ -113,11 +113,7 @@ Source = FetchedSource | FolderSource | GgufSource | DemoSource
 
 
 def parse_source(text: str) -> Source:
-    """The source that a text names.
-
-    Raises:
-        WeightsError: the text does not name a source.
-    """
+    """The source that a text names. Raises WeightsError if the text does not name a source."""
     if text == DEMO:
         return DemoSource()
     scheme, marked, rest = text.partition("://")

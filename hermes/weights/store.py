@@ -71,8 +71,7 @@ class Store:
     def fetch(self, source: FetchedSource) -> Weights:
         """The model of a source. A model that is here needs no network; any other is fetched.
 
-        Raises:
-            WeightsError: the fetch failed, or the model is not the one in weights.lock.
+        Raises WeightsError if the fetch failed, or the model is not the one in weights.lock.
         """
         lock = read_lock_file(self.lock_file).model_for(str(source))
         weights = self._here(source, lock) or self._fetch_alone(source, lock)
@@ -95,8 +94,7 @@ class Store:
     def contents(self, source: FetchedSource) -> list[RemoteFile]:
         """The files of a source. They are read from here if they are here, else from the hub.
 
-        Raises:
-            WeightsError: the files cannot be listed.
+        Raises WeightsError if the files cannot be listed.
         """
         lock = read_lock_file(self.lock_file).model_for(str(source))
         if self.whole(source, lock):
@@ -108,8 +106,7 @@ class Store:
     def lock(self, source: FetchedSource) -> Lock:
         """Write the present files of a source into weights.lock. This reads the small files of a repository.
 
-        Raises:
-            WeightsError: the source cannot be listed or fetched, or weights.lock cannot be written.
+        Raises WeightsError if the source cannot be listed or fetched, or weights.lock cannot be written.
         """
         if isinstance(source, HubSource):
             listing = self._planner.listing(source, None)
@@ -126,8 +123,7 @@ class Store:
     def verify(self, source: FetchedSource) -> list[str]:
         """Read a model that is here and compare each file with weights.lock. Returns one line for each wrong file.
 
-        Raises:
-            WeightsError: the model is not here.
+        Raises WeightsError if the model is not here.
         """
         folder = self.folder / source.key
         lock = read_lock_file(self.lock_file).model_for(str(source)) or read_marker(folder)

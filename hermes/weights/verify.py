@@ -40,8 +40,7 @@ def read_marker(folder: Path) -> Lock | None:
 def locked_in(folder: Path) -> Lock:
     """The lock in the marker of a folder that is marked as whole.
 
-    Raises:
-        WeightsError: the marker is no longer there.
+    Raises WeightsError if the marker is no longer there.
     """
     if lock := read_marker(folder):
         return lock
