@@ -36,6 +36,10 @@ class HermesError(Exception):
 
     code: ClassVar[str]
 
+    def __init__(self, *parts: str):
+        """Join the parts of the message: what is wrong, or the place of it and what is wrong there."""
+        super().__init__(" ".join(parts))
+
     def __str__(self) -> str:
         return f"{self.code} {type(self).__name__}: {super().__str__()}"
 
@@ -132,17 +136,11 @@ class BadMessages(RequestError):
 
     code = "E1005"
 
-    def __init__(self, at: str, problem: str):
-        super().__init__(f"{at} {problem}")
-
 
 class BadTools(RequestError):
     """A tool cannot be offered as it is described."""
 
     code = "E1006"
-
-    def __init__(self, at: str, problem: str):
-        super().__init__(f"{at} {problem}")
 
 
 class BadJsonSchema(RequestError):
@@ -158,9 +156,6 @@ class BadSampling(RequestError):
     """The sampling values cannot be used, alone or together."""
 
     code = "E1008"
-
-    def __init__(self, problem: str):
-        super().__init__(problem)
 
 
 class EngineStartFailed(ServerError):

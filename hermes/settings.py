@@ -22,36 +22,15 @@ PREFIX = "HERMES_"
 
 # A weights folder may set sizes and speeds. No argument here names code, a file, a host or another model.
 FOLDER_MAY_SET = frozenset(
-    {
-        "async_scheduling",
-        "block_size",
-        "cpu_offload_gb",
-        "cudagraph_capture_sizes",
-        "disable_cascade_attn",
-        "disable_custom_all_reduce",
-        "disable_sliding_window",
-        "dtype",
-        "enable_chunked_prefill",
-        "enable_expert_parallel",
-        "enable_prefix_caching",
-        "enforce_eager",
-        "gpu_memory_utilization",
-        "kv_cache_dtype",
-        "kv_cache_memory_bytes",
-        "long_prefill_token_threshold",
-        "max_cudagraph_capture_size",
-        "max_model_len",
-        "max_num_batched_tokens",
-        "max_num_seqs",
-        "num_gpu_blocks_override",
-        "optimization_level",
-        "performance_mode",
-        "pipeline_parallel_size",
-        "quantization",
-        "scheduling_policy",
-        "seed",
-        "tensor_parallel_size",
-    }
+    (
+        *("max_model_len", "max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "seed", "dtype"),
+        *("long_prefill_token_threshold", "gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override"),
+        *("block_size", "cpu_offload_gb", "quantization", "kv_cache_dtype", "enable_prefix_caching"),
+        *("scheduling_policy", "async_scheduling", "tensor_parallel_size", "pipeline_parallel_size"),
+        *("enable_expert_parallel", "disable_custom_all_reduce", "enforce_eager", "optimization_level"),
+        *("performance_mode", "cudagraph_capture_sizes", "max_cudagraph_capture_size"),
+        *("disable_cascade_attn", "disable_sliding_window"),
+    )
 )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hermes.errors import BadJsonSchema, BadTools
+from hermes.errors import BadJsonSchema
 from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.shapes import plain_schema
-from hermes.tool_calls.definitions import Function
+from hermes.tool_calls.definitions import Function, of_parameters
 
 CALL_TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
 # At most one white space, after a comma or colon: a small model writes it without end.
@@ -78,20 +78,13 @@ def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constra
     if tool_choice == "none":
         return Constraint(NO_CALL, {})
     chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
-    enforced = {function.name: _arguments(function) for function in chosen}
+    enforced = {function.name: of_parameters(function, enforceable) for function in chosen}
     start = "start: " if tool_choice == "auto" else "start: open call "
     calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
     return Constraint(
         f"{start}(text_open call)* text\ntext: TEXT\narguments: {calls}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
     )
-
-
-def _arguments(function: Function) -> Enforceable:
-    try:
-        return enforceable(function.parameters)
-    except SchemaProblem as problem:
-        raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
 
 
 def _call(name: str, arguments: Enforceable) -> str:

@@ -51,15 +51,15 @@ def plain_schema(given: Any) -> dict[str, Any]:
         given = given["schema"]
     if not isinstance(given, Mapping):
         raise SchemaProblem("$", "schema", "must be an object")
-    plain: dict[str, Any] = without_nulls(given)
-    require_telling(plain)
-    return plain
+    return tidy(given)
 
 
-def require_telling(schema: Mapping[str, Any]) -> None:
-    """Raise SchemaProblem if a schema restricts at most the type, and an unknown keyword looks like a schema."""
-    if not schema.keys() & TELLING and (stray := stray_schema(schema)):
+def tidy(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop null keywords. Raise SchemaProblem if none restricts a value, and an unknown one looks like a schema."""
+    plain: dict[str, Any] = without_nulls(schema)
+    if not plain.keys() & TELLING and (stray := stray_schema(plain)):
         raise SchemaProblem("$", stray, "looks like a schema but is not a keyword; put it under 'properties'")
+    return plain
 
 
 def stray_schema(holder: Mapping[str, Any], known: frozenset[str] = frozenset({"$defs", "definitions"})) -> str | None:

@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 from hermes.weights import Weights
 
@@ -41,43 +40,29 @@ class Beside:
         self.seconds = time.monotonic() - began
 
 
-@dataclass(frozen=True)
-class BootReport:
-    """Seconds of each step of setup(), in order, and bytes fetched."""
+def log_boot(weights: Weights, *, imports: float, load: float, warm_up: float, total: float, saved: float) -> None:
+    """Log the seconds of each step of setup(), on one line for people and one for machines.
 
-    plan: float  # asking the host what there is
-    download: float
-    verify: float  # after the last byte had come
-    imports: float  # vLLM, as far as it was waited for
-    load: float  # the weights, and everything else that vLLM does to start
-    warm_up: float
-    total: float
-    saved: float  # by importing vLLM beside the download
-    fetched_bytes: int
-
-    @classmethod
-    def of(cls, weights: Weights, **seconds: float) -> "BootReport":
-        """The report of a start with these weights."""
-        return cls(
-            plan=weights.plan_seconds,
-            download=weights.download_seconds,
-            verify=weights.verify_seconds,
-            fetched_bytes=weights.fetched_bytes,
-            **seconds,
+    Args:
+        weights: what its plan, download and verification took, and the bytes fetched.
+        imports: of vLLM, as far as setup() waited for it.
+        load: of the weights, and everything else that vLLM does to start.
+        warm_up: the first generations.
+        total: of setup().
+        saved: by importing vLLM beside the download.
+    """
+    said = f"{total:.0f} s: "
+    fetch = {"plan": weights.plan_seconds, "download": weights.download_seconds, "verify": weights.verify_seconds}
+    if weights.fetched_bytes:
+        rate = weights.fetched_bytes / max(weights.download_seconds, 1e-3) / 1e6
+        said += (
+            f"plan {weights.plan_seconds:.1f}, download {weights.download_seconds:.1f} "
+            f"({weights.fetched_bytes / 1e9:.1f} GB at {rate:.0f} MB/s), verify {weights.verify_seconds:.1f}, "
         )
-
-    def log(self) -> None:
-        """Log both lines."""
-        logger.info("boot: %s", self)
-        logger.info("boot report: %s", json.dumps({name: round(value, 2) for name, value in asdict(self).items()}))
-
-    def __str__(self) -> str:
-        start = f"import of vLLM {self.imports:.1f}, load {self.load:.1f}, warm-up {self.warm_up:.1f}"
-        if not self.fetched_bytes:
-            return f"{self.total:.0f} s: {start}"
-        rate = self.fetched_bytes / max(self.download, 1e-3) / 1e6
-        return (
-            f"{self.total:.0f} s: plan {self.plan:.1f}, download {self.download:.1f} "
-            f"({self.fetched_bytes / 1e9:.1f} GB at {rate:.0f} MB/s), verify {self.verify:.1f}, {start}; "
-            f"importing vLLM beside the download saved {self.saved:.1f}"
-        )
+    said += f"import of vLLM {imports:.1f}, load {load:.1f}, warm-up {warm_up:.1f}"
+    if weights.fetched_bytes:
+        said += f"; importing vLLM beside the download saved {saved:.1f}"
+    steps = {**fetch, "imports": imports, "load": load, "warm_up": warm_up, "total": total, "saved": saved}
+    logger.info("boot: %s", said)
+    rounded = {name: round(seconds, 2) for name, seconds in steps.items()}
+    logger.info("boot report: %s", json.dumps({**rounded, "fetched_bytes": weights.fetched_bytes}))

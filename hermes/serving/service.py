@@ -20,10 +20,10 @@ from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
 from hermes.engine import Breaker, Chunk, GrammarRefused, TextEngine, require_devices, require_fit
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
-from hermes.serving.boot import Beside, BootReport
+from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
 from hermes.settings import Settings
-from hermes.weights import resolve
+from hermes.weights import is_converted, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ class ChatService:
         began = time.monotonic()
         require_devices(settings.defaults)
         importing = Beside(partial(import_vllm, settings.defaults.environment))
-        weights = resolve(settings, source, partial(require_fit, settings), before_converting=importing.join)
+        if is_converted(settings, source):  # vLLM imports transformers, too, and two threads would get half of it
+            importing.join()
+        weights = resolve(settings, source, partial(require_fit, settings))
         saved = importing.join()
 
         settings = settings.with_predictor_config(weights.folder)
@@ -70,14 +72,14 @@ class ChatService:
             engine.stop()
             raise
         now = time.monotonic()
-        BootReport.of(
+        log_boot(
             weights,
             imports=importing.seconds - saved,
             load=warming - loading,
             warm_up=now - warming,
             total=now - began,
             saved=saved,
-        ).log()
+        )
         return service
 
     async def warm_up(self) -> None:

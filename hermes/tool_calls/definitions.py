@@ -6,14 +6,16 @@ training data. So is the order of the keys in a call: arguments first.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hermes.errors import BadTools
 from hermes.json_schema.limits import MAX_BYTES, SchemaProblem, check_size
-from hermes.json_schema.shapes import require_telling, stray_schema, without_nulls
+from hermes.json_schema.shapes import stray_schema, tidy
 from hermes.text import shown, surrogate_problem
+
+T = TypeVar("T")
 
 TAGS = ("<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "</schema>")
 
@@ -61,9 +63,9 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
     functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
-    if (size := sum(map(_size, functions))) > MAX_BYTES_TOGETHER:
+    if (size := sum(of_parameters(function, check_size) for function in functions)) > MAX_BYTES_TOGETHER:
         raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
-    functions = tuple(replace(function, parameters=_tidy(function)) for function in functions)
+    functions = tuple(replace(function, parameters=of_parameters(function, tidy)) for function in functions)
     names = [function.name for function in functions]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -107,18 +109,10 @@ def _parameters(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
     return {"type": "object", **{keyword: value for keyword, value in parameters.items() if keyword != "type"}}
 
 
-def _tidy(function: Function) -> dict[str, Any]:
-    parameters: dict[str, Any] = without_nulls(function.parameters)
+def of_parameters(function: Function, read: Callable[[Any], T]) -> T:
+    """What `read` makes of the schema of the arguments. A SchemaProblem becomes a BadTools that names the function."""
     try:
-        require_telling(parameters)
-    except SchemaProblem as problem:
-        raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
-    return parameters
-
-
-def _size(function: Function) -> int:
-    try:
-        return check_size(function.parameters)
+        return read(function.parameters)
     except SchemaProblem as problem:
         raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
 

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,8 @@ def folder_name(file: Path) -> str:
     return f"{file.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}-bfloat16"
 
 
-def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda: None) -> Path:
+def dequantised(file: Path, folder: Path) -> Path:
     """Convert `file` into `folder`, unless the folder exists. The folder appears whole or not at all.
-
-    A conversion calls `before` first, and imports transformers afterwards.
 
     Raises WeightsError if the file is not a whole GGUF file, its weights do not fit, or transformers cannot read it.
     """
@@ -61,7 +59,6 @@ def dequantised(file: Path, folder: Path, before: Callable[[], object] = lambda:
         return folder
     header = read_header(file)
     logger.info("weights: de-quantising %s, once", file.name)
-    before()
     with _named_failures(file), _appearing_whole(folder) as unfinished:
         check_room(header, psutil.virtual_memory().available, shutil.disk_usage(unfinished).free)
         _convert(header, unfinished)

@@ -17,7 +17,7 @@ from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
 from hermes.weights.safetensors import INDEX
-from hermes.weights.staging import Digests, write_all
+from hermes.weights.staging import digests_of, write_all
 
 CONFIG = "predictor_config.json"
 
@@ -71,7 +71,7 @@ def _first_things_first(file: RemoteFile) -> tuple[bool, bool, str]:
 def _member(file: RemoteFile, tar: FileIO, progress: Progress, patience: Patience) -> LockedFile:
     start = tar.tell()
     for _ in range(2):  # a file with a wrong checksum is fetched once more
-        digests = Digests(file.name, file.size, git=file.git_sha1 is not None)
+        digests = digests_of(file)
         write_all(tar, _header(file))
         for piece in steadily(file.read, 0, file.size, Attempts(file.name, patience)):
             write_all(tar, piece)

@@ -1,4 +1,4 @@
-"""Shows the progress of a download: a bar in a terminal, a line every few seconds in a log."""
+"""Shows the progress of a download: one line in a terminal, a new line every few seconds in a log."""
 
 import logging
 import sys
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 logger = logging.getLogger(__name__)
 
-LINE_SECONDS = 5.0
+LINE_SECONDS, TERMINAL_SECONDS = 5.0, 1.0
+CLEAR_REST = "\x1b[K"  # of the line
 
 
 @dataclass
@@ -52,8 +53,7 @@ class Progress:
 def shown(progress: Progress, name: str) -> Iterator[None]:
     """Show the progress while the block runs: on standard error if it is a terminal, else in the log."""
     ended = threading.Event()
-    show = _bar if sys.stderr.isatty() else _lines
-    shower = threading.Thread(target=show, args=(progress, name, ended), name="weights progress", daemon=True)
+    shower = threading.Thread(target=_show, args=(progress, name, ended), name="weights progress", daemon=True)
     shower.start()
     try:
         yield
@@ -62,57 +62,36 @@ def shown(progress: Progress, name: str) -> Iterator[None]:
         shower.join()
 
 
-def _lines(progress: Progress, _: str, ended: threading.Event) -> None:
-    before, since = progress.fetched, time.monotonic()
-    while not ended.wait(LINE_SECONDS):
+def _show(progress: Progress, name: str, ended: threading.Event) -> None:
+    is_terminal = sys.stderr.isatty()
+    began = since = time.monotonic()
+    before = 0
+    while not ended.wait(TERMINAL_SECONDS if is_terminal else LINE_SECONDS):
         now = time.monotonic()
-        logger.info("weights: %s", line(progress, (progress.fetched - before) / (now - since)))
+        text = line(progress, name, now - began, (progress.fetched - before) / (now - since))
         before, since = progress.fetched, now
+        if is_terminal:
+            print(f"\r{text}{CLEAR_REST}", end="", file=sys.stderr, flush=True)
+        else:
+            logger.info("weights: %s", text)
+    if is_terminal and since > began:
+        print(file=sys.stderr)
 
 
-def line(progress: Progress, rate: float) -> str:
-    """`12.3 of 141.1 GB (8 %), 612 MB/s, 3 min 30 s left, 2 of 38 files`. The rate is in bytes per second."""
-    parts = [_amount(progress), f"{rate / 1e6:.0f} MB/s"]
-    if progress.total is not None and rate > 0:
-        parts.append(f"{duration(max(0, progress.total - progress.done) / rate)} left")
-    files = f"{progress.files_done} of {progress.files}" if progress.files else f"{progress.files_done}"
-    return ", ".join([*parts, f"{files} files"])
+def line(progress: Progress, name: str, seconds: float, rate: float) -> str:
+    """`owner--repo: 9% 12.3G/141G [00:20<03:30, 612MB/s, 2/38 files]`, with the rate in bytes per second."""
+    from tqdm import tqdm
 
-
-def _amount(progress: Progress) -> str:
-    unit, name = (1e9, "GB") if (progress.total or progress.done) >= 1e9 else (1e6, "MB")
-    if not progress.total:
-        return f"{progress.done / unit:.1f} {name}"
-    share = 100 * progress.done // progress.total
-    return f"{progress.done / unit:.1f} of {progress.total / unit:.1f} {name} ({share} %)"
-
-
-def duration(seconds: float) -> str:
-    """A time as `45 s`, `3 min 30 s` or `2 h 5 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _bar(progress: Progress, name: str, ended: threading.Event) -> None:
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-        bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[files]}"),
+    total, files = f"/{progress.files}" if progress.files else "", progress.files_done
+    text: str = tqdm.format_meter(
+        progress.done,
+        progress.total,
+        seconds,
+        rate=rate,
+        prefix=name,
+        unit="B",
+        unit_scale=True,
+        postfix=f"{files}{total} files",
+        ncols=0,
     )
-    with bars.Progress(*columns, console=Console(stderr=True)) as shown_bars:
-        bar = shown_bars.add_task(name, files="", total=None)
-        while True:
-            over = ended.wait(0.2)
-            files = f"{progress.files_done}/{progress.files} files" if progress.files else ""
-            shown_bars.update(bar, completed=progress.done, total=progress.total, files=files)
-            if over:
-                return
+    return text

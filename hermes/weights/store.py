@@ -23,7 +23,7 @@ from hermes.weights.folder import files_of
 from hermes.weights.http import Session
 from hermes.weights.lock import Lock, locked, read_lock_file, write_lock
 from hermes.weights.plan import LOCK_ANEW, Admit, Planner, require_config
-from hermes.weights.progress import Progress, duration, shown
+from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Patience, RemoteFile
 from hermes.weights.source import FetchedSource, HubSource
 from hermes.weights.staging import Staging
@@ -155,11 +155,11 @@ class Store:
         self._move_in(self.folder / source.key, plan.staging, new)
         arrived = max(planned, progress.last_arrival)
         logger.info(
-            "weights: %s is here, %d files verified; %.1f MB fetched in %s",
+            "weights: %s is here, %d files verified; %.1f MB fetched in %.0f s",
             source,
             len(new.files),
             progress.fetched / 1e6,
-            duration(arrived - began),
+            arrived - began,
         )
         return Weights(
             self.folder / source.key,

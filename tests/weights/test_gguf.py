@@ -7,7 +7,7 @@ import psutil
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from hermes.errors import EngineStartFailed, WeightsError
+from hermes.errors import WeightsError
 from hermes.weights import gguf
 
 TRILLION = 10**12
@@ -44,16 +44,6 @@ def test_a_header_says_what_the_model_is_and_how_many_weights_it_has(tiny):
     header = gguf.read_header(tiny)
     assert (header.architecture, header.weights, header.largest, header.rope_factor) == ("llama", 288, 256, None)
     assert header.fields["general.name"] == "a model"
-
-
-def test_what_has_to_come_before_a_conversion_comes_before_it_and_only_then(tiny, tmp_path):
-    def import_vllm():
-        raise EngineStartFailed("no driver")
-
-    with pytest.raises(EngineStartFailed, match="no driver"):
-        gguf.dequantised(tiny, tmp_path / "model", import_vllm)
-    (tmp_path / "model").mkdir()
-    assert gguf.dequantised(tiny, tmp_path / "model", import_vllm) == tmp_path / "model"
 
 
 def test_a_stretched_context_is_known_by_its_largest_factor(tmp_path):

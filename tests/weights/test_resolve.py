@@ -5,7 +5,7 @@ import pytest
 
 from hermes.errors import WeightsError
 from hermes.settings import Settings
-from hermes.weights import Store, Weights, resolve, smollm2
+from hermes.weights import Store, Weights, is_converted, resolve, smollm2
 from tests.support.fakes import safetensors
 
 
@@ -108,7 +108,7 @@ def test_a_gguf_file_is_refused_on_gpus_with_the_next_step(tmp_path):
 
 def test_the_local_profile_prepares_the_built_in_model(monkeypatch, model, tmp_path):
     asked = []
-    monkeypatch.setattr(smollm2, "prepare", lambda folder, _: asked.append(folder) or model)
+    monkeypatch.setattr(smollm2, "prepare", lambda folder: asked.append(folder) or model)
     assert resolve(Settings(profile="local", weights_dir=tmp_path)) == Weights(model)
     assert asked == [tmp_path / "smollm2-135m-instruct"]
 
@@ -120,3 +120,18 @@ def test_the_production_profile_fetches_the_70b(monkeypatch, model):
     )
     assert resolve(Settings()).fetched_bytes == 141
     assert asked == ["hf://NousResearch/Hermes-2-Theta-Llama-3-70B@main"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "converted"),
+    [
+        (None, True),
+        ("demo", True),
+        ("m.gguf", True),
+        ("hf://o/r", False),
+        ("https://h/m.tar", False),
+        ("folder", False),
+    ],
+)
+def test_a_demo_and_a_gguf_file_are_converted(weights, converted):
+    assert is_converted(Settings(profile="local"), weights) == converted

@@ -18,7 +18,7 @@ def test_without_its_package_the_message_says_what_to_do(tmp_path, monkeypatch):
 def test_the_file_in_the_package_is_dequantised(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        gguf, "dequantised", lambda file, folder, _: asked.append((file.name, file.stat().st_size)) or folder
+        gguf, "dequantised", lambda file, folder: asked.append((file.name, file.stat().st_size)) or folder
     )
     assert smollm2.prepare(tmp_path / "model") == tmp_path / "model"
     assert asked == [("SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432)]
