@@ -44,11 +44,7 @@ class Request:
 
     @classmethod
     def from_inputs(cls, **inputs: Unpack[Inputs]) -> "Request":
-        """Check the inputs of a prediction.
-
-        Raises:
-            RequestError: E1001 and E1003 to E1008, see hermes.errors.
-        """
+        """Check the inputs of a prediction. Raises a RequestError: E1001, or one of E1003 to E1008."""
         prompt, messages = inputs["prompt"], inputs["messages"] or ()
         prompt_template = inputs["prompt_template"] or None
         if not prompt and not prompt_template and not messages:
@@ -63,9 +59,12 @@ class Request:
         turns = parse_messages(messages, functions)
         if messages and not prompt:
             _require_question(messages)
-        json_schema = inputs["json_schema"]
+        constraint, json_schema = None, inputs["json_schema"]
         if json_schema is not None:
             json_schema = parse_json_schema(json_schema)
+            constraint = json_constraint(json_schema)
+        elif functions:
+            constraint = tools_constraint(functions, inputs["tool_choice"])
         return cls(
             prompt=prompt,
             # Cog fills in the default, so this cannot tell a client who sent it from one who did not.
@@ -76,7 +75,7 @@ class Request:
             functions=functions,
             tool_choice=inputs["tool_choice"],
             json_schema=json_schema,
-            constraint=_constraint(functions, inputs["tool_choice"], json_schema),
+            constraint=constraint,
             truncate=inputs["truncate"] == "oldest_turns",
         )
 
@@ -177,11 +176,3 @@ def _require_question(messages: Sequence[Any]) -> None:
             f"messages[{len(messages) - 1}].role",
             f"is {role!r}, so there is nothing to respond to; end with a user turn, or send a prompt",
         )
-
-
-def _constraint(
-    functions: Sequence[Function], tool_choice: str, json_schema: Mapping[str, Any] | None
-) -> Constraint | None:
-    if json_schema is not None:
-        return json_constraint(json_schema)
-    return tools_constraint(functions, tool_choice) if functions else None

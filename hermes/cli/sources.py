@@ -30,8 +30,6 @@ def fetched(text: str | None) -> FetchedSource:
 def contents(text: str) -> list[RemoteFile]:
     """The files of a model in a folder, a repository, or the store."""
     source = parse_source(text)
-    return (
-        files_of(source.path)
-        if isinstance(source, FolderSource)
-        else open_store(Settings.load()).contents(fetched(text))
-    )
+    if isinstance(source, FolderSource):
+        return files_of(source.path)
+    return open_store(Settings.load()).contents(fetched(text))

@@ -28,11 +28,7 @@ class CogWorker:
     """The process around the predictor. setup() makes it first."""
 
     def __init__(self) -> None:
-        """Show the log, read the settings and start the guard.
-
-        Raises:
-            InvalidConfiguration: see Settings.load.
-        """
+        """Show the log, read the settings and start the guard. Raises what Settings.load raises."""
         log_to_stderr()
         malloc.not_for_children()
         self.settings = Settings.load()
