@@ -13,7 +13,8 @@ from huggingface_hub.utils import close_session
 from hermes.cli import main
 from hermes.weights.remote import Patience
 from tests.support.fakes import LLAMA_70B, safetensors
-from tests.support.hub_server import HubServer, Truncate
+from tests.support.faults import Truncate
+from tests.support.hub_server import HubServer
 
 CONFIGS = {"mixtral": json.dumps(LLAMA_70B | {"architectures": ["MixtralForCausalLM"]}), "list": "[]", "cut": '{"a": 1'}
 WEIGHTS = safetensors(10_240)

@@ -22,8 +22,9 @@ from hermes.weights.lock import LockedFile, locked, read_lock_file, write_lock
 from hermes.weights.source import HubSource, parse_source
 from hermes.weights.staging import MARKER
 from tests.support.fakes import safetensors
+from tests.support.faults import Corrupt, Html, NoRange, Reset, Stall, Status, Truncate, WrongLength
 from tests.support.fetching_child import BUG, FETCHED, LITTLE, REFUSED, SKIPPED, Zygote, fetch, small_pieces
-from tests.support.hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.hub_server import HubServer
 from tests.support.tiny_models import files_in, tar_of
 
 SEED = int(os.environ.get("FAULTS_SEED", "4"))

@@ -15,7 +15,8 @@ from hermes.weights.progress import Progress
 from hermes.weights.source import ArchiveSource
 from hermes.weights.staging import Staging
 from tests.support.fakes import safetensors
-from tests.support.hub_server import Corrupt, FileServer, Reset, Status
+from tests.support.faults import Corrupt, Reset, Status
+from tests.support.file_server import FileServer
 from tests.support.tiny_models import MODEL, PACKERS, files_in, refusal, store_in, tar_of
 
 TAR = tar_of(MODEL)

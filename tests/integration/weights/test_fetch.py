@@ -17,7 +17,8 @@ from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 from tests.support.asking import until
 from tests.support.fakes import safetensors
-from tests.support.hub_server import Corrupt, Html, HubServer, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.faults import Corrupt, Html, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.hub_server import HubServer
 from tests.support.tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
 SOURCE = HubSource("org/model")

@@ -10,7 +10,9 @@ from hermes.errors import WeightsError
 from hermes.weights import http
 from hermes.weights.http import HttpFile, Session, break_off, retry_after
 from hermes.weights.remote import Interrupted
-from tests.support.hub_server import FileServer, Html, NoRange, Reply, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.faults import Html, NoRange, Reset, Stall, Status, Truncate, WrongLength
+from tests.support.file_server import FileServer
+from tests.support.replies import Reply
 from tests.support.tiny_models import WEIGHTS, everything_said
 
 SIZE = len(WEIGHTS)

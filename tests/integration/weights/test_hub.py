@@ -9,7 +9,9 @@ from hermes.weights.http import Session
 from hermes.weights.hub import choose, list_hub
 from hermes.weights.remote import Interrupted
 from hermes.weights.source import HubSource, parse_source
-from tests.support.hub_server import Html, HubServer, Reply, Stall, Status
+from tests.support.faults import Html, Stall, Status
+from tests.support.hub_server import HubServer
+from tests.support.replies import Reply
 from tests.support.tiny_models import MODEL, WEIGHTS, refusal
 
 SOURCE = HubSource("org/model")

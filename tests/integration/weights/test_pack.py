@@ -10,7 +10,8 @@ from hermes.weights.hub import list_hub
 from hermes.weights.pack import pack, predictor_config
 from hermes.weights.remote import RemoteFile
 from hermes.weights.source import ArchiveSource, HubSource
-from tests.support.hub_server import Corrupt, HubServer, NoRange, Reset, Status, Truncate
+from tests.support.faults import Corrupt, NoRange, Reset, Status, Truncate
+from tests.support.hub_server import HubServer
 from tests.support.tiny_models import MODEL, QUICK, WEIGHTS, files_in, refusal, store_in
 
 CONFIG = predictor_config("{prompt}", {"dtype": "auto"})

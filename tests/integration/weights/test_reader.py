@@ -11,7 +11,8 @@ from hermes.weights import http, reader
 from hermes.weights.http import HttpFile, Session
 from hermes.weights.progress import Progress
 from hermes.weights.reader import Download, Reader
-from tests.support.hub_server import FileServer, NoRange, Reset, Stall, Status, Truncate
+from tests.support.faults import NoRange, Reset, Stall, Status, Truncate
+from tests.support.file_server import FileServer
 from tests.support.tiny_models import QUICK, WEIGHTS
 
 SIZE = len(WEIGHTS)

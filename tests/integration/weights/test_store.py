@@ -17,7 +17,8 @@ from hermes.weights.remote import Patience
 from hermes.weights.source import ArchiveSource, HubSource
 from hermes.weights.staging import MARKER, Staging
 from tests.support.fakes import safetensors
-from tests.support.hub_server import Corrupt, HubServer, NoRange, Reset, Stall, Status, Truncate
+from tests.support.faults import Corrupt, NoRange, Reset, Stall, Status, Truncate
+from tests.support.hub_server import HubServer
 from tests.support.tiny_models import MODEL, WEIGHTS, everything_said, files_in, refusal, store_in, tar_of
 
 SOURCE = HubSource("org/model")
