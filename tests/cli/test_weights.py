@@ -1,85 +1,12 @@
-"""python -m hermes weights and plan, with the real huggingface_hub against a hub on 127.0.0.1."""
+"""`python -m hermes weights` fetches, locks, verifies, lists and packs models."""
 
-import io
 import json
-import logging
 import re
 import tarfile
-from functools import partial
 
 import pytest
-from huggingface_hub.utils import close_session
 
-from hermes.cli import main
-from hermes.weights.remote import Patience
-from tests.support.fakes import LLAMA_70B, safetensors
-from tests.support.faults import Truncate
-from tests.support.hub_server import HubServer
-
-CONFIGS = {"mixtral": json.dumps(LLAMA_70B | {"architectures": ["MixtralForCausalLM"]}), "list": "[]", "cut": '{"a": 1'}
-WEIGHTS = safetensors(10_240)
-FILES = {"config.json": json.dumps(LLAMA_70B).encode(), "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
-TOKEN = "hf_aSecretThatOpensIt"
-MODEL = "hf://org/model"
-
-
-def archive(files):
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w") as writer:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            writer.addfile(info, io.BytesIO(content))
-    return tar.getvalue()
-
-
-@pytest.fixture(scope="module")
-def server():
-    with HubServer() as server:
-        server.add_repo("org/model", FILES)
-        server.add_repo("org/gated", FILES, gated=TOKEN)
-        server.add_repo("org/private", FILES, private_token=TOKEN)
-        for name, text in CONFIGS.items():
-            server.add_repo(f"org/{name}", FILES | {"config.json": text.encode()})
-        server.add_file("/model.tar", archive(FILES))
-        yield server
-    close_session()
-
-
-@pytest.fixture(autouse=True)
-def home(server, tmp_path, monkeypatch):
-    """A folder of the test's own for everything that is written."""
-    for name, value in {
-        "HF_ENDPOINT": server.url,
-        "HF_HOME": tmp_path / "hf",
-        "HERMES_WEIGHTS_DIR": tmp_path / "weights",
-        "HERMES_WEIGHTS_LOCK": tmp_path / "weights.lock",
-    }.items():
-        monkeypatch.setenv(name, str(value))
-    server.clear()
-    yield tmp_path
-    logger = logging.getLogger("hermes")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command; gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        return main(list(map(str, arguments))), *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def fetched(run, home):
-    """The folder of the model, fetched and locked."""
-    assert run("weights", "fetch", MODEL)[0] == 0
-    [config] = (home / "weights").glob("*/config.json")
-    return config.parent
+from tests.support.commands import FILES, MODEL, TOKEN, WEIGHTS
 
 
 def files_in(folder):
@@ -210,20 +137,6 @@ MISUSE = {
         ["weights", "pack", MODEL, "-o", "x", "--engine-args", "[1]"],
         "--engine-args: this is not a JSON object",
     ),
-    "no such GPU": (
-        ["plan", MODEL, "--gpus", "3090"],
-        "'3090' is not a number of known GPUs, such as 2xA100-80GB; known",
-    ),
-    "no method": (["plan", MODEL, "--quantization", "int3"], "quantization is 'int3'; known are fp8, awq"),
-    "too long": (
-        ["plan", MODEL, "--max-model-len", "9000"],
-        "max_model_len is 9,000; the context of the model is 8,192",
-    ),
-    "no number": (["plan", "--max-num-seqs", "many"], "Invalid value for '--max-num-seqs'"),
-    "no share": (
-        ["plan", "--gpu-memory-utilization", "95"],
-        "gpu_memory_utilization is 95.0; it must be above 0 and at most",
-    ),
 }
 
 
@@ -294,55 +207,3 @@ def test_a_token_opens_a_repository_and_is_shown_nowhere(run, home, monkeypatch)
 def test_the_token_of_the_settings_opens_it_too(run, monkeypatch):
     monkeypatch.setenv("HERMES_HUB_TOKEN", TOKEN)
     assert run("weights", "fetch", "hf://org/private")[0] == 0
-
-
-def test_a_plan_for_what_is_known_by_heart_needs_no_network(run, server):
-    code, out, err = run("plan")
-    assert (code, err, server.requests) == (0, "", [])
-    assert out.startswith("LlamaForCausalLM, 70,553,706,496 parameters in 16 bits, on 2x A100-80GB\n")
-    assert "\nfits\n" in out
-
-
-def test_a_plan_is_made_from_config_json_alone(run, server):
-    code, out, _ = run("plan", MODEL, "--gpus", "2xH100", "--json", "--max-model-len", "4096")
-    planned = json.loads(out)
-    wanted = ("gpu", "count", "max_model_len", "parameters", "fits", "problem")
-    assert (code, [planned[name] for name in wanted]) == (0, ["H100", 2, 4096, 70_553_706_496, True, None])
-    assert planned["bytes_per_gpu"]["weights"] == len(WEIGHTS) // 2  # the safetensors, as they are
-    assert {asked.path.rpartition("/")[2] for asked in server.requests if asked.method == "GET"} >= {"config.json"}
-    assert not [asked for asked in server.requests if "safetensors" in asked.path]
-
-
-def test_a_model_that_does_not_fit_is_exit_code_1_and_still_a_plan(run):
-    known = "hf://NousResearch/Hermes-2-Theta-Llama-3-70B"
-    code, out, err = run("plan", known, "--gpus", "A100-80GB")
-    assert (code, err) == (1, "")
-    assert "does not fit: needs 135.0 GiB, has 75.2 GiB" in out
-    code, out, _ = run("plan", known, "--gpus", "A100-80GB", "--json")
-    assert (code, json.loads(out)["fits"]) == (1, False)
-
-
-def test_a_plan_for_what_is_here_needs_no_network(run, server, fetched):
-    server.clear()
-    plans = {run("plan", source) for source in (MODEL, fetched)}
-    assert ([code for code, _, _ in plans], server.requests) == ([0], [])
-
-
-def test_a_plan_goes_on_when_the_hub_falters(run, server, monkeypatch):
-    monkeypatch.setattr("hermes.cli.plan.Patience", partial(Patience, first_wait=0))
-    server.fail("config.json", Truncate(20), times=2)
-    assert run("plan", MODEL)[0] == 0
-
-
-NO_PLANS = {
-    "mixtral": "config.json: MixtralForCausalLM is not supported, only LlamaForCausalLM, MistralForCausalLM, ",
-    "list": "config.json has no hidden_size; there is no plan for it\n",
-    "cut": "config.json: Expecting ',' delimiter: line 1 column 8 (char 7); there is no plan for it\n",
-}
-
-
-@pytest.mark.parametrize(("repo", "problem"), NO_PLANS.items(), ids=NO_PLANS)
-def test_without_a_shape_there_is_no_plan(run, repo, problem):
-    code, out, err = run("plan", f"hf://org/{repo}")
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"E1000 WeightsError: weights 'hf://org/{repo}@main': {problem}")

@@ -1,0 +1,83 @@
+"""`python -m hermes plan` prints a plan, or says in one line why there is none."""
+
+import json
+from functools import partial
+
+import pytest
+
+from hermes.weights.remote import Patience
+from tests.support.commands import MODEL, WEIGHTS
+from tests.support.faults import Truncate
+
+MISUSE = {
+    "no such GPU": (["plan", MODEL, "--gpus", "3090"], "'3090' is no number of known GPUs, such as 2xA100-80GB; known"),
+    "no method": (["plan", MODEL, "--quantization", "int3"], "quantization is 'int3'; known are fp8, awq"),
+    "too long": (
+        ["plan", MODEL, "--max-model-len", "9000"],
+        "max_model_len is 9,000; the context of the model is 8,192",
+    ),
+    "no number": (["plan", "--max-num-seqs", "many"], "Invalid value for '--max-num-seqs'"),
+    "no share": (
+        ["plan", "--gpu-memory-utilization", "95"],
+        "gpu_memory_utilization is 95.0; it is above 0 and at most",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), MISUSE.values(), ids=MISUSE)
+def test_misuse_is_exit_code_2_and_one_line(run, arguments, line):
+    code, out, err = run(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err
+
+
+def test_a_plan_for_what_is_known_by_heart_needs_no_network(run, server):
+    code, out, err = run("plan")
+    assert (code, err, server.requests) == (0, "", [])
+    assert out.startswith("LlamaForCausalLM, 70,553,706,496 parameters in 16 bits, on 2x A100-80GB\n")
+    assert "\nfits\n" in out
+
+
+def test_a_plan_is_made_from_config_json_alone(run, server):
+    code, out, _ = run("plan", MODEL, "--gpus", "2xH100", "--json", "--max-model-len", "4096")
+    planned = json.loads(out)
+    wanted = ("gpu", "count", "max_model_len", "parameters", "fits", "problem")
+    assert (code, [planned[name] for name in wanted]) == (0, ["H100", 2, 4096, 70_553_706_496, True, None])
+    assert planned["bytes_per_gpu"]["weights"] == len(WEIGHTS) // 2  # the safetensors, as they are
+    assert {asked.path.rpartition("/")[2] for asked in server.requests if asked.method == "GET"} >= {"config.json"}
+    assert not [asked for asked in server.requests if "safetensors" in asked.path]
+
+
+def test_a_model_that_does_not_fit_is_exit_code_1_and_still_a_plan(run):
+    known = "hf://NousResearch/Hermes-2-Theta-Llama-3-70B"
+    code, out, err = run("plan", known, "--gpus", "A100-80GB")
+    assert (code, err) == (1, "")
+    assert "does not fit: needs 135.0 GiB, has 75.2 GiB" in out
+    code, out, _ = run("plan", known, "--gpus", "A100-80GB", "--json")
+    assert (code, json.loads(out)["fits"]) == (1, False)
+
+
+def test_a_plan_for_what_is_here_needs_no_network(run, server, fetched):
+    server.clear()
+    plans = {run("plan", source) for source in (MODEL, fetched)}
+    assert ([code for code, _, _ in plans], server.requests) == ([0], [])
+
+
+def test_a_plan_goes_on_when_the_hub_falters(run, server, monkeypatch):
+    monkeypatch.setattr("hermes.cli.plan.Patience", partial(Patience, first_wait=0))
+    server.fail("config.json", Truncate(20), times=2)
+    assert run("plan", MODEL)[0] == 0
+
+
+NO_PLANS = {
+    "mixtral": "config.json: MixtralForCausalLM is not counted here, only LlamaForCausalLM, MistralForCausalLM, ",
+    "list": "config.json has no hidden_size; there is no plan for it\n",
+    "cut": "config.json: Expecting ',' delimiter: line 1 column 8 (char 7); there is no plan for it\n",
+}
+
+
+@pytest.mark.parametrize(("repo", "problem"), NO_PLANS.items(), ids=NO_PLANS)
+def test_without_a_shape_there_is_no_plan(run, repo, problem):
+    code, out, err = run("plan", f"hf://org/{repo}")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"E1000 WeightsError: weights 'hf://org/{repo}@main': {problem}")
