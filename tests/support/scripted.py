@@ -8,6 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from hermes.client import BadToolCall, Response, ToolCall
 
+# What the tests of both kinds of servers have them say.
+METRICS = {"finish_reason": "stop", "output_token_count": 2, "seed": 3}
+TEXT = "Hé\u2028llo 😀\nthere"
+PIECES = ["Hé\u2028llo", " 😀\nthere"]
+FAILED = "Prediction failed: Generator iteration error: EmptyRequest: E1001 EmptyRequest: prompt is empty"
+
 
 @dataclass
 class ScriptedModel:
@@ -35,7 +41,7 @@ def calls(*made, errors=(), finish_reason="tool_calls"):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What both servers need: JSON in and out, and a stream that can be cut."""
+    """What both kinds of servers need: JSON in and out, and a stream that can be cut."""
 
     protocol_version = "HTTP/1.1"
 
@@ -80,3 +86,7 @@ def serving(handler):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def stop_at_once(_):
+    raise KeyboardInterrupt
