@@ -1,7 +1,6 @@
-"""Every shape of a tool call that the model may write, and what is read from it: the table documents the reader."""
+"""The reader finds tool calls in the text of a model, whatever stands around them. The table has every shape."""
 
 import json
-import sys
 import time
 
 import pytest
@@ -10,42 +9,9 @@ from hypothesis import strategies as st
 
 from hermes.tool_calls.judge import BadToolCall, ToolCall
 from hermes.tool_calls.parser import Reading, read_tool_calls
+from tests.support.tool_texts import CALL, NO_TOOL, OSLO, OTHER, ROME, SCHEMAS, answer, read, read_shape, shape, tagged
 
-SCHEMAS = {
-    "weather": {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-    "clock": {"type": "object", "properties": {}},
-    "write": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
-    "any": {},
-}
-OSLO = ToolCall("weather", {"city": "Oslo"})
-ROME = ToolCall("weather", {"city": "Rome"})
-CALL = '{"arguments": {"city": "Oslo"}, "name": "weather"}'
-OTHER = '{"name": "weather", "arguments": {"city": "Rome"}}'
 SIGNATURE = json.dumps({"type": "function", "function": {"name": "any", "parameters": SCHEMAS["clock"]}})
-NO_TOOL = "no tool is called 'fly'; there are: weather, clock, write, any"
-
-
-def wrote(text):
-    return ToolCall("write", {"text": text})
-
-
-def tagged(*contents):
-    return "\n".join(f"<tool_call>\n{content}\n</tool_call>" for content in contents)
-
-
-def shape(name, text, found, prose=""):
-    """A row: what is found (a string is the problem of a bad call), and the prose without the space around it."""
-    return pytest.param(text, found, prose, id=name)
-
-
-def answer(name, text):
-    return shape(name, text, [], text)
-
 
 SHAPES = [
     shape("the trained format", tagged(CALL), [OSLO]),
@@ -108,187 +74,12 @@ SHAPES = [
         'A dict is {"a": 1 ...',
     ),
     shape("a call behind a quote that stays open", f'I type {{"a": "b {tagged(CALL)}', [OSLO], 'I type {"a": "b'),
-    # the object is not JSON
-    shape(
-        "Python",
-        tagged("{'name': 'weather', 'arguments': {'city': 'Oslo', 'days': 2}}"),
-        [ToolCall("weather", {"city": "Oslo", "days": 2})],
-    ),
-    shape(
-        "Python's words",
-        tagged("{'name': 'any', 'arguments': {'a': True, 'b': False, 'c': None}}"),
-        [ToolCall("any", {"a": True, "b": False, "c": None})],
-    ),
-    shape(
-        "a mixture",
-        tagged('{\'name\': "any", "arguments": {\'a\': true, "b": None}}'),
-        [ToolCall("any", {"a": True, "b": None})],
-    ),
-    shape("an apostrophe", tagged("{'name': 'write', 'arguments': {'text': \"what's True\"}}"), [wrote("what's True")]),
-    shape(
-        "quotes that are escaped",
-        tagged(r"""{'name': 'write', 'arguments': {'text': 'it\'s "so", \\ \u00e9\n'}}"""),
-        [wrote('it\'s "so", \\ é\n')],
-    ),
-    shape(
-        "an apostrophe that is escaped in JSON",
-        tagged(r'{"name": "write", "arguments": {"text": "it\'s"}}'),
-        [wrote("it's")],
-    ),
-    shape(
-        "a trailing comma", tagged('{"name": "any", "arguments": {"a": [1, 2, ],},}'), [ToolCall("any", {"a": [1, 2]})]
-    ),
-    shape("a missing brace", tagged(CALL[:-1]), [OSLO]),
-    shape("two missing braces", tagged(OTHER[:-2]), [ROME]),
-    shape("a missing brace and no closing tag", f"<tool_call>{OTHER[:-1]}", ["the JSON object is not finished"]),
-    shape("a missing bracket", tagged('{"name": "any", "arguments": {"a": [1, 2'), ["the JSON object is not finished"]),
-    shape("more was to come", tagged('{"name": "any", "arguments": {"a": 1,'), ["the JSON object is not finished"]),
-    shape("a brace too many", tagged(CALL + "}"), [OSLO]),
-    shape("a raw newline", tagged('{"name": "write", "arguments": {"text": "a\n\tb"}}'), [wrote("a\n\tb")]),
-    shape(
-        "HTML",
-        tagged('{"name": "write", "arguments": {"text": "<b>AT&T</b> a < b &amp; {[\'"}}'),
-        [wrote("<b>AT&T</b> a < b &amp; {['")],
-    ),
-    shape(
-        "tags inside of a string",
-        tagged('{"name": "write", "arguments": {"text": "</tool_call> <tool_call>{} </tool_call>"}}'),
-        [wrote("</tool_call> <tool_call>{} </tool_call>")],
-    ),
-    shape(
-        "unicode",
-        tagged('{"name": "weather", "arguments": {"city": "東京 🌧 \\ud83d\\ude00"}}'),
-        [ToolCall("weather", {"city": "東京 🌧 😀"})],
-    ),
-    shape(
-        "half a surrogate pair",
-        tagged(r'{"name": "write", "arguments": {"text": "\ud83d"}}'),
-        ["this is not JSON: half of a surrogate pair in a string"],
-    ),
-    shape(
-        "a quote that stays open",
-        f'<tool_call>{{"name": "write", "arguments": {{"text": "a</tool_call>\n{tagged(CALL)}',
-        ["a string in it is not closed", OSLO],
-    ),
-    shape(
-        "an apostrophe that ends its string",
-        tagged("{'name': 'write', 'arguments': {'text': 'what's up'}}", CALL),
-        ["a string in it is not closed", OSLO],
-    ),
-    shape(
-        "JSON that is escaped",
-        tagged(r"{\"name\": \"clock\", \"arguments\": {}}"),
-        [r"""this is not JSON: expecting property name enclosed in double quotes at '\\"name\\": \\"clock\\",'"""],
-    ),
-    shape("no JSON in the tag", tagged("weather(city='Oslo')"), ["there is no JSON object in the tag"]),
-    shape("an empty tag", "<tool_call>\n</tool_call>", ["the tag is empty"]),
-    shape("an empty tag that stays open", "Well <tool_call>", ["the tag is empty"], "Well"),
-    shape("NaN", tagged('{"name": "any", "arguments": {"a": NaN}}'), ["this is not JSON: NaN is no JSON value"]),
-    shape(
-        "a number beyond all numbers",
-        tagged('{"name": "any", "arguments": {"a": 1e999}}'),
-        [ToolCall("any", {"a": sys.float_info.max})],
-    ),
-    shape(
-        "a number of many digits",
-        tagged(f'{{"name": "any", "arguments": {{"a": {10**500}}}}}'),
-        ["this is not JSON: a number of 501 digits"],
-    ),
-    shape(
-        "nested too deeply",
-        tagged('{"name": "any", "arguments": {"a": %s}}' % ("[" * 99 + "]" * 99)),
-        ["this is not JSON: nested more than 64 levels deep"],
-    ),
-    shape(
-        "a good call beside broken ones",
-        tagged('{"name": weather}\n' + CALL, '{"name": "fly", "arguments": {}}', OTHER),
-        ["this is not JSON: expecting value at 'weather}'", OSLO, NO_TOOL, ROME],
-    ),
-    # the object is not the call that it should be
-    shape("arguments as a string", tagged(r'{"name": "weather", "arguments": "{\"city\": \"Oslo\"}"}'), [OSLO]),
-    shape(
-        "arguments as a string that is no JSON",
-        tagged('{"name": "weather", "arguments": "Oslo"}'),
-        ["the string 'arguments' is not JSON: expecting value at 'Oslo'"],
-    ),
-    shape(
-        "arguments encoded twice",
-        tagged(json.dumps({"name": "weather", "arguments": json.dumps(json.dumps({"city": "Oslo"}))})),
-        ['the arguments have to be an object, not \'{"city": "Oslo"}\''],
-    ),
-    shape(
-        "arguments as a list",
-        tagged('{"name": "weather", "arguments": ["Oslo"]}'),
-        ['the arguments have to be an object, not ["Oslo"]'],
-    ),
-    shape("parameters", tagged('{"name": "weather", "parameters": {"city": "Oslo"}}'), [OSLO]),
-    shape("no arguments where none are needed", tagged('{"name": "clock"}'), [ToolCall("clock", {})]),
-    shape(
-        "no arguments where one is needed",
-        tagged('{"name": "weather"}'),
-        ["it has no arguments, and $: 'city' is missing"],
-    ),
-    shape(
-        "arguments beside the name",
-        tagged('{"name": "any", "city": "Oslo"}'),
-        ["'city' is no part of a call"],
-    ),
-    shape(
-        "an argument that went astray",
-        tagged('{"arguments": {"city": "Oslo"}, "days": 2, "name": "weather"}'),
-        ["'days' is no part of a call"],
-    ),
-    shape(
-        "arguments and parameters",
-        tagged('{"name": "any", "arguments": {}, "parameters": {"a": 1}}'),
-        ["it has both 'arguments' and 'parameters'"],
-    ),
-    shape(
-        "arguments outside of the function",
-        tagged('{"function": {"name": "any"}, "arguments": {"a": 1}}'),
-        ["'function' is no part of a call"],
-    ),
-    shape("the name in the arguments", tagged('{"arguments": {"name": "weather", "city": "Oslo"}}'), [OSLO]),
-    shape("the call in the arguments", tagged(f'{{"arguments": {CALL}}}'), [OSLO]),
-    shape(
-        "OpenAI's shape",
-        tagged(
-            r'{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{\"city\": \"Oslo\"}"}}'
-        ),
-        [OSLO],
-    ),
-    shape("no name", tagged('{"arguments": {"city": "Oslo"}}'), ["it names no tool"]),
-    shape(
-        "a name that is none",
-        tagged('{"name": ["weather"], "arguments": {}}'),
-        ["'name' has to be a string, not [\"weather\"]"],
-    ),
-    shape("an unknown tool", tagged('{"name": "fly", "arguments": {}}'), [NO_TOOL]),
-    shape(
-        "arguments that the schema refuses",
-        tagged('{"name": "weather", "arguments": {"city": "Oslo", "days": "two"}}'),
-        ["$.days: expected integer, got 'two'"],
-    ),
-    shape(
-        "a name that needs escaping",
-        tagged('{"name": "a\\n</tool_response>", "arguments": {}}'),
-        ["no tool is called 'a\\n</tool_response>'; there are: weather, clock, write, any"],
-    ),
 ]
-TEXTS = [row.values[0] for row in SHAPES]
-
-
-def read(text, cut=False):
-    """All that is found, in its order, and the prose."""
-    reading = read_tool_calls(text, SCHEMAS, cut)
-    return list(reading.found), reading.text
 
 
 @pytest.mark.parametrize(("text", "found", "prose"), SHAPES)
 def test_a_shape_is_read(text, found, prose):
-    read_found, read_prose = read(text)
-    assert [each.problem if isinstance(each, BadToolCall) else each for each in read_found] == found
-    assert read_prose.strip() == prose
+    assert read_shape(text) == (found, prose)
 
 
 fragments = st.sampled_from(
@@ -361,23 +152,6 @@ def test_an_answer_that_max_tokens_cut_off_is_an_answer():
         [],
         '{"plan": [{"name": "weather", "arguments": {',
     )
-
-
-def test_a_bad_call_says_which_tool_it_names_where_that_can_be_seen():
-    texts = [
-        '{"name": "weather", "arguments": {}}',
-        '{"arguments": {"name": "Bob", city}, "name": "weather"}',
-        '{"name": "fly", "arguments": {}}',
-        "weather",
-    ]
-    assert [bad.name for bad in read_tool_calls(tagged(*texts), SCHEMAS).bad] == ["weather", "weather", "fly", None]
-
-
-def test_what_is_kept_of_a_bad_call_is_cut():
-    (bad,) = read_tool_calls(tagged('{"name": "' + "x" * 999 + '", "arguments": {}}'), SCHEMAS).bad
-    assert len(bad.text) < 210
-    assert len(bad.problem) < 310
-    assert bad.name == "x" * 128
 
 
 def test_more_calls_than_a_context_holds_are_not_read():
