@@ -1,4 +1,4 @@
-"""Models of some kilobytes, the archives they come in, and what the tests of this folder ask of both."""
+"""Models of some kilobytes, the archives they come in, and what the tests of weights ask of both."""
 
 import gzip
 import io
@@ -12,10 +12,12 @@ from hermes.errors import WeightsError
 from hermes.weights import Store
 from hermes.weights.remote import Patience
 from tests.support.fakes import safetensors
+from tests.support.faults import Reset, Status
 
 WEIGHTS = safetensors(30_000)
 MODEL = {"config.json": b'{"dim": 8}', "model.safetensors": WEIGHTS, "tokenizer.json": b'{"a": 1}'}
 QUICK = Patience(attempts=3, first_wait=0.001, longest_wait=0.002, longest_retry_after=0.1)
+SHARDS = {f"model-0000{n}-of-00004.safetensors": safetensors(30_000 - n, n) for n in range(1, 5)}
 
 PACKERS = {
     ".tar": bytes,
@@ -46,6 +48,15 @@ def files_in(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
+def staged(store, name):
+    (found,) = store.folder.glob(f".*.partial/{name}")
+    return found
+
+
+def listed(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def refusal(call, *arguments, **named):
     """The one line of the error that a call ends with."""
     with pytest.raises(WeightsError) as caught:
@@ -57,3 +68,10 @@ def refusal(call, *arguments, **named):
 def everything_said(error):
     """What a log shows of an error, with all that led to it."""
     return "".join(traceback.format_exception(error))
+
+
+def cut_off(server, path, after):
+    """The file at the path comes to that byte, and no further."""
+    alone = int(path == "/model.tar")  # the first byte of an archive is asked for alone
+    server.fail(path, Reset(after), skip=alone)
+    server.fail(path, Status(404), skip=alone)

@@ -1,3 +1,5 @@
+"""The store keeps each model whole, alone in its folder and as it is locked. It never shows a secret."""
+
 import hashlib
 import json
 import os
@@ -12,35 +14,24 @@ from pydantic import SecretStr
 from hermes.errors import WeightsError
 from hermes.weights import http, hub
 from hermes.weights.lock import read_lock_file
-from hermes.weights.progress import Progress
 from hermes.weights.remote import Patience
 from hermes.weights.source import ArchiveSource, HubSource
-from hermes.weights.staging import MARKER, Staging
-from tests.support.fakes import safetensors
+from hermes.weights.staging import MARKER
 from tests.support.faults import Corrupt, NoRange, Reset, Stall, Status, Truncate
-from tests.support.hub_server import HubServer
-from tests.support.tiny_models import MODEL, WEIGHTS, everything_said, files_in, refusal, store_in, tar_of
+from tests.support.tiny_models import (
+    MODEL,
+    WEIGHTS,
+    cut_off,
+    everything_said,
+    files_in,
+    listed,
+    refusal,
+    store_in,
+    tar_of,
+)
 
 SOURCE = HubSource("org/model")
 SIZE = sum(map(len, MODEL.values()))
-
-
-@pytest.fixture
-def server(monkeypatch):
-    with HubServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        server.add_repo("org/model", MODEL, tags=("v1",))
-        yield server
-
-
-@pytest.fixture
-def store(tmp_path):
-    return store_in(tmp_path)
-
-
-@pytest.fixture
-def archive(server):
-    return ArchiveSource(server.add_file("/model.tar", tar_of(MODEL)))
 
 
 def held(store, source=SOURCE):
@@ -53,18 +44,6 @@ def relock(store, name, source=SOURCE, **changes):
     files = tuple(file.model_copy(update=changes) if file.name == name else file for file in lock.files)
     document = {"version": 1, "models": [lock.model_copy(update={"files": files}).model_dump(mode="json")]}
     store.lock_file.write_text(json.dumps(document))
-
-
-def cut_off(server, path, after):
-    """The file at the path comes to that byte, and no further."""
-
-    alone = int(path == "/model.tar")  # the first byte of an archive is asked for alone
-    server.fail(path, Reset(after), skip=alone)
-    server.fail(path, Status(404), skip=alone)
-
-
-def listed(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_fetched_model_is_alone_in_a_folder_with_a_mark_and_locked(server, store):
@@ -197,20 +176,6 @@ def test_an_archive_that_is_not_as_locked_is_refused_with_expected_and_found(ser
     assert f"was damaged in two downloads (model.safetensors is not what weights.lock has: {expected}" in message
 
 
-def test_what_was_staged_before_there_was_a_lock_is_held_to_it(server, store, archive):
-    store.fetch(archive)
-    lock = store.lock_file.read_bytes()
-    other = tar_of({**MODEL, "model.safetensors": safetensors(30_000, seed=9), "z.txt": b"z" * 3000})
-    shutil.rmtree(store.folder)
-    store.lock_file.unlink()
-    server.add_file("/model.tar", other)
-    cut_off(server, "/model.tar", 33_000)
-    assert "HTTP 404" in refusal(store.fetch, archive)
-    assert len(list(store.folder.glob(".*.partial/files/model.safetensors"))) == 1
-    store.lock_file.write_bytes(lock)
-    assert "model.safetensors is not what weights.lock has" in refusal(store.fetch, archive)
-
-
 def test_a_lock_without_a_config_is_refused(server, store):
     store.fetch(SOURCE)
     shutil.rmtree(store.folder)
@@ -276,84 +241,6 @@ def test_a_model_that_is_not_admitted_costs_no_more_than_its_config(server, tmp_
     for _ in range(2):  # the second finds the config here
         assert "it does not fit" in refusal(store.fetch, archive)
     assert seen == [MODEL["config.json"]] * 3
-
-
-def test_too_little_room_is_said_before_anything_is_fetched(server, store, archive, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 20_000))
-    server.clear()
-    numbers = f"it needs 0.0 GB, but the disk of {store.folder} has 0.0 GB free; make room for 0.0 GB more, or set"
-    for source in (SOURCE, archive):
-        assert numbers in refusal(store.fetch, source)
-    assert server.bytes_sent <= 1  # the archive's first, to find out its size
-
-
-def test_what_is_here_needs_no_room(server, store, archive, monkeypatch):
-    for source, path in ((SOURCE, "/cdn/"), (archive, "/model.tar")):
-        cut_off(server, path, 20_000)
-        refusal(store.fetch, source)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 25_000))
-    for source in (SOURCE, archive):
-        assert files_in(store.fetch(source).folder) == MODEL
-
-
-def test_a_part_longer_than_its_file_is_of_no_use(tmp_path):
-    staging = Staging(tmp_path / "staging", SOURCE, Progress())
-    staging.prepare()
-    with staging.part("a", 9) as part:
-        part.write(b"12345")
-    assert (staging.arrived_bytes("a", 9), staging.arrived_bytes("a", 4), staging.arrived_bytes("b", 9)) == (5, 0, 0)
-
-
-def test_the_room_is_told_in_gigabytes(tmp_path):
-    staging = Staging(tmp_path / "staging", SOURCE, None)
-    staging.prepare()
-    free = shutil.disk_usage(tmp_path).free
-    message = refusal(staging.require_room, free + 7 * 10**12)
-    assert f"{(free + 7e12) / 1e9:.1f} GB, but the disk of {tmp_path} has " in message
-    assert "make room for 7000.0 GB more, or set HERMES_WEIGHTS_DIR to a larger disk" in message
-
-
-def test_what_was_staged_of_another_commit_goes(server, store):
-    server.fail("/cdn/", Status(404))
-    refusal(store.fetch, SOURCE)
-    (old,) = store.folder.glob(".*.partial")
-    server.add_repo("org/model", MODEL | {"config.json": b"{}"})
-    server.fail("/cdn/", Status(404))
-    refusal(store.fetch, SOURCE)
-    assert [path.name for path in store.folder.glob(".*.partial")] != [old.name]
-    assert not old.exists()
-
-
-def test_a_process_that_was_killed_while_it_moved_a_model_leaves_no_second_one(server, store, monkeypatch):
-    store.fetch(SOURCE)
-    server.add_repo("org/model", MODEL | {"config.json": b"{}"})
-    store.lock(SOURCE)
-    monkeypatch.setattr(shutil, "rmtree", lambda path: killed())
-    with pytest.raises(KeyboardInterrupt):
-        store.fetch(SOURCE)
-    monkeypatch.undo()
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    assert not (store.folder / SOURCE.key).exists()
-    server.clear()
-    assert files_in(store.fetch(SOURCE).folder) == MODEL | {"config.json": b"{}"}
-    assert listed(store.folder) == [f".{SOURCE.key}.busy", SOURCE.key]
-    assert server.bytes_sent == 0
-
-
-def killed():
-    raise KeyboardInterrupt
-
-
-def test_a_folder_that_can_not_be_made_is_said(server, tmp_path):
-    (tmp_path / "weights").write_text("a file")
-    message = refusal(store_in(tmp_path).fetch, SOURCE)
-    assert message.endswith("can't be written (File exists); give permission there, or set HERMES_WEIGHTS_DIR")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_said(server, store):
-    store.folder.mkdir(mode=0o500)
-    assert "can't be written (Permission denied); give permission there" in refusal(store.fetch, SOURCE)
 
 
 def test_of_two_threads_one_fetches_and_the_other_waits_and_says_so(server, tmp_path, caplog):

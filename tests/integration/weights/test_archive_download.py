@@ -1,0 +1,111 @@
+"""An archive comes from any host, and an interrupted one goes on where it can."""
+
+import pytest
+
+from hermes.weights import http, reader
+from hermes.weights.source import ArchiveSource
+from tests.support.fakes import safetensors
+from tests.support.faults import Corrupt, Reset, Status
+from tests.support.file_server import FileServer
+from tests.support.tiny_models import MODEL, PACKERS, files_in, refusal, store_in, tar_of
+
+TAR = tar_of(MODEL)
+END = len(TAR.rstrip(b"\0")) // 512 * 512 + 512  # of the last file; the end mark comes next
+
+
+@pytest.fixture
+def server():
+    with FileServer() as server:
+        yield server
+
+
+def cut_off(server, after):
+    """The archive comes to that byte, and no further; its first byte is asked for once more, and alone."""
+
+    def strike():
+        server.fail("/model.tar", Status(404))
+        server._server.hang_up()
+
+    server.clear()
+    server.on_bytes(1 + after, strike)
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_an_archive_comes_from_any_host(server, store, suffix, ranges):
+    data = PACKERS[suffix](TAR)
+    source = ArchiveSource(server.add_file(f"/model{suffix}", data, ranges=ranges))
+    assert files_in(store.fetch(source).folder) == MODEL
+    assert len(data) <= server.bytes_sent <= len(data) * (1 + (not ranges)) + 1
+
+
+@pytest.mark.parametrize("after", [100, 5000, 20_000, 31_744, END])
+def test_an_interrupted_archive_goes_on_in_the_middle_of_a_file(server, store, monkeypatch, after):
+    for name, value in {"SKIPPED": 600, "LITTLE": 600}.items():
+        monkeypatch.setattr(reader, name, value)
+    monkeypatch.setattr(http, "PIECE", 1000)
+    source = ArchiveSource(server.add_file("/model.tar", TAR))
+    cut_off(server, after)
+    assert "there is nothing (HTTP 404 Not Found)" in refusal(store.fetch, source)
+    found = store.fetch(source)
+    assert files_in(found.folder) == MODEL
+    assert found.fetched_bytes <= len(TAR) - after + 3000  # a header before it, and what comes with that
+
+
+def test_the_config_of_an_interrupted_archive_is_admitted_again(server, tmp_path):
+    source = ArchiveSource(server.add_file("/model.tar", TAR))
+    cut_off(server, 20_000)
+    refusal(store_in(tmp_path).fetch, source)
+    server.clear()
+    seen = []
+    store_in(tmp_path, admit=lambda config: seen.append(config.read_bytes())).fetch(source)
+    assert seen == [MODEL["config.json"]]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_without_ranges_or_in_a_compressed_archive_all_of_it_is_fetched_again(server, store, suffix):
+    source = ArchiveSource(server.add_file(f"/model{suffix}", data := PACKERS[suffix](TAR), ranges=False))
+    server.fail("/model.tar", Reset(20_000), times=2)
+    server.fail("/model.tar", Status(404))
+    refusal(store.fetch, source)
+    server.clear()
+    assert files_in(store.fetch(source).folder) == MODEL
+    assert len(data) <= server.bytes_sent <= 2 * len(data)
+
+
+def test_an_archive_that_changes_on_the_way_is_not_mixed(server, store):
+    source = ArchiveSource(server.add_file("/model.tar", TAR))
+    new = {**MODEL, "model.safetensors": safetensors(30_000, seed=9)}
+    server.fail("/model.tar", Reset(20_000), skip=1)  # the first byte is asked for alone
+    server.on_bytes(20_001, lambda: server.add_file("/model.tar", tar_of(new)))
+    assert "it changed during the download; start again" in refusal(store.fetch, source)
+    assert files_in(store.fetch(source).folder) == new
+    assert list(store.folder.glob(".*.partial")) == []
+
+
+class Plain(FileServer):
+    """Says nothing of what a file was when."""
+
+    def reply_to(self, call):
+        reply = super().reply_to(call)
+        reply.headers.pop("ETag", None)
+        return reply
+
+
+def test_what_can_not_be_told_from_another_archive_is_not_gone_on_with(store):
+    with Plain() as server:
+        source = ArchiveSource(server.add_file("/model.tar", TAR))
+        cut_off(server, 20_000)
+        refusal(store.fetch, source)
+        new = {**MODEL, "model.safetensors": safetensors(30_000, seed=9)}
+        server.add_file("/model.tar", tar_of(new))
+        assert files_in(store.fetch(source).folder) == new
+
+
+def test_a_corrupt_byte_in_a_locked_archive_costs_one_file(server, store):
+    source = ArchiveSource(server.add_file("/model.tar", TAR))
+    folder = store.fetch(source).folder
+    (folder / "config.json").unlink()
+    server.clear()
+    server.fail("/model.tar", Corrupt(at=9000))
+    assert files_in(store.fetch(source).folder) == MODEL

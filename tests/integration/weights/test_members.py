@@ -1,0 +1,126 @@
+"""Of an archive, the members that are the model are unpacked. What could not be loaded is refused."""
+
+import re
+import subprocess
+
+import pytest
+
+from hermes.weights.source import ArchiveSource
+from tests.support.archives import unpack
+from tests.support.fakes import safetensors
+from tests.support.tiny_models import MODEL, files_in, refusal, tar_of
+
+SHARD_1, SHARD_2, SHARD_3 = (safetensors(2_000 + n, n) for n in range(3))
+INDEX = b'{"weight_map": {"a": "model-00000-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"}}'
+SHARDED = {  # numbered from zero
+    "config.json": b"{}",
+    "model-00000-of-00002.safetensors": SHARD_1,
+    "model-00001-of-00002.safetensors": SHARD_2,
+    "model.safetensors.index.json": INDEX,
+}
+STRAY = {"model-00002-of-00002.safetensors": SHARD_3}
+LEFT_OUT = {
+    "the original weights, before": ({"original/model.safetensors": b"x", **MODEL}, MODEL),
+    "the original weights, after": ({**MODEL, "original/consolidated.00.safetensors": b"x"}, MODEL),
+    "pickles": (
+        {"pytorch_model.bin": b"x", **MODEL, "optimizer.pt": b"x", "original/consolidated.00.pth": b"x"},
+        MODEL,
+    ),
+    "code": ({**MODEL, "modeling_evil.py": b"x"}, MODEL),
+    "a stray shard behind the index": ({**SHARDED, **STRAY}, SHARDED),
+    "a stray shard before the index": ({**STRAY, **SHARDED}, SHARDED),
+    "the whole beside its shards": ({**SHARDED, "model.safetensors": SHARD_3}, SHARDED),
+}
+
+
+@pytest.mark.parametrize(("packed", "model"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_would_not_be_fetched_of_a_repository_is_left_out(server, store, packed, model):
+    source = ArchiveSource(server.add_file("/model.tar", tar_of(packed)))
+    folder = store.fetch(source).folder
+    assert files_in(folder) == model
+    (folder / "config.json").unlink()
+    assert files_in(store.fetch(source).folder) == model, "also when it is held to the lock"
+
+
+PARTS = {
+    "no weights": ({"config.json": b"{}"}, "there are no safetensors among its files, and nothing else is loaded"),
+    "only pickles": ({"config.json": b"{}", "pytorch_model.bin": b"x"}, "there are no safetensors among its files"),
+    "a shard is missing": (
+        {name: data for name, data in SHARDED.items() if "00001" not in name},
+        "its model.safetensors.index.json names model-00001-of-00002.safetensors, which is not there",
+    ),
+    "an index of another model": (
+        {"config.json": b"{}", "model.safetensors": SHARD_1, "model.safetensors.index.json": INDEX},
+        "its model.safetensors.index.json names model-00000-of-00002.safetensors and 1 more, which is not there",
+    ),
+    "shards without an index": ({"config.json": b"{}", **STRAY}, "there are 1 of 2 shards of its safetensors, and no"),
+    "an index that is none": (
+        {**SHARDED, "model.safetensors.index.json": b"[]"},
+        "its model.safetensors.index.json is no",
+    ),
+    "a model in a folder": (
+        {f"model/{name}": data for name, data in MODEL.items()},
+        "the model is in its folder 'model'; pack it again",
+    ),
+    "a model in a folder, its config last": (
+        {f"a/b/{name}": MODEL[name] for name in reversed(MODEL)},
+        "the model is in its folder 'a/b'; pack it again",
+    ),
+    "a pointer of git-lfs": (
+        {"config.json": b"{}", "model.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"},
+        "model.safetensors is a pointer of git-lfs and not the file itself; run `git lfs pull` in its clone",
+    ),
+    "a page for a model": (
+        {"config.json": b"{}", "model.safetensors": b"<!DOCTYPE html>" * 9},
+        "model.safetensors does not begin as safetensors do; fetch it again from its origin",
+    ),
+    "an empty model": ({"config.json": b"{}", "model.safetensors": b""}, "model.safetensors does not begin as"),
+}
+
+
+@pytest.mark.parametrize(("packed", "problem"), PARTS.values(), ids=PARTS)
+def test_what_could_not_be_loaded_is_refused(tmp_path, packed, problem):
+    assert f": {problem}" in refusal(unpack, tmp_path, tar_of(packed))
+
+
+def test_what_is_in_the_wrong_place_or_no_weights_is_refused_before_the_bulk(server, store):
+    bulk = safetensors(40 << 20)
+    for name in ("model/a.safetensors", "a.safetensors"):
+        broken = bulk if "/" in name else bytes(len(bulk))
+        folder = name.rpartition("a.")[0]
+        source = ArchiveSource(server.add_file("/model.tar", tar_of({f"{folder}config.json": b"{}", name: broken})))
+        server.clear()
+        refusal(store.fetch, source)
+        assert server.bytes_sent < len(bulk) / 2
+
+
+def test_the_advice_makes_an_archive_that_can_be_unpacked(tmp_path):
+    """As in the hub's own cache, where the files of a model are links to blobs; and with holes."""
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    folder.mkdir()
+    for number, (name, data) in enumerate(MODEL.items()):
+        (blobs / str(number)).write_bytes(data)
+        (folder / name).symlink_to(blobs / str(number))
+    (folder / "again.json").hardlink_to(blobs / "0")
+    (folder / "twice.json").hardlink_to(blobs / "0")
+    with (folder / "holes.txt").open("wb") as file:
+        file.truncate(1 << 20)
+    model = {
+        **MODEL,
+        "again.json": MODEL["config.json"],
+        "twice.json": MODEL["config.json"],
+        "holes.txt": bytes(1 << 20),
+    }
+    archive = tmp_path / "model.tar"
+    subprocess.run(["tar", "-S", "-C", str(folder), "-cf", str(archive), "."], check=True)
+    message = refusal(unpack, tmp_path / "1", archive.read_bytes())
+    advised = re.search(r"`(tar [^`]+)`", message)[1].replace("FOLDER", str(folder)).replace("model.tar", str(archive))
+    subprocess.run(advised.split(), check=True)
+    assert unpack(tmp_path / "2", archive.read_bytes()) == model
+
+
+def test_no_model_is_no_model(server, store):
+    source = ArchiveSource(server.add_file("/model.tar", tar_of({"a.txt": b"a"})))
+    assert "there is no config.json at its top; pack it again" in refusal(store.fetch, source)
+    assert not (store.folder / source.key).exists()
