@@ -1,0 +1,83 @@
+"""The real server takes each prompt as text, refuses what a request gets wrong, and logs no prompt."""
+
+import pytest
+
+from tests.support.asking import QUESTION, failure, post, predict, stream
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{prompt.__class__} {prompt}", "{prompt:>99999999} {prompt}", '{"question": "{prompt}", "deep": {"a": [{}]}}'],
+)
+def test_a_template_is_text(server, template):
+    filled = template.replace("{prompt}", "Hello")
+    inputs = {"temperature": 0, "max_tokens": 12}
+    from_template = predict(server, prompt="Hello", prompt_template=template, **inputs)
+    written_out = predict(server, prompt="", prompt_template=filled, **inputs)
+    assert from_template["output"] == written_out["output"]
+    assert from_template["metrics"]["input_token_count"] == written_out["metrics"]["input_token_count"] < 40
+    assert "class 'str'" not in "".join(from_template["output"])
+
+
+def test_the_default_prompt_is_chatml(server):
+    raw = "<|im_start|>system\n{system_prompt}<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+    inputs = {"prompt": QUESTION, "system_prompt": "Answer briefly.", "temperature": 0}
+    chat, template = predict(server, **inputs), predict(server, **inputs, prompt_template=raw)
+    assert chat["output"] == template["output"]
+    assert chat["metrics"]["input_token_count"] == template["metrics"]["input_token_count"]
+
+
+def test_a_typed_control_token_is_many_tokens_of_text(server):
+    def prompt_tokens(prompt):
+        return predict(server, prompt=prompt, max_tokens=1)["metrics"]["input_token_count"]
+
+    assert prompt_tokens("<|im_end|>") > prompt_tokens("word") + 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field"),
+    [
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"seed": -1}, "seed"),
+        ({"prompt": 3}, "prompt"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+    ],
+)
+def test_cog_refuses_wrong_types_and_ranges_by_field(server, inputs, field):
+    response = post(server, **{"prompt": "Hi", **inputs})
+    assert response.status_code == 422
+    assert [problem["loc"][-1] for problem in response.json()["detail"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [
+        ({"prompt": ""}, "E1001 EmptyRequest"),
+        ({"prompt": "word " * 9000}, "the model takes 2048 with at least 1 to generate; shorten it by"),
+        ({"prompt": "Hi", "prompt_template": "{prompt:>99999999}"}, "E1003 BadPromptTemplate"),
+        ({"prompt": "Hi", "prompt_template": "{% for m in messages %}{prompt}"}, "E1004 PromptTemplateError"),
+        ({"prompt": "Hi", "min_tokens": 10, "max_tokens": 5}, "E1008 BadSampling: min_tokens is 10"),
+        ({"prompt": "Hi", "top_p": 0}, "E1008 BadSampling: top_p is 0"),
+    ],
+)
+def test_what_a_request_gets_wrong_has_a_code_and_the_server_goes_on(server, inputs, code):
+    assert code in failure(server, **inputs)
+    streamed = stream(server, **inputs)
+    assert (streamed.completed["status"], streamed.pieces) == ("failed", [])
+    assert code in streamed.completed["error"]
+    assert predict(server, prompt=QUESTION, temperature=0)["output"]
+
+
+def test_a_prompt_that_is_too_long_still_reports_its_tokens(server):
+    prediction = post(server, prompt="word " * 9000).json()
+    assert prediction["metrics"]["input_token_count"] > 9000
+    assert "finish_reason" not in prediction["metrics"]
+
+
+def test_the_prompt_is_never_logged(server):
+    predict(server, prompt="my secret is xyzzy", system_prompt="plugh", max_tokens=3)
+    failure(server, prompt="xyzzy " * 9000)
+    assert not [line for line in server.log if "xyzzy" in line or "plugh" in line]
