@@ -1,5 +1,6 @@
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from hermes.client.cog import stream_prediction
 from hermes.devserver.server import PROJECT, LocalServer
 from hermes.weights import smollm2
+from tests.support.asking import assert_goes_on
+from tests.support.hostile_requests import GROWTH, MEGABYTE, SECONDS, Memory
 from tests.support.servers import LOCAL
 
 
@@ -44,6 +47,18 @@ def server(small_model, bare_path):
         assert [next(unfinished)[0] for _ in range(2)] == ["start", "output"]
     assert server.processes() == [], "a process outlived the server"
     unfinished.close()
+
+
+@pytest.fixture
+def bounded(server):
+    """Around each case: its time, its memory, and that the server goes on."""
+    started = time.monotonic()
+    with Memory(server.processes()) as memory:
+        yield
+    seconds = time.monotonic() - started
+    assert_goes_on(server)
+    assert seconds < SECONDS
+    assert memory.growth < GROWTH, f"{memory.growth / MEGABYTE:.0f} MB more than before"
 
 
 @pytest.fixture(scope="session")
