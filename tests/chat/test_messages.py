@@ -69,7 +69,7 @@ NO_PART = "has to be {'type': 'text', 'text': ...}; the model reads only text"
 NO_CALL = "is 'tool' and has no call; it must follow an assistant turn with calls"
 HAS_IT = "and that call has its result already"
 ANSWERED = "and each call before it has its result already"
-HALF = "holds a lone surrogate (U+D800) at character 2, which is no text; send valid Unicode"
+HALF = "holds a lone surrogate (U+D800) at character 2, which is not text; send valid Unicode"
 ARGUMENTS = "messages[0].tool_calls[0].function.arguments"
 NO_NUMBER = "it holds NaN, an infinity or a number of thousands of digits"
 

@@ -15,7 +15,7 @@ from tests.support.fakes import request
 
 USER = {"role": "user", "content": "What time is it?"}
 HELLO = {"role": "assistant", "content": "Hello!"}
-SEND_VALID = ", which is no text; send valid Unicode"
+SEND_VALID = ", which is not text; send valid Unicode"
 
 
 def test_the_inputs_become_one_value():

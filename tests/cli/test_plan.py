@@ -10,7 +10,10 @@ from tests.support.commands import MODEL, WEIGHTS
 from tests.support.faults import Truncate
 
 MISUSE = {
-    "no such GPU": (["plan", MODEL, "--gpus", "3090"], "'3090' is no number of known GPUs, such as 2xA100-80GB; known"),
+    "no such GPU": (
+        ["plan", MODEL, "--gpus", "3090"],
+        "'3090' is not a number of known GPUs, such as 2xA100-80GB; known",
+    ),
     "no method": (["plan", MODEL, "--quantization", "int3"], "quantization is 'int3'; known are fp8, awq"),
     "too long": (
         ["plan", MODEL, "--max-model-len", "9000"],
@@ -19,7 +22,7 @@ MISUSE = {
     "no number": (["plan", "--max-num-seqs", "many"], "Invalid value for '--max-num-seqs'"),
     "no share": (
         ["plan", "--gpu-memory-utilization", "95"],
-        "gpu_memory_utilization is 95.0; it is above 0 and at most",
+        "gpu_memory_utilization is 95.0; it must be above 0 and at most",
     ),
 }
 
@@ -70,7 +73,7 @@ def test_a_plan_goes_on_when_the_hub_falters(run, server, monkeypatch):
 
 
 NO_PLANS = {
-    "mixtral": "config.json: MixtralForCausalLM is not counted here, only LlamaForCausalLM, MistralForCausalLM, ",
+    "mixtral": "config.json: MixtralForCausalLM is not supported, only LlamaForCausalLM, MistralForCausalLM, ",
     "list": "config.json has no hidden_size; there is no plan for it\n",
     "cut": "config.json: Expecting ',' delimiter: line 1 column 8 (char 7); there is no plan for it\n",
 }
