@@ -1,4 +1,4 @@
-"""Callers: many at once, each streaming one reply, with the second at which each piece came."""
+"""Callers: many at once, each streaming one response, with the second at which each piece came."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 NEW_TOKENS = 96
 NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
-Timeline = list[float]  # seconds from sending a request to each piece of its reply
+Timeline = list[float]  # seconds from sending a request to each piece of its response
 Ask = Callable[[aiohttp.ClientSession, str, str], AsyncIterator[None]]  # gives something for each piece
 
 

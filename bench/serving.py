@@ -49,9 +49,9 @@ class Figures:
     system: str
     clients: int
     tokens_per_second: float
-    first_token_p50: float  # s
-    first_token_p95: float  # s
-    gap_p95: float  # s between the pieces of a reply
+    ttft_p50: float  # s
+    ttft_p95: float  # s
+    inter_token_latency_p95: float  # s between the pieces of a response
     of_raw: float  # tokens per second, as a part of the raw engine's in the same round
     of_vllm_server: float  # and of vLLM's own server's
     of_unconstrained: float  # and of this package's, without a grammar
@@ -137,9 +137,9 @@ def summarise(runs: Runs, counts: list[int]) -> Iterator[Figures]:
                 name,
                 count,
                 tokens_per_second=statistics.median(speeds),
-                first_token_p50=statistics.median(firsts),
-                first_token_p95=percentile_95(firsts),
-                gap_p95=percentile_95(gaps),
+                ttft_p50=statistics.median(firsts),
+                ttft_p95=percentile_95(firsts),
+                inter_token_latency_p95=percentile_95(gaps),
                 of_raw=median_ratio(speeds, raw),
                 of_vllm_server=median_ratio(speeds, vllm_server),
                 of_unconstrained=median_ratio(speeds, unconstrained),
@@ -167,22 +167,21 @@ def table(figures: list[Figures], starts: dict[str, float], memory: dict[str, in
     lines = [
         caption,
         "",
-        "| clients | system | tokens/s | of raw | of vLLM's server | first token p50 / p95 | gap p95 |",
+        "| clients | system | tokens/s | of raw | of vLLM's server | TTFT p50 / p95 | inter-token latency p95 |",
         "|--:|---|--:|--:|--:|--:|--:|",
     ]
     for f in [each for each in figures if each.system not in CONSTRAINED]:
         lines.append(
             f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw:.2f} | {f.of_vllm_server:.2f} "
-            f"| {f.first_token_p50:.2f} / {f.first_token_p95:.2f} s | {f.gap_p95 * 1000:.0f} ms |"
+            f"| {f.ttft_p50:.2f} / {f.ttft_p95:.2f} s | {f.inter_token_latency_p95 * 1000:.0f} ms |"
         )
     lines += [
         "",
-        "| clients | with a grammar | tokens/s | of unconstrained | first token p50 |",
+        "| clients | with a grammar | tokens/s | of unconstrained | TTFT p50 |",
         "|--:|---|--:|--:|--:|",
     ]
     lines += [
-        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} "
-        f"| {f.of_unconstrained:.2f} | {f.first_token_p50:.2f} s |"
+        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_unconstrained:.2f} | {f.ttft_p50:.2f} s |"
         for f in figures
         if f.system in CONSTRAINED
     ]

@@ -53,7 +53,7 @@ def requests_grid(records: Iterable[Record]) -> Grid:
         firsts = [each.first_token for each in several if each.first_token is not None]
         first = f"{statistics.median(firsts):.2f} / {percentile_95(firsts):.2f} s" if firsts else ""
         rows.append([kind, str(len(several)), ", ".join(f"{outcome} {n}" for outcome, n in outcomes), first])
-    return Grid(["requests", "sent", "how they ended", "first token p50 / p95"], rows)
+    return Grid(["requests", "sent", "how they ended", "TTFT p50 / p95"], rows)
 
 
 def memory_grid(soak: Soak) -> Grid:
