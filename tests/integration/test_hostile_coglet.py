@@ -22,13 +22,6 @@ def test_a_prediction_may_be_called_anything(server, prediction_id):
     assert httpx.post(f"{server.url}/predictions/{quote(prediction_id, safe='')}/cancel").status_code == 404
 
 
-@pytest.mark.parametrize("prediction_id", ["x" * 256, "x" * 60_000, "a\0b"])
-def test_an_id_that_makes_no_file_name_fails_without_a_code(server, prediction_id):
-    prediction = post(server, quote(prediction_id, safe=""), **SHORT).json()
-    assert prediction["status"] == "failed"
-    assert prediction["error"].startswith("Failed to create output dir: ")
-
-
 def test_an_id_that_is_not_the_one_in_the_path_is_refused(server):
     response = send(server, json.dumps({"id": "two", "input": SHORT}), method="PUT", path="/predictions/one")
     assert refused_inputs(response) == ["id"]

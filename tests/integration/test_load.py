@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 
@@ -116,3 +117,13 @@ def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, smal
     post(small_server, prompt=secret, max_tokens=8)
     assert [line for line in list(small_server.log) if line.startswith("hermes: prompt: ") and secret in line]
     assert [line for line in list(small_server.log) if line.startswith("hermes: response: ")]
+
+
+def test_an_id_that_makes_no_file_name_still_takes_its_slot_for_good(small_server):
+    """coglet 0.23.1 does not free the slot. Nobody who is not trusted may choose ids, see SECURITY.md."""
+    for prediction_id in ("x" * 256, "x" * 60_000, "a\0b", "y" * 256)[:SLOTS]:
+        prediction = post(small_server, quote(prediction_id, safe=""), prompt="Hi", max_tokens=1).json()
+        assert prediction["status"] == "failed"
+        assert prediction["error"].startswith("Failed to create output dir: ")
+    refused = post(small_server, prompt="Hi", max_tokens=1)
+    assert refused.status_code == 409, "Cog frees the slot now: what the documentation says of it can go"
