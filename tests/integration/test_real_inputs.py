@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "a result of another tool": (
         read(("A", "write", "")),
-        "E1005 BadMessages: messages[2] names 'write', and the call",
+        "E1005 BadMessages: messages[2] names 'write', and its call",
     ),
     "two names": (
         turns(call("f"), results=[{"name": "f", "tool_name": "g", "content": ""}]),
@@ -150,7 +150,7 @@ REFUSED = {
     ),
     "a schema within nothing": (
         {"json_schema": {"Place": SCHEMA}},
-        "E1007 BadJsonSchema: json_schema: $: 'Place' is no",
+        "E1007 BadJsonSchema: json_schema: $: 'Place' looks like a schema",
     ),
     "a schema as text": (
         {"json_schema": {"name": "a", "schema": "{}"}},
