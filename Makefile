@@ -21,7 +21,7 @@ predict: $(INSTALLED) ## Stream one answer: make predict prompt="..."
 serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 	@$(BIN)/python -m hermes serve
 
-test: $(INSTALLED) ## Run every test, some 25 minutes on 2 cores
+test: $(INSTALLED) ## Run every test, 25 to 35 minutes on 2 cores
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a few seconds

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from hermes.chat.request import Request
+from hermes.devserver import PROJECT, PredictorSource
 from hermes.engine import Chunk
 from hermes.engine.counts import EngineCounts
 
@@ -56,29 +57,9 @@ def byte_tokenizer(
     return FakeTokenizer(tokenizer, bos)
 
 
-INPUTS = {  # the defaults of predict.py, but for the first two and the seed
-    "prompt": "Hi",
-    "system_prompt": "Be kind.",
-    "min_tokens": 0,
-    "max_tokens": 512,
-    "temperature": 0.6,
-    "top_p": 0.9,
-    "top_k": 50,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "stop_sequences": None,
-    "prompt_template": None,
-    "seed": 1,
-    "messages": None,
-    "tools": None,
-    "tool_choice": "auto",
-    "json_schema": None,
-    "repetition_penalty": 1.0,
-    "min_p": 0.0,
-    "truncate": "error",
-    "timeout": None,
-    "stop": None,
-}
+_INPUTS = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]["Input"]["properties"]
+INPUTS = {name: schema["default"] for name, schema in _INPUTS.items()}
+INPUTS |= {"prompt": "Hi", "system_prompt": "Be kind.", "seed": 1}
 
 
 def request(**inputs):
