@@ -14,8 +14,8 @@ from hermes.devserver import PROJECT, PredictorSource
 
 def input_types() -> dict[str, str]:
     """The JSON type of each input of predict.py."""
-    properties = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]["Input"]["properties"]
-    return {name: schema.get("type", "string") for name, schema in properties.items()}
+    inputs = PredictorSource(PROJECT / "predict.py").inputs()
+    return {name: schema.get("type", "string") for name, schema in inputs.items()}
 
 
 def require_known(names: Iterable[str], types: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from hermes.settings import Settings
 from hermes.weights import open_store
 from hermes.weights.folder import files_of
 from hermes.weights.remote import RemoteFile
-from hermes.weights.source import ArchiveSource, FetchedSource, FolderSource, HubSource, parse_source
+from hermes.weights.source import FetchedSource, FolderSource, parse_source
 
 SourceArgument = Annotated[
     str | None, typer.Argument(metavar="SOURCE", help="hf://owner/repo[@revision], or the URL of an archive")
@@ -22,7 +22,7 @@ def fetched(text: str | None) -> FetchedSource:
     Raises WeightsError if the source is not one that is fetched.
     """
     source = parse_source(text or Settings.load().source)
-    if isinstance(source, HubSource | ArchiveSource):
+    if isinstance(source, FetchedSource):
         return source
     raise WeightsError(source, "it is used where it is", "name a repository (hf://owner/repo) or an archive")
 

@@ -48,12 +48,15 @@ class PredictorSource:
         self._decorators = {_name(each): each for each in predict.decorator_list}
         self._inputs = list(self._read_inputs(predict.args))
 
+    def inputs(self) -> dict[str, Json]:
+        """The schema of each input by its name."""
+        return {name: schema for name, schema, _ in self._inputs}
+
     def openapi(self) -> Json:
         """The OpenAPI 3.0.2 document."""
-        properties = {name: schema for name, schema, _ in self._inputs}
         required = [name for name, schema, _ in self._inputs if "default" not in schema]
         choices = {name: enum for name, _, enum in self._inputs if enum}
-        inputs: Json = {"properties": properties, "title": "Input", "type": "object"}
+        inputs: Json = {"properties": self.inputs(), "title": "Input", "type": "object"}
         if required:
             inputs["required"] = required
         return document(inputs, choices, streaming="streaming" in self._decorators)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from hermes.weights.remote import Patience
-from tests.support.commands import MODEL, WEIGHTS
+from tests.support.commands import MODEL, WEIGHTS, assert_misuse
 from tests.support.faults import Truncate
 
 MISUSE = {
@@ -29,9 +29,7 @@ MISUSE = {
 
 @pytest.mark.parametrize(("arguments", "line"), MISUSE.values(), ids=MISUSE)
 def test_misuse_is_exit_code_2_and_one_line(run, arguments, line):
-    code, out, err = run(*arguments)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert line in err
+    assert_misuse(run, arguments, line)
 
 
 def test_a_plan_for_what_is_known_by_heart_needs_no_network(run, server):

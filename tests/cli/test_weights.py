@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from tests.support.commands import FILES, MODEL, TOKEN, WEIGHTS
+from tests.support.commands import FILES, MODEL, TOKEN, WEIGHTS, assert_misuse
 
 
 def files_in(folder):
@@ -142,9 +142,7 @@ MISUSE = {
 
 @pytest.mark.parametrize(("arguments", "line"), MISUSE.values(), ids=MISUSE)
 def test_misuse_is_exit_code_2_and_one_line(run, arguments, line):
-    code, out, err = run(*arguments)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert line in err
+    assert_misuse(run, arguments, line)
 
 
 def test_misuse_is_found_before_the_hub_is_asked(run, server):

@@ -1,4 +1,4 @@
-"""The commands of the tests find these models on a local hub."""
+"""The models that the commands find on a local hub, and what misuse of a command is."""
 
 import json
 
@@ -9,3 +9,10 @@ WEIGHTS = safetensors(10_240)
 FILES = {"config.json": json.dumps(LLAMA_70B).encode(), "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"}
 TOKEN = "hf_aSecretThatOpensIt"
 MODEL = "hf://org/model"
+
+
+def assert_misuse(run, arguments, line):
+    """The command ends with 2, prints nothing, and says in one line what is wrong."""
+    code, out, err = run(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert line in err

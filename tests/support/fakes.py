@@ -57,8 +57,7 @@ def byte_tokenizer(
     return FakeTokenizer(tokenizer, bos)
 
 
-_INPUTS = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]["Input"]["properties"]
-INPUTS = {name: schema["default"] for name, schema in _INPUTS.items()}
+INPUTS = {name: schema["default"] for name, schema in PredictorSource(PROJECT / "predict.py").inputs().items()}
 INPUTS |= {"prompt": "Hi", "system_prompt": "Be kind.", "seed": 1}
 
 

@@ -15,7 +15,7 @@ GROWTH = 500_000_000  # bytes, all processes together, at any moment of a case
 MEGABYTE = 1_000_000
 DEEP = 100_000  # levels of JSON
 
-INPUTS = PredictorSource(PROJECT / "predict.py").openapi()["components"]["schemas"]["Input"]["properties"]
+INPUTS = PredictorSource(PROJECT / "predict.py").inputs()
 SHORT = {"prompt": "Hi", "max_tokens": 1}
 
 
