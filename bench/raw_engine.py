@@ -16,15 +16,16 @@ from hermes.chat.chatml import ChatML
 from hermes.chat.messages import Message
 from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 from hermes.chat.sampling import Sampling
-from hermes.engine.engine import Engine, import_vllm
+from hermes.engine.engine import EnginePlan, import_vllm
 from hermes.settings import Settings
 
 
 async def serve(folder: Path, answers: int) -> None:
     settings = Settings(profile="local").with_predictor_config(folder)
-    import_vllm(settings.defaults.environment)
-    engine = Engine.start(folder, settings.engine_args, settings.stall_timeout)
-    llm, chatml = engine._llm, ChatML(engine.tokenizer)
+    import_vllm(settings.defaults)
+    plan = EnginePlan(folder, settings.engine_args)
+    engine = plan.start(settings.stall_timeout)
+    llm, chatml = engine._llm, ChatML(plan.tokenizer)
     sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
     params = engine._sampling_params(sampling, None)
 

@@ -74,7 +74,11 @@ PROFILES = MappingProxyType(
                 # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
                 "enable_chunked_prefill": False,
             },
-            environment={"VLLM_CPU_KVCACHE_SPACE": "2"},  # GiB
+            environment={
+                "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+                # The model runs in the core process. vLLM would make a worker process, and its queue keeps a core busy.
+                "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            },
         ),
     }
 )

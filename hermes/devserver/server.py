@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
@@ -33,7 +32,6 @@ COGLET_ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1", **MALLOC}
 
 PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
-SERVER_NICE = "10"  # of its session; 5 was enough, 1 was not
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to listen on it is the user's choice
 
 READY = {"READY", "BUSY"}  # of the states in /health-check; BUSY: all slots are taken
@@ -98,7 +96,6 @@ class LocalServer:
             errors="replace",
             start_new_session=True,  # Ctrl-C is for us; we stop the server in order
         )
-        _let_clients_go_first(self._process.pid)
         log = cast(IO[str], self._process.stderr)
         self._reader = threading.Thread(target=self._read_log, args=(log,), daemon=True)
         self._reader.start()
@@ -199,16 +196,6 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def _let_clients_go_first(pid: int) -> None:
-    """Give the server's session a lower weight (autogroup, see sched(7)): Linux shares the CPU out among sessions.
-
-    An engine waits for work in busy loops. With equal weights, on Linux 6.18 and 2 cores, its clients in other sessions
-    got no CPU for up to 18 s.
-    """
-    with suppress(OSError):  # no Linux, or one without autogroups
-        Path(f"/proc/{pid}/autogroup").write_text(SERVER_NICE)
 
 
 def _message(line: str) -> str:

@@ -31,7 +31,11 @@ class Breaker:
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """A context for an await. It raises as soon as the breaker trips."""
+        """A context that raises as soon as the breaker trips.
+
+        It cancels the task that entered it, as asyncio.timeout does: a generator that yields inside must be read by one
+        task, which awaits nothing else meanwhile.
+        """
         self.check()
         limit = asyncio.timeout(None)
         self._waiting.add(limit)

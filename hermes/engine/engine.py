@@ -10,11 +10,10 @@ import json
 import logging
 import os
 import sysconfig
-import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import asdict, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -24,6 +23,7 @@ import psutil
 from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import FinishReason
 from hermes.chat.sampling import Sampling
+from hermes.engine import core_process
 from hermes.engine.chunk import Chunk, GrammarRefused
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
@@ -39,6 +39,7 @@ from hermes.errors import (
     InvalidConfiguration,
     UnknownEngineArgument,
 )
+from hermes.settings import Profile
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +53,53 @@ UNEXPLAINED = "none of its processes logged why; one that ended with -9 was kill
 GRAMMARS = {"structured_outputs_config": {"backend": "guidance"}}  # whose grammars Constraint holds
 
 
+class EnginePlan:
+    """A checked configuration of the engine, and the model's tokenizer. The model itself is not loaded yet."""
+
+    def __init__(self, folder: Path, engine_args: Mapping[str, Any]):
+        """Check the configuration.
+
+        Args:
+            folder: a model in the Hugging Face layout.
+            engine_args: vLLM's AsyncEngineArgs, all but `model`.
+
+        Raises:
+            UnknownEngineArgument, InvalidConfiguration: `engine_args` cannot be used.
+            EngineStartFailed: vLLM cannot use the model.
+        """
+        self._folder = folder
+        self._eos_token_ids = eos_token_ids(folder)
+        logger.info("engine: starting vLLM, which takes seconds for a small model and minutes for a large one")
+        with _vllm_errors():
+            from vllm.tokenizers import cached_tokenizer_from_config
+
+            self._config = _vllm_config(folder, engine_args)
+            self.tokenizer: Any = cached_tokenizer_from_config(self._config.model_config)  # a transformers tokenizer
+
+    def start(self, stall_timeout: float) -> "Engine":
+        """Load the model. This blocks: seconds for a small model, minutes for a large one.
+
+        Args:
+            stall_timeout: seconds. An engine that has work and shows no sign for that long counts as dead.
+
+        Raises EngineStartFailed: vLLM did not start.
+        """
+        counts = EngineCounts()
+        with ThreadPoolExecutor() as beside, _vllm_errors():
+            grammars = beside.submit(Grammars, self.tokenizer)
+            llm = _start(self._config, counts)
+            return Engine(llm, grammars.result(), self._eos_token_ids, counts, stall_timeout)
+
+
 class Engine:
-    """A running vLLM engine. `start` makes it, in the event loop that uses it; `stop` ends it."""
+    """A running vLLM engine. `EnginePlan.start` makes it, in the event loop that uses it; `stop` ends it."""
 
     def __init__(
-        self,
-        llm: Any,
-        eos_token_ids: Sequence[int],
-        counts: EngineCounts,
-        stall_timeout: float,
+        self, llm: Any, grammars: Grammars, eos_token_ids: Sequence[int], counts: EngineCounts, stall_timeout: float
     ):
         self.counts = counts
         self._llm = llm
-        self._grammars = Grammars(self.tokenizer)
+        self._grammars = grammars
         self._eos_token_ids = list(eos_token_ids)
         self._watch = EngineWatch(
             engine_processes(llm),
@@ -74,38 +109,6 @@ class Engine:
         )
         self._watch.start()
         atexit.register(self.stop)  # before vLLM's own, which gives its processes 5 s
-
-    @classmethod
-    def start(cls, folder: Path, engine_args: Mapping[str, Any], stall_timeout: float) -> "Engine":
-        """Load the model in `folder`. This blocks: half a minute for a small model, minutes for a large one.
-
-        Args:
-            folder: a model in the Hugging Face layout.
-            engine_args: vLLM's AsyncEngineArgs, all but `model`.
-            stall_timeout: seconds. An engine that has work and shows no sign for that long counts as dead.
-
-        Raises:
-            UnknownEngineArgument, InvalidConfiguration: `engine_args` cannot be used.
-            EngineStartFailed: vLLM did not start.
-        """
-        started = time.monotonic()
-        eos = eos_token_ids(folder)
-        logger.info("engine: starting vLLM, which takes half a minute for a small model and minutes for a large one")
-        try:
-            config = _vllm_config(folder, engine_args)
-            counts = EngineCounts()
-            llm = _start(config, counts)
-        except HermesError:
-            raise
-        except Exception as error:  # whatever vLLM, torch or a driver raise: the server can only report it
-            raise EngineStartFailed(one_line(error)) from error
-        logger.info("engine: vLLM loaded %s in %.0f s", folder.name, time.monotonic() - started)
-        return cls(llm, eos, counts, stall_timeout)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, a transformers fast tokenizer."""
-        return self._llm.get_tokenizer()
 
     @property
     def context_tokens(self) -> int:
@@ -139,12 +142,9 @@ class Engine:
         params = self._sampling_params(sampling, await self._grammars.lark(constraint) if constraint else None)
         request_id = uuid4().hex
         try:
-            async with aclosing(self._llm.generate(tokens_input(list(token_ids)), params, request_id)) as outputs:
-                while True:
-                    async with self._watch.breaker.waiting():
-                        output = await anext(outputs, None)
-                    if output is None:
-                        return
+            outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
+            async with self._watch.breaker.waiting(), aclosing(outputs):
+                async for output in outputs:
                     _require_orderly_end(output.outputs[0].finish_reason, constraint)
                     yield _chunk(output)
         except VLLMClientError as error:
@@ -184,22 +184,20 @@ class Engine:
             raise BadSampling(one_line(error)) from error
 
 
-def import_vllm(environment: Mapping[str, str]) -> None:
+def import_vllm(profile: Profile) -> None:
     """Import vLLM, which takes seconds and needs no weights. This must come before an engine starts.
 
-    Args:
-        environment: variables for vLLM. Those that the process has already set win.
+    Variables of the profile's environment that the process has already set win.
 
-    Raises:
-        EngineStartFailed: vLLM cannot be imported.
+    Raises EngineStartFailed if vLLM cannot be imported, mostly for want of a driver or a library.
     """
-    for name, value in {**ENVIRONMENT, **environment}.items():
+    for name, value in {**ENVIRONMENT, **profile.environment}.items():
         os.environ.setdefault(name, value)
     os.environ["PATH"] = with_scripts(os.environ.get("PATH", os.defpath))
-    try:
-        import_module("vllm.v1.engine.async_llm")
-    except Exception as error:  # a driver or library that is missing, mostly
-        raise EngineStartFailed(one_line(error)) from error
+    if not profile.cuda_devices:
+        core_process.prepare()
+    with _vllm_errors():
+        core_process.import_quickly("vllm.v1.engine.async_llm")
 
 
 def with_scripts(path: str) -> str:
@@ -216,6 +214,17 @@ def eos_token_ids(folder: Path) -> list[int]:
         if eos is not None:
             return eos if isinstance(eos, list) else [eos]
     return []
+
+
+@contextmanager
+def _vllm_errors() -> Iterator[None]:
+    """A context that raises whatever vLLM, torch or a driver raise as EngineStartFailed, to be reported."""
+    try:
+        yield
+    except HermesError:
+        raise
+    except Exception as error:
+        raise EngineStartFailed(one_line(error)) from error
 
 
 def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
@@ -236,6 +245,8 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
 def _start(config: Any, counts: EngineCounts) -> Any:
     """vLLM's AsyncLLM, with its processes started and the model loaded."""
     from vllm.logger import DEFAULT_LOGGING_CONFIG
+    from vllm.platforms import current_platform
+    from vllm.v1.engine import utils
     from vllm.v1.engine.async_llm import AsyncLLM
 
     loggers = [cast(Any, _stat_logger(counts))]
@@ -243,7 +254,8 @@ def _start(config: Any, counts: EngineCounts) -> Any:
         return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
     with root_cause(config.logging_config, DEFAULT_LOGGING_CONFIG) as cause:
         try:
-            return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
+            with core_process.forked(utils) if current_platform.is_cpu() else nullcontext():
+                return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
         except Exception as error:
             raise EngineStartFailed(cause() or f"{one_line(error)} ({UNEXPLAINED})") from error
 

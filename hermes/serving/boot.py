@@ -5,16 +5,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from hermes.weights import Weights
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 
-class Beside:
+
+class Beside(Generic[Result]):
     """Work in a thread beside something else."""
 
-    def __init__(self, work: Callable[[], None]):
+    def __init__(self, work: Callable[[], Result]):
         self._work = work
         self._error: BaseException | None = None
         self.seconds = 0.0
@@ -22,19 +25,24 @@ class Beside:
         self._thread = threading.Thread(target=self._run, name="beside", daemon=True)
         self._thread.start()
 
-    def join(self) -> float:
-        """Wait for its end. Returns how many of its seconds nobody waited for. Raises what the work raised."""
+    def join(self) -> Result:
+        """Wait for its end. Returns what the work returned, raises what it raised."""
         began = time.monotonic()
         self._thread.join()
         self._waited += time.monotonic() - began
         if self._error:
             raise self._error
+        return self._result
+
+    @property
+    def saved(self) -> float:
+        """How many of its seconds nobody waited for."""
         return max(0.0, self.seconds - self._waited)
 
     def _run(self) -> None:
         began = time.monotonic()
         try:
-            self._work()
+            self._result = self._work()
         except BaseException as error:
             self._error = error
         self.seconds = time.monotonic() - began

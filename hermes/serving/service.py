@@ -18,7 +18,7 @@ from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
-from hermes.engine import Breaker, Chunk, GrammarRefused, TextEngine, require_devices, require_fit
+from hermes.engine import Breaker, GrammarRefused, TextEngine, require_devices, require_fit
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
@@ -50,22 +50,25 @@ class ChatService:
             WeightsError: the weights cannot be fetched or used.
             ServerError: see hermes.errors, E1200 to E1204.
         """
-        from hermes.engine.engine import Engine, import_vllm
+        from hermes.engine.engine import EnginePlan, import_vllm
 
         began = time.monotonic()
         require_devices(settings.defaults)
-        importing = Beside(partial(import_vllm, settings.defaults.environment))
+        importing = Beside(partial(import_vllm, settings.defaults))
         if is_converted(settings, source):  # vLLM imports transformers, too, and two threads would get half of it
             importing.join()
         weights = resolve(settings, source, partial(require_fit, settings))
-        saved = importing.join()
+        importing.join()
+        saved = importing.saved
 
         settings = settings.with_predictor_config(weights.folder)
         check_default_template(settings.prompt_template)
         loading = time.monotonic()
-        engine = Engine.start(weights.folder, settings.engine_args, settings.stall_timeout)
+        plan = EnginePlan(weights.folder, settings.engine_args)
+        chatml = Beside(partial(ChatML, plan.tokenizer))
+        engine = plan.start(settings.stall_timeout)
         try:
-            service = cls(engine, ChatML(engine.tokenizer), settings)
+            service = cls(engine, chatml.join(), settings)
             warming = time.monotonic()
             await service.warm_up()
         except BaseException:
@@ -112,11 +115,16 @@ class ChatService:
             if self.settings.log_prompts:
                 logger.info("prompt: %s", json.dumps(self.chatml.shown(prompt.token_ids)))
             steps = self.engine.generate(prompt.token_ids, sampling, request.constraint)
-            async with aclosing(self._until(deadline, steps, request)) as chunks:
-                async for chunk in chunks:
-                    meter.add(chunk)
-                    if chunk.text:
-                        yield chunk.text
+            try:  # one timer for the whole response: to make timers for each token cost more than all else
+                async with asyncio.timeout_at(deadline), self._stopping.waiting(), aclosing(steps):
+                    async for chunk in steps:
+                        meter.add(chunk)
+                        if chunk.text:
+                            yield chunk.text
+            except TimeoutError:
+                meter.finish_reason = "timeout"
+            except GrammarRefused as error:
+                raise request.refused(str(error)) from error
             await meter.read_text()
         except HermesError as error:
             meter.code = error.code
@@ -138,23 +146,6 @@ class ChatService:
         if self.settings.prompt_template and not request.prompt_template and request.is_plain:
             return replace(request, prompt_template=self.settings.prompt_template)
         return request
-
-    async def _until(
-        self, deadline: float, steps: AsyncGenerator[Chunk, None], request: Request
-    ) -> AsyncGenerator[Chunk, None]:
-        """The steps until the deadline, in the event loop's time. If that comes first, a last step says so."""
-        async with aclosing(steps):
-            try:
-                while True:
-                    async with asyncio.timeout_at(deadline), self._stopping.waiting():
-                        chunk = await anext(steps, None)
-                    if chunk is None:
-                        return
-                    yield chunk
-            except TimeoutError:
-                yield Chunk("", 0, "timeout")
-            except GrammarRefused as error:
-                raise request.refused(str(error)) from error
 
     def _engine_line(self) -> dict[str, int]:
         return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}

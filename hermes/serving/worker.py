@@ -1,6 +1,7 @@
 """Cog's worker process: its log, its guard, and its end when the engine or the server ends."""
 
 import asyncio
+import atexit
 import logging
 import os
 import subprocess
@@ -35,6 +36,7 @@ class CogWorker:
         self._on_stopping: Callable[[], object] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
         threading.Thread(target=self._keep_guard, name="guard", daemon=True).start()
+        atexit.register(os._exit, 0)  # the last of its kind: to take vLLM's modules apart takes Python seconds
 
     def look_after(self, chat: ChatService) -> None:
         """From now on, end the server when the engine dies, and end responses when the server is told to stop."""
