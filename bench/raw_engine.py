@@ -27,7 +27,7 @@ async def serve(folder: Path, answers: int) -> None:
     engine = plan.start(settings.stall_timeout)
     llm, chatml = engine._llm, ChatML(plan.tokenizer)
     sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
-    params = engine._sampling_params(sampling, None)
+    params = engine._sampling_params(sampling, None, 1)
 
     async def one(name: str, prompt: str) -> Timeline:
         ids = chatml.encode([Message("system", DEFAULT_SYSTEM_PROMPT), Message("user", prompt)])

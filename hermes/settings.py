@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hermes.errors import InvalidConfiguration
@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     stall_timeout: PositiveFloat = 60  # seconds without progress until a busy engine counts as dead
     engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the exit of the server
     shutdown_grace: NonNegativeFloat = 4  # seconds for running predictions after SIGTERM
+    stream_interval: PositiveInt = 2  # tokens a piece of each response that begins while 16 run; 1 streams each token
     log_prompts: bool = False  # write prompts and answers to the log, for debugging
 
     @classmethod

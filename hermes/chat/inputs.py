@@ -28,3 +28,22 @@ class Inputs(TypedDict):
     truncate: str
     timeout: float | None
     stop: Sequence[str] | None
+
+
+SMALL = 8192  # characters
+
+
+def is_small(inputs: Inputs) -> bool:
+    """Whether these inputs are read within a millisecond or two: short texts, no schema."""
+    return not (inputs["tools"] or inputs["json_schema"]) and _left(list(inputs.values()), SMALL) > 0
+
+
+def _left(value: object, room: int) -> int:
+    """What is left of the room after all texts in a value. It looks at no more of the value than has room."""
+    if isinstance(value, str):
+        return room - len(value)
+    for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        room = _left(each, room - 1)
+        if room <= 0:
+            break
+    return room

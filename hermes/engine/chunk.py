@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import FinishReason
@@ -11,8 +10,7 @@ from hermes.chat.sampling import Sampling
 from hermes.engine.counts import EngineCounts
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What one step of the engine added to a response."""
 
     text: str  # whole characters only; may be empty while a character or a stop string is undecided
@@ -49,9 +47,21 @@ class TextEngine(Protocol):
         """What the engine has computed since its start."""
 
     def generate(
-        self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
+        self,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        constraint: Constraint | None = None,
+        stream_interval: int = 1,
     ) -> AsyncGenerator[Chunk, None]:
         """The response to one prompt, step by step. To close or cancel the generator aborts the request.
+
+        One task must read it to its end, and await nothing else meanwhile.
+
+        Args:
+            token_ids: the prompt.
+            sampling: how tokens are drawn, and when the response ends.
+            constraint: what the response must have the form of.
+            stream_interval: tokens a chunk. The first token and the last come at once.
 
         Raises:
             BadSampling: the engine refuses the values.

@@ -131,7 +131,11 @@ class Engine:
         return int(self._llm.get_num_unfinished_requests())
 
     async def generate(
-        self, token_ids: Sequence[int], sampling: Sampling, constraint: Constraint | None = None
+        self,
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        constraint: Constraint | None = None,
+        stream_interval: int = 1,
     ) -> AsyncGenerator[Chunk, None]:
         """See TextEngine."""
         from vllm.exceptions import VLLMClientError
@@ -139,7 +143,8 @@ class Engine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         self._watch.breaker.check()
-        params = self._sampling_params(sampling, await self._grammars.lark(constraint) if constraint else None)
+        grammar = await self._grammars.lark(constraint) if constraint else None
+        params = self._sampling_params(sampling, grammar, stream_interval)
         request_id = uuid4().hex
         try:
             outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
@@ -168,7 +173,7 @@ class Engine:
         self._llm.shutdown(timeout=0)
         self._watch.kill()
 
-    def _sampling_params(self, sampling: Sampling, grammar: str | None) -> Any:
+    def _sampling_params(self, sampling: Sampling, grammar: str | None, stream_interval: int) -> Any:
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
         from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
@@ -177,7 +182,8 @@ class Engine:
         if grammar:  # a tag of the format may be a special token; no other can be written
             values |= {"structured_outputs": StructuredOutputsParams(grammar=grammar), "skip_special_tokens": False}
         try:
-            params = SamplingParams(**values, output_kind=RequestOutputKind.DELTA)
+            delta = RequestOutputKind.DELTA
+            params = SamplingParams(**values, output_kind=delta, stream_interval=stream_interval)
             # The engine core never recovers from a message that it can't read, such as one with a seed of 1.0.
             return MsgpackDecoder(SamplingParams).decode(MsgpackEncoder().encode(params))
         except (VLLMClientError, ValueError, OverflowError) as error:
@@ -304,6 +310,6 @@ def _chunk(output: Any) -> Chunk:
     return Chunk(
         generated.text,
         len(generated.token_ids),
-        cast(FinishReason | None, generated.finish_reason),
+        cast("FinishReason | None", generated.finish_reason),
         preemptions=output.metrics.num_preemptions,
     )

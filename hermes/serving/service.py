@@ -9,11 +9,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Unpack
+from typing import Any, TypeVar, Unpack
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.constraint import json_constraint
-from hermes.chat.inputs import Inputs
+from hermes.chat.inputs import Inputs, is_small
 from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
@@ -26,6 +26,10 @@ from hermes.settings import Settings
 from hermes.weights import is_converted, resolve
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+MANY = 16  # responses at once; from then on, a new one comes `stream_interval` tokens a piece
 
 
 class ChatService:
@@ -107,14 +111,16 @@ class ChatService:
         deadline = asyncio.get_running_loop().time() + min(inputs["timeout"] or inf, self.settings.request_timeout)
         try:
             # Large schemas take long to check, and a megabyte takes a second to encode; others go on meanwhile.
-            request = meter.request = self._completed(await asyncio.to_thread(lambda: Request.from_inputs(**inputs)))
-            prompt = await asyncio.to_thread(request.encode, self.chatml, self.engine.context_tokens)
+            run = _at_once if is_small(inputs) else asyncio.to_thread
+            request = meter.request = self._completed(await run(lambda: Request.from_inputs(**inputs)))
+            prompt = await run(request.encode, self.chatml, self.engine.context_tokens)
             meter.input_token_count, meter.dropped_turns = len(prompt.token_ids), prompt.dropped_turns
             sampling = request.fitted(len(prompt.token_ids), self.engine.context_tokens)
             meter.max_tokens = sampling.max_tokens
             if self.settings.log_prompts:
                 logger.info("prompt: %s", json.dumps(self.chatml.shown(prompt.token_ids)))
-            steps = self.engine.generate(prompt.token_ids, sampling, request.constraint)
+            interval = self.settings.stream_interval if self.running >= MANY else 1
+            steps = self.engine.generate(prompt.token_ids, sampling, request.constraint, interval)
             try:  # one timer for the whole response: to make timers for each token cost more than all else
                 async with asyncio.timeout_at(deadline), self._stopping.waiting(), aclosing(steps):
                     async for chunk in steps:
@@ -149,6 +155,10 @@ class ChatService:
 
     def _engine_line(self) -> dict[str, int]:
         return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}
+
+
+async def _at_once(work: Callable[..., Result], *arguments: Any) -> Result:
+    return work(*arguments)
 
 
 def check_default_template(template: str | None) -> None:

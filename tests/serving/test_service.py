@@ -138,7 +138,7 @@ def test_prompts_and_answers_are_logged_when_asked_for(caplog):
 class StuckEngine(FakeEngine):
     """It gives its chunks, and nothing after them."""
 
-    async def generate(self, token_ids, sampling, constraint=None):
+    async def generate(self, token_ids, sampling, constraint=None, stream_interval=1):
         async for chunk in super().generate(token_ids, sampling, constraint):
             yield chunk
         await asyncio.Event().wait()
@@ -165,6 +165,18 @@ def test_replies_can_all_be_ended_and_later_ones_too():
 
     assert asyncio.run(stop()) == ["half"]
     assert isinstance(respond(chat)[1], ServerStopping)
+
+
+@pytest.mark.parametrize(("settings", "later"), [({}, 2), ({"stream_interval": 1}, 1), ({"stream_interval": 5}, 5)])
+def test_with_many_at_once_the_later_ones_come_several_tokens_a_piece(settings, later):
+    engine = FakeEngine()
+    chat = service(engine, **settings)
+
+    async def ask_all():
+        return await asyncio.gather(*(anext(chat.respond(**OURS)) for _ in range(18)))
+
+    assert asyncio.run(ask_all()) == ["Hello"] * 18
+    assert engine.intervals == [1] * 15 + [later] * 3
 
 
 def test_preemptions_are_in_the_metrics(recorded):

@@ -77,9 +77,11 @@ class FakeEngine:
     unfinished: int = 0
     counts: EngineCounts = field(default_factory=EngineCounts)
     seen: list = field(default_factory=list)  # (token ids, sampling, constraint) of each call
+    intervals: list = field(default_factory=list)  # stream_interval of each call
 
-    async def generate(self, token_ids, sampling, constraint=None):
+    async def generate(self, token_ids, sampling, constraint=None, stream_interval=1):
         self.seen.append((list(token_ids), sampling, constraint))
+        self.intervals.append(stream_interval)
         self.unfinished += 1
         try:
             for chunk in self.chunks:

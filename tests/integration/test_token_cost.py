@@ -1,0 +1,15 @@
+"""What a token costs on its way from vLLM to coglet: counted, for time would show what else the machine does."""
+
+import subprocess
+import sys
+
+from hermes.devserver import PROJECT
+
+# 403 when this was written, 37,100 instructions by callgrind. A timeout for each token makes 775 of it, and 57,700.
+MOST_BYTECODES = 540  # some 45,000 instructions
+
+
+def test_the_way_of_a_token_stays_short():
+    counting = [sys.executable, "-m", "tests.support.token_cost"]
+    done = subprocess.run(counting, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=True)
+    assert float(done.stdout) < MOST_BYTECODES, "bytecodes a token; python -m cProfile shows where they are"
