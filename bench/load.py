@@ -14,7 +14,7 @@ NEW_TOKENS = 96
 NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
 Timeline = list[float]  # seconds from sending a request to each piece of its response
-Ask = Callable[[aiohttp.ClientSession, str, str], AsyncIterator[None]]  # gives something for each piece
+Ask = Callable[..., AsyncIterator[None]]  # of a session, a URL and a prompt; gives something for each piece
 
 
 async def stream_all(ask: Ask, url: str, prompts: list[str]) -> list[Timeline]:
@@ -48,7 +48,9 @@ async def ask_cog(
                 yield
 
 
-async def ask_openai(session: aiohttp.ClientSession, url: str, prompt: str) -> AsyncIterator[None]:
+async def ask_openai(
+    session: aiohttp.ClientSession, url: str, prompt: str, more: Mapping[str, Any] = NO_MORE
+) -> AsyncIterator[None]:
     body: dict[str, Any] = {
         "model": "model",
         "messages": [
@@ -61,6 +63,7 @@ async def ask_openai(session: aiohttp.ClientSession, url: str, prompt: str) -> A
         "min_tokens": NEW_TOKENS,
         "max_tokens": NEW_TOKENS,
         "stream": True,
+        **more,
     }
     async with session.post(f"{url}/v1/chat/completions", json=body) as response:
         async for line in response.content:

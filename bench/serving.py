@@ -2,13 +2,17 @@
 
 Every system is started alone, for its start-up time, and stays; an idle engine rests. Then several rounds: at each
 number of clients, the systems take turns with the same new prompts, 96 new tokens each, and the order changes from
-round to round. Ratios are taken within a round. Results go to bench/results as JSON and as the table printed here.
+round to round. Ratios are taken within a round; printed is their median, with its 95 % interval by bootstrap. Results
+go to bench/results as JSON and as the table printed here.
 """
 
 import json
 import os
 import platform
+import random
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,8 +26,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.load import NEW_TOKENS, Timeline
-from bench.systems import JSON_ANSWER, WITH_A_TOOL, Constrained, OpenAIServer, OurServer, RawEngine, System
+from bench.load import NEW_TOKENS, Timeline, ask_cog, ask_openai
+from bench.systems import JSON_ANSWER, WITH_A_TOOL, Asked, OpenAIServer, OurServer, RawEngine, System
 from hermes.devserver.server import PROJECT
 from hermes.weights import smollm2
 
@@ -38,8 +42,24 @@ SUBJECTS = [
     "a quiet street",
     "bread",
 ]
+MANY = 16  # clients, from which on this package joins tokens
+OURS, OURS_JOINED = "this package", "this package, 2 tokens a piece"
+VLLMS, VLLMS_JOINED = "vLLM's OpenAI server", "vLLM's OpenAI server, 2 tokens a piece"
 CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
+REFERENCE = {OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}  # or VLLMS
 notes = Console(stderr=True, highlight=False)
+
+
+@dataclass
+class Ratio:
+    """The median of ratios within a round, and the 95 % interval of that median by bootstrap."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
 @dataclass
@@ -52,14 +72,14 @@ class Figures:
     ttft_p50: float  # s
     ttft_p95: float  # s
     inter_token_latency_p95: float  # s between the pieces of a response
-    of_raw: float  # tokens per second, as a part of the raw engine's in the same round
-    of_vllm_server: float  # and of vLLM's own server's
-    of_unconstrained: float  # and of this package's, without a grammar
+    of_raw: Ratio  # tokens per second, as a part of the raw engine's in the same round
+    of_reference: Ratio  # and of vLLM's own server's; with a grammar, of this package's without
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of clients")] = 5,
+    rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of clients")] = 7,
     clients: Annotated[str, typer.Option(help="numbers of clients")] = "1,4,16,32",
+    beside: Annotated[bool, typer.Option(help="keep one core busy meanwhile, from another session")] = False,
 ) -> None:
     folder = smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
     RESULTS.mkdir(exist_ok=True)
@@ -67,21 +87,28 @@ def main(
     counts = [int(count) for count in clients.split(",")]
     with ExitStack() as stack:
         log = stack.enter_context((RESULTS / f"{stamp}.log").open("wb"))
-        ours = OurServer(folder, log)
-        systems: list[System] = [RawEngine(folder, log), ours, OpenAIServer(folder, log)]
-        systems += [Constrained(name, ours, inputs) for name, inputs in CONSTRAINED.items()]
+        if beside:
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+            stack.callback(busy.wait)
+            stack.callback(busy.kill)
+        ours, theirs = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OpenAIServer(folder, log)
+        joined = OurServer(OURS_JOINED, folder, log)
+        systems: list[System] = [RawEngine(folder, log), ours, theirs]
+        many: list[System] = [joined, Asked(VLLMS_JOINED, theirs, ask_openai, {"stream_interval": 2})]
+        many += [] if beside else [Asked(name, ours, ask_cog, inputs) for name, inputs in CONSTRAINED.items()]
         starts = {}
-        for system in systems:
+        for system in systems + many:
             notes.print(f"starting {system.name}")
             started = time.monotonic()
             stack.callback(system.stop)
             system.start()
             starts[system.name] = time.monotonic() - started
-        runs = measure(systems, counts, rounds)
+        runs = measure({count: systems + many * (count >= MANY) for count in counts}, rounds)
         memory = {system.name: peak_memory(system) for system in systems}
-    figures = list(summarise(runs, counts))
+    figures = list(summarise(runs))
     machine = (
-        f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
+        f"{os.cpu_count()} cores{' and another program on one of them' * beside}, "
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
     )
     report = table(figures, starts, memory, f"{stamp}Z, {machine}, {rounds} rounds, {NEW_TOKENS} new tokens each")
     (RESULTS / f"{stamp}.json").write_text(
@@ -103,17 +130,17 @@ def main(
 Runs = dict[tuple[str, int], list[list[Timeline]]]  # (system, clients) -> rounds -> requests
 
 
-def measure(systems: list[System], counts: list[int], rounds: int) -> Runs:
+def measure(systems: dict[int, list[System]], rounds: int) -> Runs:
     runs: Runs = defaultdict(list)
     for number in range(rounds):
-        order = systems[number % len(systems) :] + systems[: number % len(systems)]
-        for count in counts:
+        for count, plain in systems.items():
+            order = plain[number % len(plain) :] + plain[: number % len(plain)]
             prompts = [f"Tell me story {number}.{i} about {SUBJECTS[i % len(SUBJECTS)]}." for i in range(count)]
             for system in order:
                 timelines = system.answer(prompts)
                 runs[system.name, count].append(timelines)
                 notes.print(f"round {number + 1}, {count:2} clients, {system.name}: {speed(timelines):.0f} tokens/s")
-                time.sleep(1.5)  # until its engine rests
+                time.sleep(0.5)  # until the next begins, the last has closed its connections
     return runs
 
 
@@ -122,36 +149,32 @@ def speed(timelines: list[Timeline]) -> float:
     return NEW_TOKENS * len(timelines) / max(timeline[-1] for timeline in timelines)
 
 
-def summarise(runs: Runs, counts: list[int]) -> Iterator[Figures]:
-    for count in counts:
-        raw, vllm_server, unconstrained = (
-            [speed(each) for each in runs[name, count]] for name in (RawEngine.name, OpenAIServer.name, OurServer.name)
+def summarise(runs: Runs) -> Iterator[Figures]:
+    speeds = {key: [speed(each) for each in rounds] for key, rounds in runs.items()}
+    for (name, count), rounds in sorted(runs.items(), key=lambda item: item[0][1]):
+        requests = [timeline for timelines in rounds for timeline in timelines]
+        firsts = [timeline[0] for timeline in requests]
+        yield Figures(
+            name,
+            count,
+            tokens_per_second=statistics.median(speeds[name, count]),
+            ttft_p50=statistics.median(firsts),
+            ttft_p95=percentile_95(firsts),
+            inter_token_latency_p95=percentile_95([b - a for timeline in requests for a, b in pairwise(timeline)]),
+            of_raw=median_ratio(speeds[name, count], speeds[RawEngine.name, count]),
+            of_reference=median_ratio(speeds[name, count], speeds[REFERENCE.get(name, VLLMS), count]),
         )
-        for name in (RawEngine.name, OurServer.name, OpenAIServer.name, *CONSTRAINED):
-            rounds = runs[name, count]
-            requests = [timeline for timelines in rounds for timeline in timelines]
-            firsts = [timeline[0] for timeline in requests]
-            gaps = [b - a for timeline in requests for a, b in pairwise(timeline)]
-            speeds = [speed(each) for each in rounds]
-            yield Figures(
-                name,
-                count,
-                tokens_per_second=statistics.median(speeds),
-                ttft_p50=statistics.median(firsts),
-                ttft_p95=percentile_95(firsts),
-                inter_token_latency_p95=percentile_95(gaps),
-                of_raw=median_ratio(speeds, raw),
-                of_vllm_server=median_ratio(speeds, vllm_server),
-                of_unconstrained=median_ratio(speeds, unconstrained),
-            )
 
 
 def percentile_95(values: list[float]) -> float:
     return sorted(values)[int(0.95 * (len(values) - 1))]
 
 
-def median_ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+def median_ratio(ours: list[float], theirs: list[float]) -> Ratio:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    again = random.Random(0)
+    medians = sorted(statistics.median(again.choices(ratios, k=len(ratios))) for _ in range(10_000))
+    return Ratio(statistics.median(ratios), medians[250], medians[-250])
 
 
 def peak_memory(system: System) -> int:
@@ -172,25 +195,18 @@ def table(figures: list[Figures], starts: dict[str, float], memory: dict[str, in
     ]
     for f in [each for each in figures if each.system not in CONSTRAINED]:
         lines.append(
-            f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw:.2f} | {f.of_vllm_server:.2f} "
+            f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw} | {f.of_reference} "
             f"| {f.ttft_p50:.2f} / {f.ttft_p95:.2f} s | {f.inter_token_latency_p95 * 1000:.0f} ms |"
         )
+    constrained = [each for each in figures if each.system in CONSTRAINED]
+    if constrained:
+        lines += ["", "| clients | with a grammar | tokens/s | of unconstrained | TTFT p50 |", "|--:|---|--:|--:|--:|"]
     lines += [
-        "",
-        "| clients | with a grammar | tokens/s | of unconstrained | TTFT p50 |",
-        "|--:|---|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_unconstrained:.2f} | {f.ttft_p50:.2f} s |"
-        for f in figures
-        if f.system in CONSTRAINED
+        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_reference} | {f.ttft_p50:.2f} s |"
+        for f in constrained
     ]
     lines += ["", "| system | start to first answer | peak memory |", "|---|--:|--:|"]
-    lines += [
-        f"| {name} | {starts[name]:.0f} s | {memory[name] / 2**30:.1f} GiB |"
-        for name in starts
-        if name not in CONSTRAINED
-    ]
+    lines += [f"| {name} | {starts[name]:.0f} s | {size / 2**30:.1f} GiB |" for name, size in memory.items()]
     return "\n".join(lines) + "\n"
 
 

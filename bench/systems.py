@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol, cast
 import httpx
 import psutil
 
-from bench.load import Timeline, ask_cog, ask_openai, stream_all
+from bench.load import Ask, Timeline, ask_cog, ask_openai, stream_all
 from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 from hermes.devserver.server import PROJECT, LocalServer, free_port
 from hermes.settings import PROFILES
@@ -84,10 +84,9 @@ class RawEngine:
 class OurServer:
     """This package: Cog's server with our predict.py, over SSE."""
 
-    name = "this package"
-
-    def __init__(self, folder: Path, log: IO[bytes]):
-        environment = {"HERMES_PROFILE": "local", "COG_WEIGHTS": str(folder)}
+    def __init__(self, name: str, folder: Path, log: IO[bytes], **settings: str):
+        self.name = name
+        environment = {"HERMES_PROFILE": "local", "COG_WEIGHTS": str(folder), **settings}
         self._server = LocalServer(environment=environment, on_log=lambda line: _write(log, line))
         self.url = self._server.url
 
@@ -105,17 +104,17 @@ class OurServer:
         self._server.stop()
 
 
-class Constrained:
-    """Our server again, asked for answers that a grammar keeps in form, with as many new tokens."""
+class Asked:
+    """A server again, asked with more inputs."""
 
-    def __init__(self, name: str, server: OurServer, inputs: Mapping[str, Any]):
-        self.name, self._server, self._inputs = name, server, inputs
+    def __init__(self, name: str, server: "OurServer | OpenAIServer", ask: Ask, inputs: Mapping[str, Any]):
+        self.name, self._server, self._ask = name, server, partial(ask, more=inputs)
 
     def start(self) -> None:
         self.answer(["Hello"])  # the engine compiles a grammar once
 
     def answer(self, prompts: list[str]) -> list[Timeline]:
-        return asyncio.run(stream_all(partial(ask_cog, more=self._inputs), self._server.url, prompts))
+        return asyncio.run(stream_all(self._ask, self._server.url, prompts))
 
     def processes(self) -> list[psutil.Process]:
         return self._server.processes()

@@ -19,6 +19,8 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -30,19 +32,19 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
     """Watch both until one ends, then end the rest."""
     server, worker = psutil.Process(server_pid), psutil.Process(worker_pid)
     family = {worker}
-    listened = False
+    listener = None
     while is_alive(server) and is_alive(worker):
         family |= descendants(worker)
-        listens = is_listening(server)
-        if listened and not listens:
+        if listener and not listener.is_open():
             with suppress(BrokenPipeError):  # the worker has just ended
                 print("stopping", flush=True)
-        listened = listens
+        if not (listener and listener.is_open()):
+            listener = find_listener(server)
         time.sleep(POLL_SECONDS)
     if not is_alive(server):
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
-    if is_listening(server) and grace != "off":
+    if find_listener(server) and grace != "off":
         time.sleep(float(grace))
         end_server(server)
 
@@ -79,11 +81,28 @@ def wait_for_end(processes: Iterable[psutil.Process], seconds: float) -> set[psu
     return alive
 
 
-def is_listening(process: psutil.Process) -> bool:
-    """Whether it takes TCP connections."""
-    with suppress(psutil.NoSuchProcess):
-        return any(each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp"))
-    return False
+@dataclass(frozen=True)
+class Listener:
+    """A socket that takes TCP connections: the file descriptor of its process, and what that was when it was found."""
+
+    descriptor: Path
+    socket: str
+
+    def is_open(self) -> bool:
+        """Whether it still takes them. To ask the system for all sockets each time would take 1 % of a core."""
+        with suppress(OSError):
+            return os.readlink(self.descriptor) == self.socket
+        return False
+
+
+def find_listener(process: psutil.Process) -> Listener | None:
+    """A socket of the process that takes TCP connections, or None."""
+    with suppress(psutil.NoSuchProcess, OSError):
+        for each in process.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN:
+                descriptor = Path(f"/proc/{process.pid}/fd/{each.fd}")
+                return Listener(descriptor, os.readlink(descriptor))
+    return None
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:

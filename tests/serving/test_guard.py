@@ -107,11 +107,22 @@ def test_a_server_that_no_longer_listens_is_reported_and_not_ended(family):
 
 
 def test_who_listens():
-    me = psutil.Process(os.getpid())
-    before = guard.is_listening(me)
-    with socket.create_server(("127.0.0.1", 0)):
-        assert guard.is_listening(me)
-    assert guard.is_listening(me) == before
+    listening = [sys.executable, "-c", "import socket, time; a = socket.create_server(('127.0.0.1', 0)); time.sleep(60)"]
+    with subprocess.Popen(listening) as process:
+        server = psutil.Process(process.pid)
+        wait_for(lambda: guard.find_listener(server))
+        listener = guard.find_listener(server)
+        assert listener.is_open()
+        process.kill()
+        process.wait()
+        assert not listener.is_open()
+        assert guard.find_listener(server) is None
+    with socket.create_server(("127.0.0.1", 0)) as socket_:
+        listener = guard.find_listener(psutil.Process())
+        descriptor = socket_.fileno()
+    with open(os.devnull) as file:
+        assert file.fileno() == descriptor  # the number lives on, and is no socket
+        assert not listener.is_open()
 
 
 def test_a_zombie_does_not_live(family):
