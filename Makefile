@@ -5,6 +5,11 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
+LOCKED_TORCH = { $(BIN)/pip install -qq --no-deps -r requirements/torch.txt 2>/dev/null \
+	|| $(BIN)/pip install -q --no-deps --index-url $(TORCH_INDEX) -r requirements/torch.txt; }
+LOCKED = { $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --no-deps --only-binary :all: -r requirements/local.txt \
+	|| $(BIN)/pip install -qq --no-deps --only-binary :all: -r requirements/local.txt; }
+
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
@@ -57,10 +62,10 @@ soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak m
 	$(BIN)/python -m tests.soak --minutes $(minutes)
 
 # The image has the versions that the tests run with. 22.04 and newer have the glibc of manylinux_2_35.
-lock: ## Resolve what the local environment and the image install again (needs uv)
-	uv pip compile requirements/local.in --override requirements/leave-out.txt --python-version 3.11 \
+lock: $(INSTALLED) ## Resolve what the local environment and the image install again
+	$(BIN)/uv pip compile requirements/local.in --override requirements/leave-out.txt --python-version 3.11 \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements/local.txt
-	uv pip compile requirements/image.in --constraint requirements/local.txt --python-version 3.12 \
+	$(BIN)/uv pip compile requirements/image.in --constraint requirements/local.txt --python-version 3.12 \
 		--python-platform x86_64-manylinux_2_35 \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
@@ -73,13 +78,12 @@ sbom: $(INSTALLED) ## Write the bill of materials, requirements/sbom.cdx.json
 clean: ## Remove the environment and what it made; weights stay
 	rm -rf .venv .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# The lock is complete, so nothing is resolved here. PyTorch's index is asked only when no other has the CPU build.
+# The lock is complete, so nothing is resolved here. uv takes a sixth of pip's time; where it reaches no index, pip may.
+# PyTorch's index is asked only when no other has the CPU build.
 $(INSTALLED): requirements/local.txt requirements/torch.txt
 	@echo "making .venv with $$($(PYTHON) --version)" >&2
 	@$(PYTHON) -m venv .venv
-	@echo "installing PyTorch for the CPU (200 MB)" >&2
-	@$(BIN)/pip install -qq --no-deps -r requirements/torch.txt 2>/dev/null \
-		|| $(BIN)/pip install -q --no-deps --index-url $(TORCH_INDEX) -r requirements/torch.txt
-	@echo "installing $$(grep -c == requirements/local.txt) locked packages, vLLM among them; this takes a minute or two" >&2
-	@$(BIN)/pip install -qq --no-deps --only-binary :all: -r requirements/local.txt
+	@$(BIN)/pip install -qq "$$(grep ^uv== requirements/local.txt)"
+	@echo "installing $$(grep -c == requirements/local.txt) locked packages, vLLM and PyTorch among them; this takes a minute" >&2
+	@$(LOCKED_TORCH) & $(LOCKED) && wait $$!
 	@touch $(INSTALLED)

@@ -107,7 +107,11 @@ def test_a_server_that_no_longer_listens_is_reported_and_not_ended(family):
 
 
 def test_who_listens():
-    listening = [sys.executable, "-c", "import socket, time; a = socket.create_server(('127.0.0.1', 0)); time.sleep(60)"]
+    listening = [
+        sys.executable,
+        "-c",
+        "import socket, time; a = socket.create_server(('127.0.0.1', 0)); time.sleep(60)",
+    ]
     with subprocess.Popen(listening) as process:
         server = psutil.Process(process.pid)
         wait_for(lambda: guard.find_listener(server))
