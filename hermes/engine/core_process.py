@@ -49,12 +49,31 @@ def forked(vllm_engine_utils: Any) -> Iterator[None]:
     Args:
         vllm_engine_utils: the module vllm.v1.engine.utils, which has no other place to say how.
     """
-    plain = vllm_engine_utils.get_mp_context
-    vllm_engine_utils.get_mp_context = CoreContext
+    with _replaced(vllm_engine_utils, "get_mp_context", CoreContext):
+        yield
+
+
+@contextmanager
+def inspecting_here(vllm_model_registry: Any) -> Iterator[None]:
+    """A context in which vLLM looks at a model's class in this process.
+
+    For the first look it would start a process that imports vLLM anew, so as not to touch CUDA in this one.
+
+    Args:
+        vllm_model_registry: the module vllm.model_executor.models.registry.
+    """
+    with _replaced(vllm_model_registry, "_run_in_subprocess", lambda look: look()):
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: object) -> Iterator[None]:
+    plain = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        vllm_engine_utils.get_mp_context = plain
+        setattr(module, name, plain)
 
 
 def import_quickly(*modules: str) -> None:

@@ -235,6 +235,8 @@ def _vllm_errors() -> Iterator[None]:
 
 def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.model_executor.models import registry
+    from vllm.platforms import current_platform
 
     known = {field.name for field in fields(AsyncEngineArgs)}
     for name in engine_args:
@@ -243,7 +245,8 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
     if "model" in engine_args:
         raise InvalidConfiguration("engine_args.model", "the weights decide the model; set COG_WEIGHTS or HERMES_MODEL")
     try:
-        return AsyncEngineArgs(model=str(folder), **{**GRAMMARS, **engine_args}).create_engine_config()
+        with core_process.inspecting_here(registry) if current_platform.is_cpu() else nullcontext():
+            return AsyncEngineArgs(model=str(folder), **{**GRAMMARS, **engine_args}).create_engine_config()
     except (TypeError, ValueError) as error:
         raise InvalidConfiguration("engine_args", one_line(error)) from error
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,7 @@ def _reading_once() -> Iterator[None]:
 
     transformers reads the file three times more and makes a map of names for each module: two thirds of the conversion.
     """
-    import gguf
-
+    gguf: Any = import_module("gguf")
     plain = gguf.GGUFReader, gguf.get_tensor_name_map
     gguf.GGUFReader, gguf.get_tensor_name_map = map(functools.cache, plain)
     try:
