@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from hermes.weights import Weights
@@ -48,29 +48,24 @@ class Beside(Generic[Result]):
         self.seconds = time.monotonic() - began
 
 
-def log_boot(weights: Weights, *, imports: float, load: float, warm_up: float, total: float, saved: float) -> None:
-    """Log the seconds of each step of setup(), on one line for people and one for machines.
+def log_boot(weights: Weights, phases: Mapping[str, float], *, total: float, saved: float) -> None:
+    """Log the seconds of each phase of setup(), on one line for people and one for machines.
 
     Args:
         weights: what its plan, download and verification took, and the bytes fetched.
-        imports: of vLLM, as far as setup() waited for it.
-        load: of the weights, and everything else that vLLM does to start.
-        warm_up: the first generations.
+        phases: what setup() waited for after that, by name.
         total: of setup().
         saved: by importing vLLM beside the download.
     """
-    said = f"{total:.0f} s: "
+    said = ", ".join(f"{name.replace('_', '-')} {seconds:.1f}" for name, seconds in phases.items())
     fetch = {"plan": weights.plan_seconds, "download": weights.download_seconds, "verify": weights.verify_seconds}
     if weights.fetched_bytes:
         rate = weights.fetched_bytes / max(weights.download_seconds, 1e-3) / 1e6
-        said += (
+        said = (
             f"plan {weights.plan_seconds:.1f}, download {weights.download_seconds:.1f} "
             f"({weights.fetched_bytes / 1e9:.1f} GB at {rate:.0f} MB/s), verify {weights.verify_seconds:.1f}, "
+            f"{said}; importing vLLM beside the download saved {saved:.1f}"
         )
-    said += f"import of vLLM {imports:.1f}, load {load:.1f}, warm-up {warm_up:.1f}"
-    if weights.fetched_bytes:
-        said += f"; importing vLLM beside the download saved {saved:.1f}"
-    steps = {**fetch, "imports": imports, "load": load, "warm_up": warm_up, "total": total, "saved": saved}
-    logger.info("boot: %s", said)
-    rounded = {name: round(seconds, 2) for name, seconds in steps.items()}
+    logger.info("boot: %.1f s: %s", total, said)
+    rounded = {name: round(seconds, 2) for name, seconds in {**fetch, **phases, "total": total, "saved": saved}.items()}
     logger.info("boot report: %s", json.dumps({**rounded, "fetched_bytes": weights.fetched_bytes}))

@@ -63,12 +63,12 @@ class ChatService:
             importing.join()
         weights = resolve(settings, source, partial(require_fit, settings))
         importing.join()
-        saved = importing.saved
 
         settings = settings.with_predictor_config(weights.folder)
         check_default_template(settings.prompt_template)
-        loading = time.monotonic()
+        configuring = time.monotonic()
         plan = EnginePlan(weights.folder, settings.engine_args)
+        loading = time.monotonic()
         chatml = Beside(partial(ChatML, plan.tokenizer))
         engine = plan.start(settings.stall_timeout)
         try:
@@ -79,14 +79,13 @@ class ChatService:
             engine.stop()
             raise
         now = time.monotonic()
-        log_boot(
-            weights,
-            imports=importing.seconds - saved,
-            load=warming - loading,
-            warm_up=now - warming,
-            total=now - began,
-            saved=saved,
-        )
+        phases = {
+            "imports": importing.seconds - importing.saved,
+            "configuration": loading - configuring,
+            "load": warming - loading,
+            "warm_up": now - warming,
+        }
+        log_boot(weights, phases, total=now - began, saved=importing.saved)
         return service
 
     async def warm_up(self) -> None:
