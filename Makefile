@@ -13,7 +13,7 @@ LOCKED = { $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast test-faults fuzz check format bench bench-schemas bench-weights soak lock audit sbom clean
+.PHONY: help install predict serve test test-fast test-long check format bench bench-schemas bench-weights soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -26,17 +26,19 @@ predict: $(INSTALLED) ## Stream one answer: make predict prompt="..."
 serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 	@$(BIN)/python -m hermes serve
 
-test: $(INSTALLED) ## Run every test, 25 to 35 minutes on 2 cores
-	$(BIN)/python -m pytest
+WITH_AN_ENGINE := tests/integration/test_*.py
 
-test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a few seconds
-	$(BIN)/python -m pytest --ignore tests/integration
+test: $(INSTALLED) ## Run the tests, 8 minutes on 2 cores
+	$(BIN)/python -m pytest -n 2 --ignore-glob "$(WITH_AN_ENGINE)"
+	$(BIN)/python -m pytest $(WITH_AN_ENGINE)
 
-test-faults: $(INSTALLED) ## Run every fault with 1 and 16 streams and 1 and 2 workers, some 20 minutes
-	FAULTS=all $(BIN)/python -m pytest tests/integration/test_faults.py
+test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half a minute
+	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
-fuzz: $(INSTALLED) ## Try 20 times the hostile inputs that the tests try, some 10 minutes: make fuzz FUZZ_EXAMPLES=20
-	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),20) $(BIN)/python -m pytest tests/fuzz -o timeout=0
+test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, an hour
+	FUZZ_EXAMPLES=20 $(BIN)/python -m pytest -n 2 -m "" -o timeout=0 --ignore-glob "$(WITH_AN_ENGINE)"
+	$(BIN)/python -m pytest -m "" $(WITH_AN_ENGINE)
+	$(BIN)/python -m tests.soak
 
 check: $(INSTALLED) ## Check format, lint, types and which way imports point
 	$(BIN)/ruff format --check .

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from hermes.client.cog import stream_prediction
 from hermes.devserver.server import PROJECT, LocalServer
 from hermes.weights import smollm2
 from tests.support.asking import assert_goes_on
+from tests.support.endings import GUARD_KILLED, cog_fails, is_started_again, is_told_to_stop
 from tests.support.hostile_requests import GROWTH, MEGABYTE, SECONDS, Memory
-from tests.support.servers import LOCAL
+from tests.support.servers import LOCAL, TINY_BLOCKS, TINY_CONTEXT, TINY_SLOTS, serving
+from tests.support.starting import Starter
+from tests.support.tiny_llama import give_tag_tokens, set_traps, write_tiny_llama
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +41,11 @@ def bare_path(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(small_model, bare_path):
-    """The real server with the real engine, shared by the session, and at last stopped while it answers."""
-    with LocalServer(environment={**LOCAL, "PATH": str(bare_path)}) as server:
+    """The real server with the real engine, shared by the session, and at last told to stop while 16 streams run."""
+    with LocalServer(environment={**LOCAL, "PATH": str(bare_path), "HERMES_SHUTDOWN_GRACE": "1.5"}) as server:
         server.wait_until_ready(timeout=300)
         yield server
-        unfinished = stream_prediction(server.url, {"prompt": "Hi", "min_tokens": 1900, "max_tokens": 1900})
-        assert [next(unfinished)[0] for _ in range(2)] == ["start", "output"]
-    assert server.processes() == [], "a process outlived the server"
-    unfinished.close()
+        is_told_to_stop(server, 16, grace=1.5)
 
 
 @pytest.fixture
@@ -63,26 +62,42 @@ def bounded(server):
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory, small_model):
-    """A random Llama with SmolLM2's tokenizer that two tensor-parallel workers can share: 8 heads, 2 KV heads."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+    """A random Llama with SmolLM2's tokenizer."""
     folder = tmp_path_factory.mktemp("tiny-llama")
-    for path in small_model.iterdir():
-        if path.name.startswith("tokenizer") or path.suffix == ".jinja":
-            shutil.copy(path, folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        max_position_embeddings=8192,
-        eos_token_id=2,
-        bos_token_id=1,
-        initializer_range=0.2,  # far apart logits, so that greedy tokens do not hang on the last bit
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    write_tiny_llama(folder, small_model)
     return folder
+
+
+@pytest.fixture(scope="session")
+def canary(tmp_path_factory):
+    """A file that is there once a trap of the sibling has sprung."""
+    return tmp_path_factory.mktemp("canary") / "canary"
+
+
+@pytest.fixture(scope="session")
+def sibling(tiny_model, tmp_path_factory, canary):
+    """The tiny model with <tool_call> as one special token, and with a trap in every place that may hold code."""
+    folder = tmp_path_factory.mktemp("sibling") / "model"
+    shutil.copytree(tiny_model, folder)
+    give_tag_tokens(folder)
+    set_traps(folder, canary)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_server(sibling):
+    """The sibling with few slots, a small KV cache and the debugging log. At last its guard and Cog's worker die."""
+    engine_args = {"max_model_len": TINY_CONTEXT, "num_gpu_blocks_override": TINY_BLOCKS}
+    environment = {"COG_MAX_CONCURRENCY": str(TINY_SLOTS), "HERMES_LOG_PROMPTS": "true"}
+    with serving(sibling, engine_args=engine_args, **environment) as server:
+        server.wait_until_ready(timeout=300)
+        yield server
+        cog_fails(server, GUARD_KILLED, TINY_SLOTS)
+        is_started_again(server)
+
+
+@pytest.fixture(scope="session")
+def starter():
+    """Says why a service does not start, without Cog around it."""
+    with Starter() as starter:
+        yield starter

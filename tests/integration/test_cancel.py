@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.support.asking import LONG, lines_in_log, post, predict, stream, streaming, three_chances, until
+from hermes.client.cog import stream_prediction
+from tests.support.asking import LONG, lines_in_log, post, predict, stream, streaming, until
+from tests.support.servers import prediction_lines
 
-
-def engine_seconds(server):
-    """CPU seconds that the engine's processes have used so far."""
-    return sum(sum(p.cpu_times()[:2]) for p in server.processes() if p.name().startswith("VLLM"))
+AHEAD = 4  # tokens that the engine may have counted more than the prediction when that is broken off
 
 
 def endings(server):
@@ -36,32 +35,31 @@ def drop_plain_client(server, caller):
 
 
 @pytest.mark.parametrize("leave", [cancel, drop_stream, drop_plain_client])
-@three_chances
-def test_within_a_second_the_engine_has_nothing_left_to_do(server, leave):
+def test_the_engine_has_nothing_left_to_do(server, leave):
     before = len(endings(server))
     with ThreadPoolExecutor(1) as caller:
         leave(server, caller)
-        until(lambda: len(endings(server)) > before, 1, "the prediction has ended")
-    assert endings(server)[-1]["engine"]["unfinished"] == 0
-    time.sleep(1.2)  # vLLM's worker looks for more work in a busy loop of 1 s before it rests
-    used, started = engine_seconds(server), time.monotonic()
+        until(lambda: len(endings(server)) > before, 5, "the prediction has ended")
+    ended = endings(server)[-1]
+    assert ended["output_tokens"] < 200, "it ended seconds after it was left"
+    assert ended["engine"]["unfinished"] == 0
     time.sleep(0.5)
-    assert engine_seconds(server) - used < 0.2 * (time.monotonic() - started), "the engine goes on computing"
+    (line,) = prediction_lines(predict(server, prompt="Hi", max_tokens=1)["logs"].splitlines())
+    assert line["engine"]["output_tokens"] - ended["engine"]["output_tokens"] <= 1 + AHEAD, "the engine went on"
     with ThreadPoolExecutor(32) as callers:
         every_slot = callers.map(lambda _: post(server, prompt="Hi", max_tokens=1).status_code, range(32))
         assert set(every_slot) == {200}
 
 
 def test_a_cancelled_prediction_reports_what_is_known(server):
-    with ThreadPoolExecutor(1) as caller:
-        running = caller.submit(post, server, "to-cancel-too", **LONG)
-        time.sleep(1)
-        httpx.post(f"{server.url}/predictions/to-cancel-too/cancel")
-        prediction = running.result(timeout=2).json()
+    events = stream_prediction(server.url, LONG)
+    (_, started), *outputs = [next(events) for _ in range(4)]
+    httpx.post(f"{server.url}/predictions/{started['id']}/cancel")
+    *_, (_, prediction) = events
     assert prediction["status"] == "canceled"
     metrics = prediction["metrics"]
     assert metrics["input_token_count"] > 10
-    assert 1 < metrics["output_token_count"] < 1900
+    assert len(outputs) <= metrics["output_token_count"] < 1900
     assert "finish_reason" not in metrics
 
 

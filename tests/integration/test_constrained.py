@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from hermes import CogServer, run_tools, tool
-from tests.support.asking import QUESTION, failure, post, predict, stream, three_chances
+from tests.support.asking import LONG, QUESTION, failure, post, predict, stream, streaming
 from tests.support.schemas import SCHEMAS, TEXT, TOOLS, thing
 
 PROMPTS = [
@@ -19,7 +19,7 @@ PROMPTS = [
     "What is 3 times 7?",
     "Bonjour, ça va ?",
 ]
-GENERATIONS = 300
+DRAWN, DRAWN_MORE = range(100), range(100, 300)
 
 
 def constrained_inputs(number):
@@ -33,15 +33,15 @@ def constrained_inputs(number):
     return {**inputs, "max_tokens": 120, "tools": tools, "tool_choice": choice}
 
 
-@pytest.mark.timeout(900)
-def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys):
+@pytest.mark.parametrize("drawn", [DRAWN, pytest.param(DRAWN_MORE, marks=pytest.mark.long)], ids=str)
+def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys, drawn):
     def generate(number):
-        return inputs_of[number], predict(server, **inputs_of[number])
+        inputs = constrained_inputs(number)
+        return inputs, predict(server, **inputs)
 
-    inputs_of = [constrained_inputs(number) for number in range(GENERATIONS)]
     counts = dict.fromkeys(["json documents", "tool calls", "answers with calls", "cut by max_tokens"], 0)
     with ThreadPoolExecutor(16) as callers:
-        answers = list(callers.map(generate, range(GENERATIONS)))
+        answers = list(callers.map(generate, drawn))
     for inputs, prediction in answers:
         text, metrics = "".join(prediction["output"]), prediction["metrics"]
         if metrics["finish_reason"] == "length":
@@ -59,9 +59,9 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys):
             assert inputs["tool_choice"] in ("required", call["name"])
             counts["tool calls"] += 1
     with capsys.disabled():
-        print(f"\n{GENERATIONS} constrained generations at temperature 1, all valid: {counts}")
-    assert counts["json documents"] > 50
-    assert counts["answers with calls"] > 50
+        print(f"\n{len(drawn)} constrained generations at temperature 1, all valid: {counts}")
+    assert counts["json documents"] > len(drawn) / 6
+    assert counts["answers with calls"] > len(drawn) / 6
 
 
 def test_where_a_call_may_begin_is_up_to_tool_choice(server):
@@ -129,41 +129,45 @@ def deep(levels):
     return {"type": "array", "items": deep(levels - 1)} if levels else TEXT
 
 
-@pytest.mark.parametrize(
-    ("schema", "path", "keyword"),
-    [
-        pytest.param({"enum": [f"value {n}" for n in range(50_000)]}, "$", "bytes of JSON", id="a huge enum"),
-        pytest.param({"enum": list(range(2_001))}, "$.enum", "2001 entries", id="a long enum"),
-        pytest.param(
-            {"$defs": {"x": {"$ref": "#/$defs/x"}}, "$ref": "#/$defs/x"}, "", "no grammar", id="a reference to itself"
-        ),
-        pytest.param(thing(a={"$ref": "http://localhost/x"}), "$.properties.a", "$ref", id="a remote reference"),
-        pytest.param({"type": "string", "pattern": "(a"}, "$", "pattern", id="a broken pattern"),
-        pytest.param({"type": "array", "minItems": 2**53}, "$", "minItems", id="2**53 items"),
-        pytest.param(deep(70), "$.items", "levels deep", id="nesting"),
-        pytest.param(optional(10_000), "$", "bytes of JSON", id="10,000 optional properties"),
-        pytest.param(
-            {"allOf": [{"anyOf": [optional(n) for n in range(i, i + 6)]} for i in range(8)]},
-            "$",
-            "too large",
-            id="unions",
-        ),
-    ],
-)
-@three_chances
-def test_a_schema_that_would_hold_up_the_engine_is_refused_and_others_stream_on(server, schema, path, keyword):
-    with ThreadPoolExecutor(1) as caller:
-        other = caller.submit(stream, server, prompt=QUESTION, min_tokens=120, max_tokens=120, temperature=0)
-        time.sleep(0.5)
-        started = time.monotonic()
-        error = failure(server, prompt="Hi", json_schema=schema, max_tokens=5)
-        assert time.monotonic() - started < 15
-        tools = [{"name": "f", "parameters": thing(a=schema)}]
-        tool_error = failure(server, prompt="Hi", tools=tools, max_tokens=5)
+WOULD_HOLD_UP = {
+    "a huge enum": ({"enum": [f"value {n}" for n in range(50_000)]}, "$", "bytes of JSON"),
+    "a long enum": ({"enum": list(range(2_001))}, "$.enum", "2001 entries"),
+    "a reference to itself": ({"$defs": {"x": {"$ref": "#/$defs/x"}}, "$ref": "#/$defs/x"}, "", "no grammar"),
+    "a remote reference": (thing(a={"$ref": "http://localhost/x"}), "$.properties.a", "$ref"),
+    "a broken pattern": ({"type": "string", "pattern": "(a"}, "$", "pattern"),
+    "2**53 items": ({"type": "array", "minItems": 2**53}, "$", "minItems"),
+    "nesting": (deep(70), "$.items", "levels deep"),
+    "10,000 optional properties": (optional(10_000), "$", "bytes of JSON"),
+    "unions": ({"allOf": [{"anyOf": [optional(n) for n in range(i, i + 6)]} for i in range(8)]}, "$", "too large"),
+}
+
+
+def refusals(server, schema):
+    """What is said of it as json_schema and within a tool."""
+    tools = [{"name": "f", "parameters": thing(a=schema)}]
+    return [failure(server, prompt="Hi", max_tokens=5, **each) for each in ({"json_schema": schema}, {"tools": tools})]
+
+
+@pytest.mark.parametrize(("schema", "path", "keyword"), WOULD_HOLD_UP.values(), ids=WOULD_HOLD_UP)
+def test_a_schema_that_would_hold_up_the_engine_is_refused(server, schema, path, keyword):
+    error, tool_error = refusals(server, schema)
     assert "E1007 BadJsonSchema: json_schema: " + path in error
     assert keyword in error
     assert "E1006 BadTools: " in tool_error
-    assert other.result().largest_gap < 0.25 * other.result().seconds
+
+
+def test_others_stream_on_while_such_schemas_are_refused(server):
+    def pieces_a_second(goes_on):
+        began, pieces = time.monotonic(), 0
+        while goes_on(pieces):
+            next(events)
+            pieces += 1
+        return pieces / (time.monotonic() - began)
+
+    with ThreadPoolExecutor(1) as caller, streaming(server, **LONG) as events:
+        alone = pieces_a_second(lambda pieces: pieces < 50)
+        all_refusals = caller.submit(lambda: [refusals(server, schema) for schema, *_ in WOULD_HOLD_UP.values()])
+        assert pieces_a_second(lambda _: not all_refusals.done()) > 0.25 * alone
 
 
 @pytest.mark.parametrize(
@@ -198,15 +202,14 @@ def test_an_unusual_schema_is_taken(server, schema):
         pytest.param({"type": "string", "format": "uri", "minLength": 40, "maxLength": 2_083}, id="an HttpUrl"),
     ],
 )
-@three_chances
 def test_a_long_string_takes_no_longer_than_other_text(server, schema):
     def seconds_per_token(**inputs):
         streamed = stream(server, prompt="Hi", temperature=1, seed=1, max_tokens=40, **inputs)
         return streamed.seconds / streamed.completed["metrics"]["output_token_count"]
 
-    seconds_per_token(json_schema=schema)  # compiled by now
-    plain = min(seconds_per_token(min_tokens=40) for _ in range(3))
-    assert min(seconds_per_token(json_schema=schema) for _ in range(3)) < 1.5 * plain
+    predict(server, prompt="Hi", json_schema=schema, max_tokens=1)  # compiled by now
+    # Each with plain text just before it, for a shared machine is faster and slower by turns.
+    assert any(seconds_per_token(min_tokens=40) * 1.5 > seconds_per_token(json_schema=schema) for _ in range(4))
 
 
 @pytest.mark.parametrize(

@@ -1,84 +1,80 @@
 """More callers than slots, a full KV cache, time that is over: nothing hangs, nothing fails that need not."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
+from contextlib import ExitStack
 
 import pytest
 
-from tests.support.asking import kv_cache_tokens, lines_in_log, post, predict, stream, three_chances, until
-from tests.support.servers import prediction_lines, serving
-
-SLOTS = 4
-BLOCKS = 4  # of 128 tokens: what two of the long answers below need
-
-
-@pytest.fixture(scope="module")
-def small_server(small_model):
-    """Four slots, a small KV cache, and the debugging log."""
-    engine_args = {"max_model_len": 384, "num_gpu_blocks_override": BLOCKS}
-    environment = {"COG_MAX_CONCURRENCY": str(SLOTS), "HERMES_LOG_PROMPTS": "true"}
-    with serving(small_model, engine_args=engine_args, **environment) as server:
-        server.wait_until_ready(timeout=300)
-        yield server
-    assert server.processes() == []
+from tests.support.asking import (
+    LONG,
+    kv_cache_tokens,
+    lines_in_log,
+    post,
+    predict,
+    stream,
+    streaming,
+    three_chances,
+    until,
+)
+from tests.support.servers import BLOCK, TINY_BLOCKS, TINY_SLOTS, prediction_lines, serving
 
 
-def long_answer(server, number, tokens=200):
+def long_answer(server, number, tokens=400):
     return stream(server, prompt=f"Tell {number} things.", temperature=0, min_tokens=tokens, max_tokens=tokens)
 
 
-def test_a_full_kv_cache_costs_time_and_no_answer(small_server):
-    assert kv_cache_tokens(small_server) == BLOCKS * 128
-    alone = [long_answer(small_server, number).text for number in range(SLOTS)]
-    with ThreadPoolExecutor(SLOTS) as callers:
-        together = list(callers.map(lambda number: long_answer(small_server, number), range(SLOTS)))
-    assert [each.completed["metrics"]["output_token_count"] for each in together] == [200] * SLOTS
+def test_a_full_kv_cache_costs_time_and_no_answer(tiny_server):
+    assert kv_cache_tokens(tiny_server) == TINY_BLOCKS * BLOCK
+    before = len(lines_in_log(tiny_server))
+    alone = [long_answer(tiny_server, number).text for number in range(TINY_SLOTS)]
+    with ThreadPoolExecutor(TINY_SLOTS) as callers:
+        together = list(callers.map(lambda number: long_answer(tiny_server, number), range(TINY_SLOTS)))
+    assert [each.completed["metrics"]["output_token_count"] for each in together] == [400] * TINY_SLOTS
     assert [each.text for each in together] == alone
     preemptions = sum(each.completed["metrics"].get("preemptions", 0) for each in together)
     assert preemptions > 0
-    until(lambda: len(lines_in_log(small_server)) == 2 * SLOTS, 5, "the log has a line of each")
-    assert preemptions == sum(line["preemptions"] for line in lines_in_log(small_server))
+    until(lambda: len(lines_in_log(tiny_server)) == before + 2 * TINY_SLOTS, 5, "the log has a line of each")
+    assert preemptions == sum(line["preemptions"] for line in lines_in_log(tiny_server)[before:])
 
 
+def test_those_without_a_slot_are_refused_at_once(tiny_server):
+    with ExitStack() as stack:
+        slots = [stack.enter_context(streaming(tiny_server, **LONG)) for _ in range(TINY_SLOTS)]
+        assert tiny_server.health()["status"] == "BUSY"
+        tiny_server.wait_until_ready(timeout=5)  # which it is
+        with ThreadPoolExecutor(TINY_SLOTS) as callers:
+            answers = callers.map(lambda _: post(tiny_server, prompt="Hi", max_tokens=1).status_code, range(20))
+            assert set(answers) == {409}
+        assert [next(events)[0] for events in slots] == ["output"] * TINY_SLOTS
+
+
+@pytest.mark.long
 @three_chances
-def test_those_without_a_slot_are_refused_at_once_and_those_with_one_keep_their_speed(small_server):
+def test_those_with_a_slot_keep_their_speed_while_others_are_refused(small_model):
     def in_a_slot(number):
         try:
-            return long_answer(small_server, number, 80).seconds
+            return long_answer(server, number, 80).seconds
         finally:
             first_is_done.set()
 
     def knock(_):
-        """Status and seconds of each request that was answered while all slots were taken."""
-        answers = []
-        while not first_is_done.is_set():
-            began = time.monotonic()
-            answers.append((post(small_server, prompt="Hi", max_tokens=1).status_code, time.monotonic() - began))
-            time.sleep(0.1)  # it is the server's speed that counts, and this process takes the CPU from it
-        return answers[:-1]
+        statuses = set()
+        while not first_is_done.wait(0.1):  # it is the server's speed that counts, and this process takes the CPU
+            statuses.add(post(server, prompt="Hi", max_tokens=1).status_code)
+        return statuses
 
     first_is_done = threading.Event()
-    with ThreadPoolExecutor(2 * SLOTS) as callers:
-        undisturbed = max(callers.map(in_a_slot, range(SLOTS)))
-        first_is_done.clear()
-        slots = [callers.submit(in_a_slot, number) for number in range(SLOTS)]
-        until(lambda: in_slots(small_server) == SLOTS, 30, "all slots are taken")
-        assert small_server.health()["status"] == "BUSY"
-        small_server.wait_until_ready(timeout=5)  # which it is
-        answers = [answer for answers in callers.map(knock, range(SLOTS)) for answer in answers]
-        disturbed = max(slot.result() for slot in slots)
-    assert len(answers) > 2 * SLOTS
-    assert {status for status, _ in answers} == {409}
-    assert max(seconds for _, seconds in answers) < 0.5 * undisturbed
+    with serving(small_model, COG_MAX_CONCURRENCY=str(TINY_SLOTS)) as server:
+        server.wait_until_ready(timeout=300)
+        with ThreadPoolExecutor(2 * TINY_SLOTS) as callers:
+            undisturbed = max(callers.map(in_a_slot, range(TINY_SLOTS)))
+            first_is_done.clear()
+            slots = [callers.submit(in_a_slot, number) for number in range(TINY_SLOTS)]
+            until(lambda: server.health()["status"] == "BUSY", 30, "all slots are taken")
+            assert 409 in set.union(*callers.map(knock, range(TINY_SLOTS)))
+            disturbed = max(slot.result() for slot in slots)
     assert disturbed < 1.5 * undisturbed
-
-
-def in_slots(server):
-    """How many predictions have begun and not ended, by the log."""
-    begun = sum(line == "Starting prediction" for line in list(server.log))
-    return begun - len(lines_in_log(server))
 
 
 @pytest.mark.parametrize(("limit", "tokens"), [(0.01, 0), (3, 1)])
@@ -99,7 +95,7 @@ def test_a_json_answer_that_had_no_time_is_not_called_valid(server):
     assert (metrics["finish_reason"], metrics["json_valid"]) == ("timeout", False)
 
 
-def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, small_server):
+def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, tiny_server):
     secret = "my canary is called Xanthippe"
     asked = [
         {"prompt": secret},
@@ -114,16 +110,6 @@ def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, smal
     for inputs in asked:
         post(server, max_tokens=8, **inputs)
     assert not [line for line in list(server.log) if "Xanthippe" in line]
-    post(small_server, prompt=secret, max_tokens=8)
-    assert [line for line in list(small_server.log) if line.startswith("hermes: prompt: ") and secret in line]
-    assert [line for line in list(small_server.log) if line.startswith("hermes: response: ")]
-
-
-def test_an_id_that_makes_no_file_name_still_takes_its_slot_for_good(small_server):
-    """coglet 0.23.1 does not free the slot. Nobody who is not trusted may choose ids, see SECURITY.md."""
-    for prediction_id in ("x" * 256, "x" * 60_000, "a\0b", "y" * 256)[:SLOTS]:
-        prediction = post(small_server, quote(prediction_id, safe=""), prompt="Hi", max_tokens=1).json()
-        assert prediction["status"] == "failed"
-        assert prediction["error"].startswith("Failed to create output dir: ")
-    refused = post(small_server, prompt="Hi", max_tokens=1)
-    assert refused.status_code == 409, "Cog frees the slot now: what the documentation says of it can go"
+    post(tiny_server, prompt=secret, max_tokens=8)
+    assert [line for line in list(tiny_server.log) if line.startswith("hermes: prompt: ") and secret in line]
+    assert [line for line in list(tiny_server.log) if line.startswith("hermes: response: ")]

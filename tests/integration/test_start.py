@@ -1,6 +1,7 @@
 """A server that cannot start says why, with a code, at once, and leaves nothing behind."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -30,30 +31,28 @@ def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_
     assert not (tmp_path / "weights").exists()
 
 
+def test_cogs_variable_names_the_weights():
+    error, _, _, _ = refusal({"COG_WEIGHTS": "/no/such/folder"})
+    assert error.startswith("E1000 WeightsError: weights '/no/such/folder': there is no such folder")
+
+
 @pytest.mark.parametrize(
-    ("environment", "message"),
+    ("name", "value", "message"),
     [
-        ({"COG_WEIGHTS": "/no/such/folder"}, "E1000 WeightsError: weights '/no/such/folder': there is no such folder"),
-        (
-            {"HERMES_ENGINE_ARGS": '{"max_model_length": 9}'},
-            "E1201 UnknownEngineArgument: engine_args has 'max_model_l",
-        ),
-        ({"HERMES_ENGINE_ARGS": '{"model": "other"}'}, "E1202 InvalidConfiguration: engine_args.model: the weights d"),
-        ({"HERMES_ENGINE_ARGS": '{"max_model_len": "x"}'}, "E1202 InvalidConfiguration: engine_args: "),
-        ({"HERMES_ENGINE_ARGS": '{"dtype": "float31"}'}, "E1202 InvalidConfiguration: engine_args: "),
-        ({"HERMES_PROFIL": "local"}, "E1202 InvalidConfiguration: HERMES_PROFIL: there is no such setting"),
-        ({"HERMES_PROMPT_TEMPLATE": "Answer:"}, "E1202 InvalidConfiguration: prompt_template: E1003"),
+        ("ENGINE_ARGS", '{"max_model_length": 9}', "E1201 UnknownEngineArgument: engine_args has 'max_model_l"),
+        ("ENGINE_ARGS", '{"model": "other"}', "E1202 InvalidConfiguration: engine_args.model: the weights d"),
+        ("ENGINE_ARGS", '{"max_model_len": "x"}', "E1202 InvalidConfiguration: engine_args: "),
+        ("ENGINE_ARGS", '{"dtype": "float31"}', "E1202 InvalidConfiguration: engine_args: "),
+        ("PROFIL", "local", "E1202 InvalidConfiguration: HERMES_PROFIL: there is no such setting"),
+        ("PROMPT_TEMPLATE", "Answer:", "E1202 InvalidConfiguration: prompt_template: E1003"),
     ],
-    ids=lambda value: value[:4] if isinstance(value, str) else next(iter(value)),
 )
-def test_what_is_wrong_with_the_configuration_is_named(small_model, environment, message):
-    error, _, _, _ = refusal(environment)
-    assert error.startswith(message)
+def test_what_is_wrong_with_the_configuration_is_named(starter, small_model, name, value, message):
+    assert starter.refusal(**{f"HERMES_{name}": value}).startswith(message)
 
 
 def test_weights_that_the_engine_cannot_load_fail_the_start_and_leave_no_process(tiny_model, tmp_path):
-    for path in tiny_model.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"] = weights["model.layers.0.self_attn.q_proj.weight"][:7].clone()
     save_file(weights, tmp_path / "model.safetensors")
@@ -63,9 +62,9 @@ def test_weights_that_the_engine_cannot_load_fail_the_start_and_leave_no_process
     assert not [name for name in names if name.startswith(("VLLM::Engine", "VLLM::Worker"))]
 
 
-def test_a_predictor_config_in_the_weights_folder_is_used(tiny_model, tmp_path):
+def test_a_predictor_config_in_the_weights_folder_is_used(starter, tiny_model, tmp_path):
     for path in tiny_model.iterdir():
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "predictor_config.json").write_text(json.dumps({"engine_args": {"no_such_argument": 1}}))
-    error, _, _, _ = refusal({"COG_WEIGHTS": str(tmp_path)})
+    error = starter.refusal(tmp_path)
     assert error.startswith("E1202 InvalidConfiguration: predictor_config.json.engine_args.no_such_argument: a weights")

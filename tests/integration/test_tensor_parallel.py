@@ -4,36 +4,28 @@ import json
 
 import pytest
 
-from hermes.devserver.server import LocalServer
 from hermes.sizing import ModelShape
 from hermes.sizing.gpus import GIB
 from tests.support.asking import kv_cache_tokens, predict
-from tests.support.servers import ENGINE_ARGS, LOCAL
-
-BLOCK = 128  # tokens: what vLLM gives out at a time on a CPU
+from tests.support.endings import IN_CHUNKS, WORKER_RAISES, engine_fails, is_started_again, with_name
+from tests.support.servers import BLOCK, serving
 
 PROMPTS = ["Hello", "What is the capital of France?", "日本語", "one two three four", "x" * 300]
 
 
-def greedy(model, tensor_parallel_size, **environment):
-    """Greedy answers of a server on `model`, how many worker processes it has, and tokens in its KV cache."""
-    engine_args = {**ENGINE_ARGS, "max_model_len": 512, "tensor_parallel_size": tensor_parallel_size}
-    environment = {
-        **LOCAL,
-        "COG_WEIGHTS": str(model),
-        "HERMES_ENGINE_ARGS": json.dumps(engine_args),
-        **environment,
-    }
-    with LocalServer(environment=environment) as server:
+@pytest.fixture(scope="module")
+def two_workers(tiny_model):
+    """Two tensor-parallel workers, one of which raises at last."""
+    with serving(tiny_model, 2, IN_CHUNKS) as server:
         server.wait_until_ready(timeout=300)
-        answers = []
-        for prompt in PROMPTS:
-            prediction = predict(server, prompt=prompt, temperature=0, max_tokens=40)
-            answers.append(("".join(prediction["output"]), prediction["metrics"]["output_token_count"]))
-        cache = kv_cache_tokens(server)
-        workers = [process for process in server.processes() if process.name().startswith("VLLM::Worker")]
-    assert server.processes() == []
-    return answers, len(workers), cache
+        yield server
+        engine_fails(server, WORKER_RAISES, 1)
+        is_started_again(server)
+
+
+def greedy(server):
+    answers = [predict(server, prompt=prompt, temperature=0, max_tokens=40) for prompt in PROMPTS]
+    return [("".join(each["output"]), each["metrics"]["output_token_count"]) for each in answers]
 
 
 def planned_cache_tokens(model, tensor_parallel_size):
@@ -42,15 +34,17 @@ def planned_cache_tokens(model, tensor_parallel_size):
     return 2 * GIB // (BLOCK * shape.kv_bytes_per_token(tensor_parallel_size, cache_bytes=4)) * BLOCK
 
 
-def test_a_token_of_the_small_model_takes_the_planned_bytes_of_kv_cache(server, small_model):
+def test_a_token_takes_the_planned_bytes_of_kv_cache(server, small_model):
     assert kv_cache_tokens(server) == planned_cache_tokens(small_model, 1)
 
 
-@pytest.mark.timeout(900)
-def test_two_workers_give_the_greedy_tokens_of_one(tiny_model):
-    one, workers_of_one, cache_of_one = greedy(tiny_model, 1)
-    two, workers_of_two, cache_of_two = greedy(tiny_model, 2, VLLM_CPU_OMP_THREADS_BIND="0|1")
-    assert (workers_of_one, workers_of_two) == (1, 2)
-    assert two == one
+def test_with_two_workers_there_is_room_for_twice_as_many(two_workers, tiny_model):
+    assert kv_cache_tokens(two_workers) == planned_cache_tokens(tiny_model, 2)
+    assert planned_cache_tokens(tiny_model, 2) // planned_cache_tokens(tiny_model, 1) == 2
+
+
+def test_two_workers_give_the_greedy_tokens_of_one(tiny_server, two_workers):
+    one = greedy(tiny_server)
+    assert len(with_name(two_workers, "VLLM::Worker")) == 2
+    assert greedy(two_workers) == one
     assert len({text for text, _ in one}) == len(PROMPTS), "the tiny model must say something of its own to each"
-    assert (cache_of_one, cache_of_two) == tuple(planned_cache_tokens(tiny_model, size) for size in (1, 2))

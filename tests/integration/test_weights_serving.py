@@ -1,17 +1,24 @@
-"""A model goes from where it is kept through the Cog server to an answer, and every way gives the same one."""
+"""A model goes from where it is kept to an answer, and every way gives the same files."""
 
+import hashlib
 import json
-import os
 import re
+import signal
 import subprocess
-import sys
 
+import httpx
 import pytest
 
-from hermes.devserver.server import PROJECT, LocalServer
+from hermes.client import CogServer
+from hermes.devserver.server import free_port
 from tests.support.asking import predict, until
 from tests.support.hub_server import HubServer
-from tests.support.servers import ENGINE_ARGS, LOCAL
+from tests.support.running import Command
+from tests.support.servers import ENGINE_ARGS, serving
+from tests.support.tiny_models import files_in
+
+TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+ASKED = {"prompt": "Hello", "temperature": 0, "min_tokens": 24, "max_tokens": 24}
 
 
 @pytest.fixture(scope="module")
@@ -33,53 +40,65 @@ def elsewhere(tmp_path, host):
     }
 
 
-def served(source, environment):
-    """A greedy answer of a server on `source`, and the log of its setup()."""
-    engine_args = json.dumps({**ENGINE_ARGS, "max_model_len": 512})
-    environment = {**LOCAL, **environment, "COG_WEIGHTS": source, "HERMES_ENGINE_ARGS": engine_args}
-    with LocalServer(environment=environment) as server:
-        server.wait_until_ready(timeout=300)
-        answer = predict(server, prompt="Hello", temperature=0, min_tokens=24, max_tokens=24)
-        until(lambda: any("boot report: " in line for line in server.log), 10, "the report is in the log")
-        log = "\n".join(server.log)
-    assert server.processes() == []
-    return "".join(answer["output"]), log
+def test_serve_fetches_from_the_hub_answers_and_ends_with_ctrl_c(host, elsewhere, tiny_model, tiny_server, tmp_path):
+    port = free_port()
+    settings = {**elsewhere, "COG_WEIGHTS": "hf://org/tiny", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS)}
+    command = Command("serve", "--port", str(port), **settings)
+    until(lambda: command.watch() and b"serving at" in command.err, 300, "the server is ready")
+    answer = CogServer(f"http://127.0.0.1:{port}").ask(ASKED)
+    assert answer.text == "".join(predict(tiny_server, **ASKED)["output"])
 
-
-@pytest.fixture(scope="module")
-def from_its_folder(tiny_model):
-    return served(str(tiny_model), {})[0]
-
-
-def boot_report(log):
-    return json.loads(re.search(r"boot report: (\{.*\})", log)[1])
-
-
-def test_from_the_hub(elsewhere, tiny_model, from_its_folder, tmp_path):
-    answer, log = served("hf://org/tiny", elsewhere)
-    assert answer == from_its_folder
-    report = boot_report(log)
-    assert report["fetched_bytes"] == sum(path.stat().st_size for path in tiny_model.iterdir())
-    steps = [report[step] for step in ("plan", "download", "verify", "imports", "load", "warm_up")]
-    assert all(seconds >= 0 for seconds in steps)
-    assert sum(steps) <= report["total"] + 0.1
-    assert report["saved"] > 0
+    command.process.send_signal(signal.SIGINT)
+    code, out, err, alive = command.wait(60)
+    assert (code, out, alive) == (0, "", [])
+    assert err.endswith(f"serving at http://127.0.0.1:{port}; Ctrl-C to stop\nstopping\n")
+    (boot,) = re.findall(r"^boot: ([\d.]+) s: plan (.*); importing vLLM beside the download saved [\d.]+$", err, re.M)
+    steps = re.findall(r"\b(\d+\.\d)(?:,| \(|$)", boot[1])
+    assert len(steps) >= 6
+    assert sum(map(float, steps)) <= float(boot[0]) + 0.5
     locked = json.loads((tmp_path / "weights.lock").read_text())["models"]
     assert [model["source"] for model in locked] == ["hf://org/tiny@main"]
 
 
-def test_from_an_archive(host, elsewhere, tiny_model, from_its_folder, tmp_path):
-    archive = tmp_path / "tiny.tar.zst"
+def archived(host, tiny_model, elsewhere, folder):
+    """The source of an archive that others have made."""
+    archive = folder / "tiny.tar.zst"
     subprocess.run(f"tar -C {tiny_model} -c . | zstd -q -o {archive}", shell=True, check=True)
-    answer, log = served(host.add_file("/tiny.tar.zst", archive), elsewhere)
-    assert answer == from_its_folder
-    assert boot_report(log)["fetched_bytes"] == archive.stat().st_size
+    return host.add_file("/tiny.tar.zst", archive)
 
 
-def test_packed_and_unpacked(host, elsewhere, from_its_folder, tmp_path):
-    archive = tmp_path / "model.tar"
-    template = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    pack = "-m", "hermes", "weights", "pack", "hf://org/tiny", "-o", str(archive), "--prompt-template", template
-    subprocess.run([sys.executable, *pack], cwd=PROJECT, env={**os.environ, **elsewhere}, check=True)
-    answer, _ = served(host.add_file("/packed.tar", archive), {**elsewhere, "HERMES_PROMPT_TEMPLATE": ""})
-    assert answer == from_its_folder
+def packed(host, tiny_model, elsewhere, folder):
+    """The source of an archive that `weights pack` has made."""
+    archive = folder / "model.tar"
+    pack = "weights", "pack", "hf://org/tiny", "-o", str(archive), "--prompt-template", TEMPLATE
+    assert Command(*pack, **elsewhere).wait()[0] == 0
+    return host.add_file("/packed.tar", archive)
+
+
+ways = pytest.mark.parametrize("way", [archived, packed])
+
+
+@ways
+def test_an_archive_holds_the_files_of_the_model(host, elsewhere, tiny_model, tmp_path, way):
+    code, out, _, _ = Command("weights", "fetch", way(host, tiny_model, elsewhere, tmp_path), **elsewhere).wait()
+    assert code == 0
+    digests = [
+        {name: hashlib.sha256(data).hexdigest() for name, data in files_in(folder).items()}
+        for folder in (tmp_path / out.strip(), tiny_model)
+    ]
+    config = digests[0].pop("predictor_config.json", None)
+    assert digests[0] == digests[1]
+    assert (config is None) == (way is archived)
+
+
+@pytest.mark.long
+@ways
+def test_an_archive_is_served(host, elsewhere, tiny_model, tiny_server, tmp_path, way):
+    source = way(host, tiny_model, elsewhere, tmp_path)
+    with serving(source, HERMES_PROMPT_TEMPLATE="", **elsewhere) as server:
+        server.wait_until_ready(timeout=300)
+        answer = predict(server, **ASKED)
+        until(lambda: any("boot report: " in line for line in server.log), 10, "the report is in the log")
+        (report,) = re.findall(r"boot report: (\{.*\})", "\n".join(server.log))
+    assert json.loads(report)["fetched_bytes"] == int(httpx.head(source).headers["Content-Length"])
+    assert answer["output"] == predict(tiny_server, **ASKED)["output"]

@@ -5,7 +5,6 @@ import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from itertools import pairwise
 
 import httpx
 import pytest
@@ -30,10 +29,6 @@ class Streamed:
     @property
     def text(self):
         return "".join(self.pieces)
-
-    @property
-    def largest_gap(self):
-        return max(b - a for a, b in pairwise(self.times))
 
 
 def three_chances(test):

@@ -1,6 +1,6 @@
 """Inputs that nobody means well with: texts, JSON values, conversations, tools and schemas.
 
-The tests here run a bounded number of examples, always the same. `make fuzz` runs many times as many, and others.
+The tests here run a bounded number of examples, always the same. `make test-long` runs many times as many, and others.
 """
 
 import json

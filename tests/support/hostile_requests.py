@@ -20,7 +20,7 @@ SHORT = {"prompt": "Hi", "max_tokens": 1}
 
 
 class Memory:
-    """The most that the processes have held in memory, looked at a hundred times a second."""
+    """The most that the processes have held in memory, looked at ten times a second."""
 
     def __init__(self, processes):
         self._processes = processes
@@ -41,7 +41,7 @@ class Memory:
         return self.most - self.before
 
     def _look_on(self):
-        while not self._over.wait(0.01):
+        while not self._over.wait(0.1):
             self.most = max(self.most, self._now())
 
     def _now(self):

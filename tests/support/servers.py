@@ -10,6 +10,9 @@ from hermes.devserver import PROJECT, LocalServer
 # float32 makes the engine's numbers those of transformers; a short context makes a full one quick.
 ENGINE_ARGS = {"dtype": "float32", "max_model_len": 2048}
 LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS), "PYTHONPATH": str(PROJECT)}
+BLOCK = 128  # tokens: what vLLM gives out at a time on a CPU
+TINY_SLOTS, TINY_BLOCKS = 4, 9  # of the fixture tiny_server; vLLM keeps one block for itself
+TINY_CONTEXT = (TINY_BLOCKS - 1) * BLOCK  # all of its KV cache
 GRACE = 3  # seconds from the engine's death to the server's exit
 LINE = "hermes: prediction: "  # begins the line that the server's log has of each prediction
 

@@ -1,4 +1,4 @@
-"""Files that are small or cut, and refusals. What takes transformers is in integration/test_gguf_conversion.py."""
+"""Files that are small or cut, and refusals. What takes transformers is in tests/integration/weights."""
 
 import os
 

@@ -1,6 +1,7 @@
 """A predictor without an engine: it yields numbered pieces at a steady pace, through our relay."""
 
 import asyncio
+from pathlib import Path
 from typing import Optional
 
 from cog import AsyncConcatenateIterator, BasePredictor, Input, concurrent, current_scope, streaming
@@ -21,6 +22,7 @@ class Predictor(BasePredictor):
         name: str = Input(description="What to call the pieces", default="piece"),
         count: int = Input(description="How many pieces", default=5, ge=0),
         pause: float = Input(description="Seconds before each", default=0.05),
+        gate: Optional[str] = Input(description="Piece n waits for the file of this name and n - 1", default=None),
         fail_at: Optional[int] = Input(description="Raise instead of yielding this piece", default=None),
     ) -> AsyncConcatenateIterator[str]:
         self.running += 1
@@ -28,6 +30,8 @@ class Predictor(BasePredictor):
         try:
             for number in range(count):
                 await asyncio.sleep(pause)
+                while number and gate and not Path(f"{gate}{number - 1}").exists():
+                    await asyncio.sleep(0.01)
                 if number == fail_at:
                     raise ValueError(f"failed at {number}")
                 yield f"{name} {number};"
