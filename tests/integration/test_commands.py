@@ -30,7 +30,7 @@ def test_a_server_that_cannot_start_is_one_line_and_exit_code_1():
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=lambda end: end.name)
+@pytest.mark.parametrize("end", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_ending_it_while_it_starts_leaves_nothing(small_model, end):
     command = Command("predict", "-i", "prompt=Hi", **LOCAL)
     until(lambda: command.watch() and len(command.family) >= 3, 60, "the engine's process has begun")

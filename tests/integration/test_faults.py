@@ -57,7 +57,7 @@ def cases(faults):
             (CORE_SILENT, None),
             (WORKER_KILLED, None),
             (WORKER_RAISES, None),
-            (WORKER_STOPPED, (16, 2)),
+            (WORKER_STOPPED, None),
         ]
     ),
 )

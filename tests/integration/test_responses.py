@@ -70,7 +70,9 @@ def reference(small_model):
     return tokenizer, generate
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize(
+    "prompt", [*PROMPTS[:2], *(pytest.param(prompt, marks=pytest.mark.long) for prompt in PROMPTS[2:])]
+)
 def test_greedy_tokens_are_those_of_transformers(server, reference, prompt):
     tokenizer, generate = reference
     tokens = generate(prompt, "You are a helpful assistant.", 96)
