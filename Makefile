@@ -28,14 +28,14 @@ serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 
 WITH_AN_ENGINE := tests/integration/test_*.py
 
-test: $(INSTALLED) ## Run the tests, 8 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2 --ignore-glob "$(WITH_AN_ENGINE)"
+test: $(INSTALLED) ## Run the tests, 10 to 12 minutes on 2 cores
+	$(BIN)/python -m pytest -n 3 --ignore-glob "$(WITH_AN_ENGINE)"
 	$(BIN)/python -m pytest $(WITH_AN_ENGINE)
 
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half a minute
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
-test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, an hour
+test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, some hour
 	FUZZ_EXAMPLES=20 $(BIN)/python -m pytest -n 2 -m "" -o timeout=0 --ignore-glob "$(WITH_AN_ENGINE)"
 	$(BIN)/python -m pytest -m "" $(WITH_AN_ENGINE)
 	$(BIN)/python -m tests.soak

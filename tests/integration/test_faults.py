@@ -78,6 +78,7 @@ def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, 
         is_started_again(server)
 
 
+@pytest.mark.long
 def test_a_silent_engine_is_dead_and_the_server_may_stay_up(tiny_model):
     with serving(tiny_model, HERMES_ENGINE_DEATH_GRACE="off", **CORE_SILENT.environment) as server:
         server.wait_until_ready(timeout=300)
