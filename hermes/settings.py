@@ -78,6 +78,9 @@ PROFILES = MappingProxyType(
                 "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
                 # The model runs in the core process. vLLM would make a worker process, and its queue keeps a core busy.
                 "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+                # One core is for the server and for other programs. Threads on all cores wait for each other in busy
+                # loops: beside a program that kept one of two cores busy, the engine gave less than a token a second.
+                "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
             },
         ),
     }
