@@ -29,6 +29,7 @@ from rich.console import Console
 from bench.load import NEW_TOKENS, Timeline, ask_cog, ask_openai
 from bench.systems import JSON_ANSWER, WITH_A_TOOL, Asked, OpenAIServer, OurServer, RawEngine, System
 from hermes.devserver.server import PROJECT
+from hermes.serving.service import MANY
 from hermes.weights import smollm2
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,11 +43,14 @@ SUBJECTS = [
     "a quiet street",
     "bread",
 ]
-MANY = 16  # clients, from which on this package joins tokens
 OURS, OURS_JOINED = "this package", "this package, 2 tokens a piece"
-VLLMS, VLLMS_JOINED = "vLLM's OpenAI server", "vLLM's OpenAI server, 2 tokens a piece"
+VLLMS_JOINED = "vLLM's OpenAI server, 2 tokens a piece"
 CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
-REFERENCE = {OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}  # or VLLMS
+REFERENCE = {
+    OURS_JOINED: VLLMS_JOINED,
+    VLLMS_JOINED: VLLMS_JOINED,
+    **dict.fromkeys(CONSTRAINED, OURS),
+}  # or OpenAIServer.name
 notes = Console(stderr=True, highlight=False)
 
 
@@ -162,7 +166,7 @@ def summarise(runs: Runs) -> Iterator[Figures]:
             ttft_p95=percentile_95(firsts),
             inter_token_latency_p95=percentile_95([b - a for timeline in requests for a, b in pairwise(timeline)]),
             of_raw=median_ratio(speeds[name, count], speeds[RawEngine.name, count]),
-            of_reference=median_ratio(speeds[name, count], speeds[REFERENCE.get(name, VLLMS), count]),
+            of_reference=median_ratio(speeds[name, count], speeds[REFERENCE.get(name, OpenAIServer.name), count]),
         )
 
 

@@ -157,7 +157,7 @@ class OpenAIServer:
         options += _options(LOCAL.engine_args.items())
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", *options],
-            env={**os.environ, **LOCAL.environment, "VLLM_NO_USAGE_STATS": "1"},
+            env={**LOCAL.environment, **os.environ, "VLLM_NO_USAGE_STATS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

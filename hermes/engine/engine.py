@@ -67,7 +67,6 @@ class EnginePlan:
             UnknownEngineArgument, InvalidConfiguration: `engine_args` cannot be used.
             EngineStartFailed: vLLM cannot use the model.
         """
-        self._folder = folder
         self._eos_token_ids = eos_token_ids(folder)
         logger.info("engine: starting vLLM, which takes seconds for a small model and minutes for a large one")
         with _vllm_errors():

@@ -35,11 +35,12 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
     listener = None
     while is_alive(server) and is_alive(worker):
         family |= descendants(worker)
-        if listener and not listener.is_open():
+        if listener is None:
+            listener = find_listener(server)
+        elif not listener.is_open():
+            listener = None
             with suppress(BrokenPipeError):  # the worker has just ended
                 print("stopping", flush=True)
-        if not (listener and listener.is_open()):
-            listener = find_listener(server)
         time.sleep(POLL_SECONDS)
     if not is_alive(server):
         wait_for_end(family, ORDERLY_SECONDS)

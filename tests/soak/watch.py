@@ -16,7 +16,7 @@ LOOKS, LOOK_SECONDS = 4, 0.3
 SETTLED_SECONDS = 120.0  # after which memory must be level
 TOO_SHORT_SECONDS = 180.0
 TOLERANCE = 0.05
-ROLES = ("server", "worker", "engine core", "engine worker", "guard")
+ROLES = ("server", "worker", "engine core", "fork server", "guard")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _roles(server: LocalServer) -> Iterator[tuple[str, psutil.Process]]:
             yield "worker", process
         elif name.startswith("VLLM::EngineCore"):
             yield "engine core", process
-        elif name.startswith("VLLM::Worker"):
-            yield "engine worker", process
+        elif name.startswith("VLLM::ForkServer"):
+            yield "fork server", process
         elif "guard.py" in command:
             yield "guard", process

@@ -31,7 +31,6 @@ class ScriptedLLM:
     def __init__(self):
         self._waiting = set()  # streams that have taken all that there is
         self._all_wait = asyncio.Event()
-        self._output = None
 
     def get_num_unfinished_requests(self):
         return 0
