@@ -28,7 +28,7 @@ serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 
 WITH_AN_ENGINE := tests/integration/test_*.py
 
-test: $(INSTALLED) ## Run the tests, 10 to 12 minutes on 2 cores
+test: $(INSTALLED) ## Run the tests, 12 to 13 minutes on 2 cores
 	$(BIN)/python -m pytest -n 3 --ignore-glob "$(WITH_AN_ENGINE)"
 	$(BIN)/python -m pytest $(WITH_AN_ENGINE)
 
