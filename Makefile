@@ -26,18 +26,17 @@ predict: $(INSTALLED) ## Stream one answer: make predict prompt="..."
 serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 	@$(BIN)/python -m hermes serve
 
-WITH_AN_ENGINE := tests/integration/test_*.py
+# Tests that share a server run in one process, beside the others.
+TESTS := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test: $(INSTALLED) ## Run the tests, 12 to 13 minutes on 2 cores
-	$(BIN)/python -m pytest -n 3 --ignore-glob "$(WITH_AN_ENGINE)"
-	$(BIN)/python -m pytest $(WITH_AN_ENGINE)
+	$(TESTS)
 
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half a minute
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
 test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, some hour
-	FUZZ_EXAMPLES=20 $(BIN)/python -m pytest -n 2 -m "" -o timeout=0 --ignore-glob "$(WITH_AN_ENGINE)"
-	$(BIN)/python -m pytest -m "" $(WITH_AN_ENGINE)
+	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=0
 	$(BIN)/python -m tests.soak
 
 check: $(INSTALLED) ## Check format, lint, types and which way imports point

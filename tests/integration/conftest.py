@@ -14,6 +14,17 @@ from tests.support.servers import LOCAL, TINY_BLOCKS, TINY_CONTEXT, TINY_SLOTS, 
 from tests.support.starting import Starter
 from tests.support.tiny_llama import give_tag_tokens, set_traps, write_tiny_llama
 
+# By fixture, the tests that one process of pytest-xdist runs, for each process would start these anew.
+TOGETHER = {"server": "server", "tiny_server": "tiny servers", "two_workers": "tiny servers", "starter": "starter"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        group = next((group for fixture, group in TOGETHER.items() if fixture in item.fixturenames), None)
+        if group and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def small_model():

@@ -40,7 +40,7 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys, drawn
         return inputs, predict(server, **inputs)
 
     counts = dict.fromkeys(["json documents", "tool calls", "answers with calls", "cut by max_tokens"], 0)
-    with ThreadPoolExecutor(16) as callers:
+    with ThreadPoolExecutor(32) as callers:
         answers = list(callers.map(generate, drawn))
     for inputs, prediction in answers:
         text, metrics = "".join(prediction["output"]), prediction["metrics"]

@@ -95,21 +95,26 @@ def test_a_json_answer_that_had_no_time_is_not_called_valid(server):
     assert (metrics["finish_reason"], metrics["json_valid"]) == ("timeout", False)
 
 
-def test_nothing_that_was_said_is_in_the_log_unless_it_is_asked_for(server, tiny_server):
-    secret = "my canary is called Xanthippe"
+SECRET = "my canary is called Xanthippe"
+
+
+def test_nothing_that_was_said_is_in_the_log(server):
     asked = [
-        {"prompt": secret},
-        {"prompt": secret, "temperature": 0, "prompt_template": f"{{prompt}} {secret}"},
-        {"system_prompt": secret, "messages": [{"role": "user", "content": secret}]},
-        {"prompt": secret * 2000},
-        {"prompt": secret, "messages": [{"role": secret}]},
-        {"prompt": secret, "tools": [{"name": secret}]},
-        {"prompt": secret, "json_schema": {"pattern": f"({secret}"}},
-        {"prompt": secret, "stop_sequences": secret, "timeout": 0.05},
+        {"prompt": SECRET},
+        {"prompt": SECRET, "temperature": 0, "prompt_template": f"{{prompt}} {SECRET}"},
+        {"system_prompt": SECRET, "messages": [{"role": "user", "content": SECRET}]},
+        {"prompt": SECRET * 2000},
+        {"prompt": SECRET, "messages": [{"role": SECRET}]},
+        {"prompt": SECRET, "tools": [{"name": SECRET}]},
+        {"prompt": SECRET, "json_schema": {"pattern": f"({SECRET}"}},
+        {"prompt": SECRET, "stop_sequences": SECRET, "timeout": 0.05},
     ]
     for inputs in asked:
         post(server, max_tokens=8, **inputs)
     assert not [line for line in list(server.log) if "Xanthippe" in line]
-    post(tiny_server, prompt=secret, max_tokens=8)
-    assert [line for line in list(tiny_server.log) if line.startswith("hermes: prompt: ") and secret in line]
+
+
+def test_what_was_said_is_in_the_log_where_it_is_asked_for(tiny_server):
+    post(tiny_server, prompt=SECRET, max_tokens=8)
+    assert [line for line in list(tiny_server.log) if line.startswith("hermes: prompt: ") and SECRET in line]
     assert [line for line in list(tiny_server.log) if line.startswith("hermes: response: ")]

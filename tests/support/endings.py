@@ -9,8 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import psutil
 
 from hermes.client.errors import PredictionFailed
 from hermes.devserver.server import LocalServer
@@ -25,11 +28,20 @@ STOPPING = 10  # seconds that Docker gives a container
 
 
 def with_name(server, name):
-    return [process for process in server.processes() if process.name().startswith(name)]
+    return _processes(server, lambda process: process.name().startswith(name))
 
 
 def with_command(server, part):
-    return [process for process in server.processes() if part in " ".join(process.cmdline())]
+    return _processes(server, lambda process: part in " ".join(process.cmdline()))
+
+
+def _processes(server, are_meant):
+    """Those processes of a server; each may end while it is looked at."""
+    found = []
+    for process in server.processes():
+        with suppress(psutil.NoSuchProcess):
+            found += [process] if are_meant(process) else []
+    return found
 
 
 def engine_core(server):
