@@ -128,11 +128,11 @@ Runs = dict[tuple[str, int], list[list[Timeline]]]  # (system, clients) -> round
 def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[list[System], list[System]]:
     """Those that every number of clients asks, and those that only many clients ask."""
     ours, theirs = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OpenAIServer(folder, log)
-    joined = Asked(VLLMS_JOINED, theirs, ask_openai, {"stream_interval": 2})
-    with_grammar = [Asked(name, ours, ask_cog, inputs) for name, inputs in CONSTRAINED.items()]
-    return [RawEngine(folder, log), ours, theirs], [OurServer(OURS_JOINED, folder, log), joined] + (
-        with_grammar if constrained else []
-    )
+    many: list[System] = [OurServer(OURS_JOINED, folder, log)]
+    many += [Asked(VLLMS_JOINED, theirs, ask_openai, {"stream_interval": 2})]
+    if constrained:
+        many += [Asked(name, ours, ask_cog, inputs) for name, inputs in CONSTRAINED.items()]
+    return [RawEngine(folder, log), ours, theirs], many
 
 
 class Measured:
