@@ -152,11 +152,15 @@ class LocalServer:
         wait_for_end(alive, STOP_SECONDS)
         self._process.wait()
         self._http.close()
-        if self._reader:
+        if self._reader and self._reader.is_alive():
             self._reader.join(timeout=5)
 
     def __enter__(self) -> "LocalServer":
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # a Ctrl-C comes at any moment
+            self.stop()
+            raise
         return self
 
     def __exit__(

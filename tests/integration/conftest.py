@@ -15,7 +15,13 @@ from tests.support.starting import Starter
 from tests.support.tiny_llama import give_tag_tokens, set_traps, write_tiny_llama
 
 # By fixture, the tests that one process of pytest-xdist runs, for each process would start these anew.
-TOGETHER = {"server": "server", "tiny_server": "tiny servers", "two_workers": "tiny servers", "starter": "starter"}
+TOGETHER = {
+    "bounded": "hostile",  # these have the fixture `server`, too; a second one of it takes less time than one queue
+    "server": "server",
+    "tiny_server": "tiny servers",
+    "two_workers": "tiny servers",
+    "starter": "starter",
+}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,9 +1,11 @@
 """`python -m hermes predict` as a person types it; test_weights_serving.py has `serve`."""
 
 import signal
+import threading
 
 import pytest
 
+from hermes.devserver import LocalServer
 from tests.support.asking import until
 from tests.support.running import Command
 from tests.support.servers import LOCAL
@@ -38,3 +40,19 @@ def test_ending_it_while_it_starts_leaves_nothing(small_model, end):
     code, out, err, alive = command.wait(60)
     assert (code, out, alive) == (130, "", [])
     assert "Traceback" not in err
+
+
+def test_ctrl_c_before_the_server_is_known_to_have_begun_leaves_nothing(monkeypatch):
+    server = LocalServer(environment=LOCAL)
+    start = threading.Thread.start
+
+    def start_and_be_interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "start", start_and_be_interrupted)
+        with server:
+            pytest.fail("it was not interrupted")
+    assert server.exit_status is not None
+    assert server.processes() == []
