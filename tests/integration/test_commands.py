@@ -50,9 +50,9 @@ def test_ctrl_c_before_the_server_is_known_to_have_begun_leaves_nothing(monkeypa
         start(thread)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start_and_be_interrupted)
-        with server:
+        with pytest.raises(KeyboardInterrupt), server:
             pytest.fail("it was not interrupted")
     assert server.exit_status is not None
     assert server.processes() == []
