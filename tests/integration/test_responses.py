@@ -39,7 +39,7 @@ def test_tokens_stream_as_they_are_generated(server):
 
 
 def test_a_busy_engine_keeps_no_caller_waiting(server):
-    """It spins on both cores here, in a session of its own, and this process has to get its turn: see server.py."""
+    """The engine works on one core here, in a session of its own, and the server and this process get their turn."""
 
     def seconds():
         return timeit(lambda: predict(server, prompt="Hi", max_tokens=1), number=8)
