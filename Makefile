@@ -29,13 +29,13 @@ serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 # Tests that share a server run in one process, beside the others.
 TESTS := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-test: $(INSTALLED) ## Run the tests, 12 to 13 minutes on 2 cores
+test: $(INSTALLED) ## Run the tests, 9 minutes on 2 cores
 	$(TESTS)
 
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half a minute
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
-test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, some hour
+test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
 	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=0
 	$(BIN)/python -m tests.soak
 
