@@ -13,7 +13,7 @@ from tests.support.servers import LOCAL
 
 @pytest.mark.timeout(400)
 def test_predict_streams_the_answer_to_standard_output_and_leaves_nothing_behind(small_model):
-    command = Command("predict", "-i", "prompt=Write a short story.", "-i", "max_tokens=64", "-i", "min_tokens=64")
+    command = Command("predict", "-i", "prompt=Write a short story.", "-i", "max_tokens=192", "-i", "min_tokens=192")
     code, out, err, alive = command.wait()
     assert (code, alive) == (0, [])
     assert out.endswith("\n")
@@ -21,7 +21,7 @@ def test_predict_streams_the_answer_to_standard_output_and_leaves_nothing_behind
     lines = err.splitlines()
     assert lines[0] == "weights: profile local serves demo from weights/smollm2-135m-instruct"
     assert lines[1].startswith("engine: starting vLLM")
-    assert lines[-1].startswith("64 tokens, the first after ")
+    assert lines[-1].startswith("192 tokens, the first after ")
     assert "Traceback" not in err
 
 
