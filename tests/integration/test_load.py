@@ -115,7 +115,7 @@ def test_nothing_that_was_said_is_in_the_log(server):
 
 
 def test_what_was_said_is_in_the_log_where_it_is_asked_for(tiny_server):
-    post(tiny_server, prompt=SECRET, max_tokens=8)
+    until(lambda: post(tiny_server, prompt=SECRET, max_tokens=8).status_code == 200, 10, "a slot is free")
     for line, said in (("hermes: prompt: ", SECRET), ("hermes: response: ", "")):
         until(
             lambda line=line, said=said: [
