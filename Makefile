@@ -36,7 +36,7 @@ test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
 test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
-	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=0
+	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=3600
 	$(BIN)/python -m tests.soak
 
 check: $(INSTALLED) ## Check format, lint, types and which way imports point

@@ -47,11 +47,8 @@ SUBJECTS = [
 OURS, OURS_JOINED = "this package", "this package, 2 tokens a piece"
 VLLMS_JOINED = "vLLM's OpenAI server, 2 tokens a piece"
 CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
-REFERENCE = {
-    OURS_JOINED: VLLMS_JOINED,
-    VLLMS_JOINED: VLLMS_JOINED,
-    **dict.fromkeys(CONSTRAINED, OURS),
-}  # or OpenAIServer.name
+# What a system is compared with, if it is not OpenAIServer.
+REFERENCE = {OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}
 notes = Console(stderr=True, highlight=False)
 
 
@@ -104,8 +101,7 @@ def main(
         f"{os.cpu_count()} cores{' and another program on one of them' * beside}, "
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
     )
-    caption = f"{stamp}Z, {machine}, {rounds} rounds, {NEW_TOKENS} new tokens each"
-    report = table(figures, measured, caption)
+    report = table(figures, measured, f"{stamp}Z, {machine}, {rounds} rounds, {NEW_TOKENS} new tokens each")
     (RESULTS / f"{stamp}.json").write_text(
         json.dumps(
             {

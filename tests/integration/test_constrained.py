@@ -27,10 +27,10 @@ def constrained_inputs(number):
     draw = random.Random(number)
     inputs = {"prompt": draw.choice(PROMPTS), "temperature": 1.0, "top_p": 1.0, "top_k": 0, "seed": number}
     if number % 2:
-        return {**inputs, "max_tokens": 96, "json_schema": SCHEMAS[number // 2 % len(SCHEMAS)]}
+        return {**inputs, "max_tokens": 120, "json_schema": SCHEMAS[number // 2 % len(SCHEMAS)]}
     tools = draw.sample(TOOLS, draw.randint(1, 3))
     choice = draw.choice(["required", tools[0]["name"]])
-    return {**inputs, "max_tokens": 96, "tools": tools, "tool_choice": choice}
+    return {**inputs, "max_tokens": 120, "tools": tools, "tool_choice": choice}
 
 
 @pytest.mark.parametrize("drawn", [DRAWN, pytest.param(DRAWN_MORE, marks=pytest.mark.long)], ids=str)

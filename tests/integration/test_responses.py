@@ -8,7 +8,7 @@ from timeit import timeit
 import pytest
 
 from hermes.client.errors import PredictionRefused
-from tests.support.asking import LONG, QUESTION, post, predict, stream, streaming, until
+from tests.support.asking import LONG, QUESTION, lines_in_log, post, predict, stream, streaming, until
 
 PROMPTS = [
     QUESTION,
@@ -28,9 +28,15 @@ def copy(what):
 
 
 def test_tokens_stream_as_they_are_generated(server):
-    inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 96, "min_tokens": 96}
-    streamed = stream(server, **inputs)
-    assert streamed.times[0] < streamed.seconds / 2, "the first piece came late"
+    inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 97, "min_tokens": 97}  # no other test has 97
+
+    def ended():
+        return [line for line in lines_in_log(server) if line["output_tokens"] == 97]
+
+    ended_at_first = []
+    streamed = stream(server, lambda: ended_at_first.append(ended()), **inputs)
+    assert ended_at_first == [[]], "the first piece came when the prediction had ended"
+    until(ended, 5, "the log says that it has ended")
     assert len(streamed.pieces) > 60
     assert all(streamed.pieces), "an empty piece"
     assert streamed.text == "".join(predict(server, **inputs)["output"])
