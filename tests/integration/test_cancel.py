@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from hermes.client.cog import stream_prediction
-from tests.support.asking import LONG, lines_in_log, post, predict, stream, streaming, until
+from tests.support.asking import LONG, lines_in_log, post, predict, stream, streaming, text_of, until
 from tests.support.servers import prediction_lines
 
 AHEAD = 4  # tokens that the engine may have counted more than the prediction when that is broken off
@@ -65,9 +65,9 @@ def test_a_cancelled_prediction_reports_what_is_known(server):
 
 def test_cancelling_one_leaves_the_others_alone(server):
     inputs = {"prompt": "Write a short story.", "temperature": 0, "max_tokens": 40, "min_tokens": 40}
-    alone = predict(server, **inputs)["output"]
+    alone = text_of(predict(server, **inputs))
     with ThreadPoolExecutor(8) as callers:
         others = [callers.submit(stream, server, **inputs) for _ in range(4)]
         for _ in range(3):
             drop_stream(server, callers)
-        assert {other.result().text for other in others} == {"".join(alone)}
+        assert {other.result().text for other in others} == {alone}

@@ -14,7 +14,7 @@ import pytest
 from hermes.client.cog import stream_prediction
 from hermes.client.errors import PredictionRefused
 from hermes.devserver.server import LocalServer
-from tests.support.asking import failure, post, predict, stream, until
+from tests.support.asking import failure, post, predict, stream, text_of, until
 from tests.support.servers import LOCAL
 
 PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
@@ -55,7 +55,7 @@ def test_the_relay_streams(relayed, tmp_path):
 
 
 def test_defaults_reach_predict_as_values(relayed):
-    assert "".join(predict(relayed)["output"]) == "".join(f"piece {n};" for n in range(5))
+    assert text_of(predict(relayed)) == "".join(f"piece {n};" for n in range(5))
 
 
 def test_every_slot_streams_at_once_and_one_more_is_refused(relayed, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from hermes import CogServer, run_tools, tool
-from tests.support.asking import LONG, QUESTION, failure, post, predict, stream, streaming
+from tests.support.asking import LONG, QUESTION, failure, post, predict, stream, streaming, text_of
 from tests.support.schemas import SCHEMAS, TEXT, TOOLS, thing
 
 PROMPTS = [
@@ -43,7 +43,7 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys, drawn
     with ThreadPoolExecutor(16) as callers:
         answers = list(callers.map(generate, drawn))
     for inputs, prediction in answers:
-        text, metrics = "".join(prediction["output"]), prediction["metrics"]
+        text, metrics = text_of(prediction), prediction["metrics"]
         if metrics["finish_reason"] == "length":
             counts["cut by max_tokens"] += 1
         elif "json_schema" in inputs:
@@ -67,7 +67,7 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys, drawn
 def test_where_a_call_may_begin_is_up_to_tool_choice(server):
     inputs = {"prompt": "Call tool_0.", "tools": TOOLS[:2], "temperature": 0, "max_tokens": 60}
     assert predict(server, **inputs, tool_choice="none")["metrics"]["tool_calls"] == []
-    assert "<tool_call>" not in "".join(predict(server, **inputs, tool_choice="none")["output"])
+    assert "<tool_call>" not in text_of(predict(server, **inputs, tool_choice="none"))
     # A prompt that the small model completes with a call, which the grammar then keeps to the tool's schema.
     copied = '<tool_call>\n{"arguments": {"name": "Ada", "born": "long ago"}, "name": "tool_0"}\n</tool_call>'
     messages = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": copied}] * 3
@@ -189,7 +189,7 @@ def test_an_unusual_schema_is_taken(server, schema):
     prediction = predict(server, **inputs)
     metrics = prediction["metrics"]
     if metrics["finish_reason"] == "stop":
-        valid = Draft202012Validator(schema).is_valid(json.loads("".join(prediction["output"])))
+        valid = Draft202012Validator(schema).is_valid(json.loads(text_of(prediction)))
         assert metrics["json_valid"] == valid
         assert valid or metrics["json_unenforced"] == ["$.pattern"]
 
@@ -238,7 +238,7 @@ def test_a_conversation_is_remembered_and_its_oldest_turns_can_be_left_out(serve
         return [{"role": role, "content": content} for role, content in said * count]
 
     inputs = {"prompt": "What is my name?", "temperature": 0, "max_tokens": 30}
-    assert "Bob" in "".join(predict(server, messages=turns(1), **inputs)["output"])
+    assert "Bob" in text_of(predict(server, messages=turns(1), **inputs))
     error = failure(server, messages=turns(60), **inputs)
     assert "max_tokens is 30; the model takes 2048 with at least 1 to generate" in error
     metrics = predict(server, messages=turns(60), **inputs, truncate="oldest_turns")["metrics"]

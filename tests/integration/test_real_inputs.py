@@ -6,7 +6,7 @@ import pytest
 from hermes import CogServer
 from hermes.client import PredictionFailed, PredictionRefused
 from hermes.errors import find_error
-from tests.support.asking import failure, post, predict
+from tests.support.asking import failure, post, predict, text_of
 
 USER = {"role": "user", "content": "Read a and b."}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"]}
@@ -102,7 +102,7 @@ def test_it_is_read_as_it_is_meant(server, sent, meant):
     fixed = {"temperature": 0, "max_tokens": 16, "seed": 1}
     asked = [{**fixed, **({} if "messages" in inputs else {"prompt": "Go."}), **inputs} for inputs in (sent, meant)]
     answers = [predict(server, **inputs) for inputs in asked]
-    seen = [("".join(each["output"]), each["metrics"]["input_token_count"]) for each in answers]
+    seen = [(text_of(each), each["metrics"]["input_token_count"]) for each in answers]
     assert seen[0] == seen[1]
 
 

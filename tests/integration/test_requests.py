@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.asking import QUESTION, failure, post, predict, stream
+from tests.support.asking import QUESTION, failure, post, predict, stream, text_of
 
 
 @pytest.mark.parametrize(
@@ -14,16 +14,16 @@ def test_a_template_is_text(server, template):
     inputs = {"temperature": 0, "max_tokens": 12}
     from_template = predict(server, prompt="Hello", prompt_template=template, **inputs)
     written_out = predict(server, prompt="", prompt_template=filled, **inputs)
-    assert from_template["output"] == written_out["output"]
+    assert text_of(from_template) == text_of(written_out)
     assert from_template["metrics"]["input_token_count"] == written_out["metrics"]["input_token_count"] < 40
-    assert "class 'str'" not in "".join(from_template["output"])
+    assert "class 'str'" not in text_of(from_template)
 
 
 def test_the_default_prompt_is_chatml(server):
     raw = "<|im_start|>system\n{system_prompt}<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     inputs = {"prompt": QUESTION, "system_prompt": "Answer briefly.", "temperature": 0}
     chat, template = predict(server, **inputs), predict(server, **inputs, prompt_template=raw)
-    assert chat["output"] == template["output"]
+    assert text_of(chat) == text_of(template)
     assert chat["metrics"]["input_token_count"] == template["metrics"]["input_token_count"]
 
 
@@ -68,7 +68,7 @@ def test_what_a_request_gets_wrong_has_a_code_and_the_server_goes_on(server, inp
     streamed = stream(server, **inputs)
     assert (streamed.completed["status"], streamed.pieces) == ("failed", [])
     assert code in streamed.completed["error"]
-    assert predict(server, prompt=QUESTION, temperature=0)["output"]
+    assert text_of(predict(server, prompt=QUESTION, temperature=0))
 
 
 def test_a_prompt_that_is_too_long_still_reports_its_tokens(server):

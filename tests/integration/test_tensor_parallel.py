@@ -6,7 +6,7 @@ import pytest
 
 from hermes.sizing import ModelShape
 from hermes.sizing.gpus import GIB
-from tests.support.asking import kv_cache_tokens, predict
+from tests.support.asking import kv_cache_tokens, predict, text_of
 from tests.support.endings import IN_CHUNKS, WORKER_RAISES, engine_fails, is_started_again, with_name
 from tests.support.servers import BLOCK, serving
 
@@ -25,7 +25,7 @@ def two_workers(tiny_model):
 
 def greedy(server):
     answers = [predict(server, prompt=prompt, temperature=0, max_tokens=40) for prompt in PROMPTS]
-    return [("".join(each["output"]), each["metrics"]["output_token_count"]) for each in answers]
+    return [(text_of(each), each["metrics"]["output_token_count"]) for each in answers]
 
 
 def planned_cache_tokens(model, tensor_parallel_size):

@@ -11,7 +11,7 @@ import pytest
 
 from hermes.client import CogServer
 from hermes.devserver.server import free_port
-from tests.support.asking import predict, until
+from tests.support.asking import predict, text_of, until
 from tests.support.hub_server import HubServer
 from tests.support.running import Command
 from tests.support.servers import ENGINE_ARGS, serving
@@ -46,7 +46,7 @@ def test_serve_fetches_from_the_hub_answers_and_ends_with_ctrl_c(host, elsewhere
     command = Command("serve", "--port", str(port), **settings)
     until(lambda: command.watch() and b"serving at" in command.err, 300, "the server is ready")
     answer = CogServer(f"http://127.0.0.1:{port}").ask(ASKED)
-    assert answer.text == "".join(predict(tiny_server, **ASKED)["output"])
+    assert answer.text == text_of(predict(tiny_server, **ASKED))
 
     command.process.send_signal(signal.SIGINT)
     code, out, err, alive = command.wait(60)
@@ -102,4 +102,4 @@ def test_an_archive_is_served(host, elsewhere, tiny_model, tiny_server, tmp_path
         until(lambda: any("boot report: " in line for line in server.log), 10, "the report is in the log")
         (report,) = re.findall(r"boot report: (\{.*\})", "\n".join(server.log))
     assert json.loads(report)["fetched_bytes"] == int(httpx.head(source).headers["Content-Length"])
-    assert answer["output"] == predict(tiny_server, **ASKED)["output"]
+    assert text_of(answer) == text_of(predict(tiny_server, **ASKED))

@@ -83,6 +83,11 @@ def predict(server, **inputs):
     return prediction
 
 
+def text_of(prediction):
+    """The answer as one text: how it is cut into pieces depends on how busy the machine is."""
+    return "".join(prediction["output"])
+
+
 def failure(server, **inputs):
     """Run a prediction that has to fail, and return its error."""
     response = post(server, **inputs)
