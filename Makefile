@@ -13,7 +13,7 @@ LOCKED = { $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve test test-fast test-long check format bench bench-schemas bench-weights soak lock audit sbom clean
+.PHONY: help install predict serve up test test-fast test-long test-clients check format bench bench-schemas bench-weights soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -25,6 +25,9 @@ predict: $(INSTALLED) ## Stream one answer: make predict prompt="..."
 
 serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 	@$(BIN)/python -m hermes serve
+
+up: $(INSTALLED) ## Run the Cog server and the gateway: a page to chat, Replicate's and OpenAI's APIs
+	@$(BIN)/python -m hermes up
 
 # Tests that share a server run in one process, beside the others.
 TESTS := $(BIN)/python -m pytest -n 3 --dist loadgroup
@@ -38,6 +41,9 @@ test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half
 test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
 	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=3600
 	$(BIN)/python -m tests.soak
+
+test-clients: $(INSTALLED) ## Run the clients of docs/clients.md that are not in the lock, a few minutes
+	$(BIN)/python -m pytest tests/integration -m clients
 
 check: $(INSTALLED) ## Check format, lint, types and which way imports point
 	$(BIN)/ruff format --check .

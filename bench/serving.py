@@ -28,7 +28,16 @@ import typer
 from rich.console import Console
 
 from bench.load import NEW_TOKENS, Timeline, ask_cog, ask_openai
-from bench.systems import JSON_ANSWER, WITH_A_TOOL, Asked, OpenAIServer, OurServer, RawEngine, System
+from bench.systems import (
+    JSON_ANSWER,
+    WITH_A_TOOL,
+    Asked,
+    OpenAIServer,
+    OurServer,
+    RawEngine,
+    System,
+    ThroughGateway,
+)
 from hermes.devserver.server import PROJECT
 from hermes.serving.service import MANY
 from hermes.weights import smollm2
@@ -48,7 +57,8 @@ OURS, OURS_JOINED = "this package", "this package, 2 tokens a piece"
 VLLMS_JOINED = "vLLM's OpenAI server, 2 tokens a piece"
 CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
 # What a system is compared with, if it is not OpenAIServer.
-REFERENCE = {OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}
+THROUGH = "this package, through its gateway"
+REFERENCE = {THROUGH: OURS, OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}
 notes = Console(stderr=True, highlight=False)
 
 
@@ -75,7 +85,7 @@ class Figures:
     ttft_p95: float  # s
     inter_token_latency_p95: float  # s between the pieces of a response
     of_raw: Ratio  # tokens per second, as a part of the raw engine's in the same round
-    of_reference: Ratio  # and of vLLM's own server's; with a grammar, of this package's without
+    of_reference: Ratio  # and of REFERENCE's
 
 
 def main(
@@ -121,14 +131,14 @@ def main(
 Runs = dict[tuple[str, int], list[list[Timeline]]]  # (system, clients) -> rounds -> requests
 
 
-def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[list[System], list[System]]:
-    """Those that every number of clients asks, and those that only many clients ask."""
+def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[list[System], list[System], list[System]]:
+    """Those for every number of clients, those that stand before one of them, those for many clients."""
     ours, theirs = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OpenAIServer(folder, log)
     many: list[System] = [OurServer(OURS_JOINED, folder, log)]
     many += [Asked(VLLMS_JOINED, theirs, ask_openai, {"stream_interval": 2})]
     if constrained:
         many += [Asked(name, ours, ask_cog, inputs) for name, inputs in CONSTRAINED.items()]
-    return [RawEngine(folder, log), ours, theirs], many
+    return [RawEngine(folder, log), ours, theirs], [ThroughGateway(THROUGH, ours, log)], many
 
 
 class Measured:
@@ -139,17 +149,19 @@ class Measured:
         self.starts: dict[str, list[float]] = defaultdict(list)  # system -> rounds, s
         self.memory: dict[str, int] = defaultdict(int)  # system -> bytes, the most of any round
 
-    def add_round(self, number: int, counts: Sequence[int], systems: list[System], many: list[System]) -> None:
+    def add_round(
+        self, number: int, counts: Sequence[int], systems: list[System], before: list[System], many: list[System]
+    ) -> None:
         """Start the systems, ask them in turn, stop them."""
         with ExitStack() as stack:
-            for system in turned(systems, number) + many:
+            for system in turned(systems, number) + before + many:
                 started = time.monotonic()
                 stack.callback(system.stop)
                 system.start()
                 self.starts[system.name].append(time.monotonic() - started)
             for count in counts:
                 prompts = [f"Tell me story {number}.{i} about {SUBJECTS[i % len(SUBJECTS)]}." for i in range(count)]
-                for system in turned(systems + many * (count >= MANY), number):
+                for system in turned(systems + before + many * (count >= MANY), number):
                     timelines = system.answer(prompts)
                     self.runs[system.name, count].append(timelines)
                     notes.print(
@@ -215,17 +227,18 @@ def table(figures: list[Figures], measured: Measured, caption: str) -> str:
         "| clients | system | tokens/s | of raw | of vLLM's server | TTFT p50 / p95 | inter-token latency p95 |",
         "|--:|---|--:|--:|--:|--:|--:|",
     ]
-    for f in [each for each in figures if each.system not in CONSTRAINED]:
+    for f in [each for each in figures if REFERENCE.get(each.system) != OURS]:
         lines.append(
             f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw} | {f.of_reference} "
             f"| {f.ttft_p50:.2f} / {f.ttft_p95:.2f} s | {f.inter_token_latency_p95 * 1000:.0f} ms |"
         )
-    constrained = [each for each in figures if each.system in CONSTRAINED]
-    if constrained:
-        lines += ["", "| clients | with a grammar | tokens/s | of unconstrained | TTFT p50 |", "|--:|---|--:|--:|--:|"]
+    lines += ["", "| clients | with more | tokens/s | of this package | TTFT p50, and later |", "|--:|---|--:|--:|--:|"]
+    first = {f.clients: f.ttft_p50 for f in figures if f.system == OURS}
     lines += [
-        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_reference} | {f.ttft_p50:.2f} s |"
-        for f in constrained
+        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_reference} "
+        f"| {f.ttft_p50:.3f} s, {f.ttft_p50 - first[f.clients]:+.3f} s |"
+        for f in figures
+        if REFERENCE.get(f.system) == OURS
     ]
     lines += ["", "| system | start to first answer | peak memory |", "|---|--:|--:|"]
     lines += [

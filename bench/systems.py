@@ -104,6 +104,33 @@ class OurServer:
         self._server.stop()
 
 
+class ThroughGateway:
+    """A server of this package again, asked in OpenAI's dialect through a gateway."""
+
+    def __init__(self, name: str, server: OurServer, log: IO[bytes]):
+        self.name, self._server, self._log, self._port = name, server, log, free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "hermes", "gateway", "--upstream", self._server.url, "--port", str(self._port)]
+        self._process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stderr=self._log)
+        while not is_healthy(f"{self.url}/healthz"):
+            if self._process.poll() is not None:
+                raise RuntimeError("the gateway has ended; see the log beside the results")
+            time.sleep(0.1)
+        self.answer(["Hello"])
+
+    def answer(self, prompts: list[str]) -> list[Timeline]:
+        return asyncio.run(stream_all(ask_openai, self.url, prompts))
+
+    def processes(self) -> list[psutil.Process]:
+        return _tree(self._process.pid)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+
 class Asked:
     """A server again, asked with more inputs."""
 
@@ -162,7 +189,7 @@ class OpenAIServer:
             stdout=self._log,
             stderr=self._log,
         )
-        while not self._healthy():
+        while not is_healthy(f"{self.url}/health"):
             if self._process.poll() is not None:
                 raise RuntimeError("vLLM's server has ended; see the log beside the results")
             time.sleep(0.1)
@@ -182,11 +209,13 @@ class OpenAIServer:
             process.kill()
         self._process.wait()
 
-    def _healthy(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+
+def is_healthy(url: str) -> bool:
+    """Whether a server says that it is."""
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def _options(engine_args: Iterable[tuple[str, object]]) -> list[str]:

@@ -1,9 +1,9 @@
-"""python -m hermes: run the Cog server of this folder without Docker, manage weights, plan memory."""
+"""python -m hermes: run the Cog server of this folder without Docker, chat, manage weights, plan memory."""
 
 import typer
 from typer.exceptions import TyperException
 
-from hermes.cli import plan, server, weights
+from hermes.cli import chat, gateway, plan, server, weights
 from hermes.client.errors import PredictionFailed
 from hermes.devserver import ServerFailed
 from hermes.errors import HermesError
@@ -13,6 +13,9 @@ DONE, FAILED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.command()(server.predict)
 app.command()(server.serve)
+app.command()(gateway.gateway)
+app.command()(gateway.up)
+app.command()(chat.chat)
 app.add_typer(weights.app, name="weights")
 app.command()(plan.plan)
 

@@ -37,7 +37,7 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             if response.status_code != httpx.codes.OK:
                 response.read()
                 raise _refusal(url, response)
-            yield from read_events(split_lines(response.iter_text()))
+            yield from read_events(response.iter_text())
     except httpx.RequestError as error:
         raise PredictionFailed(f"the connection to {url} broke: {error}") from error
 
@@ -53,37 +53,46 @@ def tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def split_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in pieces.
-
-    httpx's own iter_lines also ends a line at U+0085, U+2028 and others, which JSON allows in a string.
-    """
-    begun: list[str] = []  # the pieces of an unfinished line
-    for piece in pieces:
-        *ends, beginning = piece.split("\n")
-        for end in ends:
-            yield "".join([*begun, end]).removesuffix("\r")
-            begun = []
-        begun.append(beginning)
-
-
-def read_events(lines: Iterable[str]) -> Iterator[tuple[str, Json]]:
-    """Server-sent events, (name, data), from their lines.
+def read_events(pieces: Iterable[str]) -> Iterator[tuple[str, Json]]:
+    """coglet's events, (name, data), out of a text that comes in pieces.
 
     Raises PredictionFailed if the data of an event is not a JSON object.
     """
-    name, data = "message", ""
-    for line in lines:
-        if line.startswith("event:"):
-            name = line.removeprefix("event:").strip()
-        elif line.startswith("data:"):
-            data += line.removeprefix("data:").strip()
-        elif not line and data:
-            yield name, _data(name, data)
-            name, data = "message", ""
+    reader = EventReader()
+    for piece in pieces:
+        for name, data in reader.feed(piece):
+            yield name, json_data(name, data)
 
 
-def _data(name: str, written: str) -> Json:
+class EventReader:
+    """Server-sent events, (name, text), out of a text that comes in pieces.
+
+    httpx's own iter_lines also ends a line at U+0085, U+2028 and others, which JSON allows in a string.
+    """
+
+    def __init__(self) -> None:
+        self._begun: list[str] = []  # the pieces of an unfinished line
+        self._name = "message"
+        self._data: list[str] = []
+
+    def feed(self, piece: str) -> Iterator[tuple[str, str]]:
+        """The events that are whole with this piece."""
+        *ends, beginning = piece.split("\n")
+        for end in ends:
+            line = "".join([*self._begun, end]).removesuffix("\r")
+            self._begun = []
+            if line.startswith("event:"):
+                self._name = line.removeprefix("event:").strip()
+            elif line.startswith("data:"):
+                self._data.append(line.removeprefix("data:").removeprefix(" "))
+            elif not line and self._data:
+                yield self._name, "\n".join(self._data)
+                self._name, self._data = "message", []
+        self._begun.append(beginning)
+
+
+def json_data(name: str, written: str) -> Json:
+    """The data of an event of coglet's. Raises PredictionFailed if it is not a JSON object."""
     try:
         data = json.loads(written)
     except (ValueError, RecursionError) as error:

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from hermes.client import CogServer, PredictionFailed, PredictionRefused
-from hermes.client.cog import read_events, split_lines
+from hermes.client.cog import read_events
 from tests.support.scripted import Handler, serving
 
 STREAM = """\
@@ -22,8 +22,8 @@ data:  "status": "succeeded"}
 """
 
 
-def test_events_are_read_from_lines():
-    assert list(read_events(STREAM.splitlines())) == [
+def test_events_are_read_from_text():
+    assert list(read_events([STREAM])) == [
         ("start", {"id": "p1", "status": "processing"}),
         ("output", {"chunk": "Hé", "index": 0}),
         ("completed", {"id": "p1", "status": "succeeded"}),
@@ -31,7 +31,7 @@ def test_events_are_read_from_lines():
 
 
 def test_an_event_that_was_cut_off_is_not_given():
-    assert list(read_events(["event: output", 'data: {"chunk": "a"}'])) == []
+    assert list(read_events(['event: output\ndata: {"chunk": "a"}\n'])) == []
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_event_that_was_cut_off_is_not_given():
 )
 def test_an_event_whose_data_is_no_json_object_is_an_error(data, problem):
     with pytest.raises(PredictionFailed) as failed:
-        list(read_events(["event: output", f"data: {data}", ""]))
+        list(read_events([f"event: output\ndata: {data}\n\n"]))
     assert str(failed.value).startswith(f"the server's event 'output' {problem}")
 
 
@@ -82,14 +82,15 @@ def test_a_stream_that_a_starting_server_refuses_says_so(health, refusal):
 
 def test_a_long_line_in_small_pieces_takes_little_time():
     before = time.process_time()
-    assert list(split_lines(["x" * 20] * 100_000 + ["\n"])) == ["x" * 2_000_000]
+    pieces = ["data: ", '{"x": "', *["x" * 20] * 100_000, '"}\n\n']
+    assert list(read_events(pieces)) == [("message", {"x": "x" * 2_000_000})]
     assert time.process_time() - before < 0.5
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_lines_are_the_same_wherever_the_text_was_cut(end):
-    text = end.join(["event: output", 'data: "\u2028 \x85 \x0c"', "", ""])
-    lines = ["event: output", 'data: "\u2028 \x85 \x0c"', ""]
+def test_events_are_the_same_wherever_the_text_was_cut(end):
+    text = end.join(["event: output", 'data: {"chunk": "\u2028 \x85"}', "", "data: {}", "", ""])
+    events = [("output", {"chunk": "\u2028 \x85"}), ("message", {})]
     for cut in range(len(text) + 1):
-        assert list(split_lines([text[:cut], text[cut:]])) == lines
-    assert list(split_lines(text)) == lines
+        assert list(read_events([text[:cut], text[cut:]])) == events
+    assert list(read_events(text)) == events

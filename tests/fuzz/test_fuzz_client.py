@@ -1,6 +1,7 @@
 """Whatever a server sends, its caller gets an answer or one of the caller's own errors, in one line."""
 
 import json
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from hermes.client import CogServer, ExtractionFailed, PredictionFailed, Response, ToolCall, extract, run_tools
-from hermes.client.cog import read_events, split_lines
+from hermes.client.cog import read_events
 from tests.support.hostile import anything, as_json, at_most, clean, examples, json_texts, mixed, quiet, sometimes
 from tests.support.hostile_replies import answered_or_failed, finish_reasons, one_line, predictions
 
@@ -48,12 +49,15 @@ cut = st.builds(lambda stream, at: stream[:at], streams, st.integers(0, 999)) | 
 def test_any_bytes_are_events_or_an_error(stream, size):
     text = stream.decode(errors="replace")
     size = max(size, len(text) // 1_000)
-    lines = list(split_lines(text[at : at + size] for at in range(0, len(text), size)))
-    assert lines == list(split_lines([text]))
     try:
-        assert all(isinstance(data, dict) for _, data in read_events(lines))
+        read = list(read_events(text[at : at + size] for at in range(0, len(text), size)))
     except PredictionFailed as error:
         one_line(error)
+        with pytest.raises(PredictionFailed, match=re.escape(str(error))):
+            list(read_events([text]))
+    else:
+        assert read == list(read_events([text]))
+        assert all(isinstance(data, dict) for _, data in read)
 
 
 class RawServer:

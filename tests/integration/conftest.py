@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from hermes.devserver.server import PROJECT, LocalServer
 from hermes.weights import smollm2
 from tests.support.asking import assert_goes_on
 from tests.support.endings import GUARD_KILLED, cog_fails, is_started_again, is_told_to_stop
+from tests.support.gateways import gateway_before
 from tests.support.hostile_requests import GROWTH, MEGABYTE, SECONDS, Memory
 from tests.support.servers import LOCAL, TINY_BLOCKS, TINY_CONTEXT, TINY_SLOTS, serving
 from tests.support.starting import Starter
@@ -18,6 +20,7 @@ from tests.support.tiny_llama import give_tag_tokens, set_traps, write_tiny_llam
 TOGETHER = {
     "bounded": "hostile",  # these have the fixture `server`, too; a second one of it takes less time than one queue
     "server": "server",
+    "gateway": "server",
     "tiny_server": "tiny servers",
     "two_workers": "tiny servers",
     "starter": "starter",
@@ -63,6 +66,23 @@ def server(small_model, bare_path):
         server.wait_until_ready(timeout=300)
         yield server
         is_told_to_stop(server, 16, grace=1.5)
+
+
+@pytest.fixture(scope="session")
+def gateway(server):
+    """A gateway before the shared server."""
+    with gateway_before(server.url, options=["--alias", "gpt-4o"]) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def npm_folder(tmp_path_factory):
+    """npm's client of Replicate, and the script that uses it."""
+    folder = tmp_path_factory.mktemp("npm")
+    shutil.copytree(PROJECT / "tests" / "npm", folder, dirs_exist_ok=True)
+    command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(command, cwd=folder, check=True, timeout=120)
+    return folder
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from hermes.client.cog import Json, read_events, split_lines, tls
+from hermes.client.cog import Json, read_events, tls
 from tests.support.servers import prediction_lines
 
 PATIENCE = 120.0  # seconds without a response, or without an event of a stream
@@ -175,7 +175,7 @@ class Session:
                 if response.status_code != httpx.codes.OK:
                     yield "refused", {"status_code": response.status_code, "text": response.read().decode()}
                     return
-                for name, data in read_events(split_lines(patiently(response.iter_text()))):
+                for name, data in read_events(patiently(response.iter_text())):
                     if name == "output":
                         self.first_token = self.first_token or time.monotonic() - sent
                         text += data["chunk"]

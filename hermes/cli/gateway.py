@@ -1,0 +1,91 @@
+"""python -m hermes gateway | up: Replicate's and OpenAI's APIs and a page, before servers that answer."""
+
+import os
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from hermes.cli.server import local_server, notes, wait_until_ready
+from hermes.gateway.settings import GatewaySettings
+from hermes.logs import log_to_stderr
+
+Host = Annotated[str, typer.Option(help="the address to listen on; another than this machine's needs a token")]
+Port = Annotated[int, typer.Option(help="the port to listen on")]
+Model = Annotated[str, typer.Option(help="owner/name under which clients find the model")]
+Alias = Annotated[list[str] | None, typer.Option(help="one more name of the model, such as gpt-4o; repeatable")]
+Origin = Annotated[list[str] | None, typer.Option(help="a web page's origin that may ask, by CORS; repeatable")]
+NoAuth = Annotated[bool, typer.Option("--no-auth", help="serve other machines without a token")]
+Anywhere = Annotated[bool, typer.Option("--webhooks-anywhere", help="send webhooks to other machines, too")]
+
+
+def gateway(
+    upstream: Annotated[
+        list[str], typer.Option(help="http://HOST:PORT of a Cog server, or replicate:OWNER/NAME; repeatable")
+    ],
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    model: Model = "local/model",
+    alias: Alias = None,
+    slots: Annotated[int, typer.Option(help="predictions at once at each upstream")] = 32,
+    max_waiting: Annotated[int, typer.Option(help="callers in line")] = 1000,
+    max_wait: Annotated[float, typer.Option(help="seconds in line")] = 600.0,
+    origin: Origin = None,
+    no_auth: NoAuth = False,
+    webhooks_anywhere: Anywhere = False,
+) -> None:
+    """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS holds tokens, by commas."""
+    run(
+        GatewaySettings(
+            upstreams=tuple(upstream),
+            host=host,
+            port=port,
+            model=model,
+            aliases=tuple(alias or ()),
+            tokens=tokens(),
+            no_auth=no_auth,
+            origins=tuple(origin or ()),
+            webhooks_anywhere=webhooks_anywhere,
+            slots=slots,
+            max_waiting=max_waiting,
+            max_wait=max_wait,
+        )
+    )
+
+
+def up(port: Port = 8000, model: Model = "local/model", alias: Alias = None) -> None:
+    """Start the Cog server and a gateway before it, on this machine, until Ctrl-C."""
+    with local_server() as server:
+        wait_until_ready(server)
+        run(
+            GatewaySettings(
+                upstreams=(server.url,), port=port, model=model, aliases=tuple(alias or ()), tokens=tokens()
+            )
+        )
+
+
+def tokens() -> tuple[str, ...]:
+    """The tokens in HERMES_GATEWAY_TOKENS."""
+    return tuple(token.strip() for token in os.environ.get("HERMES_GATEWAY_TOKENS", "").split(",") if token.strip())
+
+
+def run(settings: GatewaySettings) -> None:
+    """Serve until Ctrl-C."""
+    import uvicorn  # with Starlette, half a second that no other command has to wait
+
+    from hermes.gateway.app import Gateway
+
+    log_to_stderr("%(message)s")
+    config = uvicorn.Config(
+        Gateway(settings).app(),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    at = f"http://{settings.host}:{settings.port}"
+    notes.print(f"chat at {at}/; Replicate's API at {at}, OpenAI's at {at}/v1; Ctrl-C to stop")
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run()
+    notes.print("stopping")

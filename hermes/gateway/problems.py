@@ -1,0 +1,101 @@
+"""What a client is told when a request is not answered as asked, in a body that both dialects' clients can read.
+
+Replicate's clients read RFC 9457's title, detail and status. OpenAI's read error.message, type, param and code.
+"""
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from hermes.client.cog import Json
+from hermes.gateway.runs import Run
+
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+TITLES = {
+    400: "Bad request",
+    401: "Unauthenticated",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Payload too large",
+    422: "Input validation failed",
+    429: "Too many requests",
+    502: "Bad gateway",
+    503: "Service unavailable",
+}
+PARAMS = {"E1001": "messages", "E1002": "messages", "E1005": "messages", "E1006": "tools", "E1007": "response_format"}
+TOO_LONG = re.compile(r"is (?P<prompt>(?:at least )?\d+) tokens and .*; the model takes (?P<context>\d+) with")
+BUSY = ("E1203", "E1205")  # the request can be sent again
+
+
+class Problem(Exception):
+    """A request that is not answered as asked."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ):
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.retry_after = retry_after  # s
+
+    def body(self) -> Json:
+        """The body of the response, for the clients of both dialects."""
+        kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {
+            "type": "about:blank",
+            "title": TITLES.get(self.status, "Error"),
+            "detail": self.message,
+            "status": self.status,
+            "error": {"message": self.message, "type": kind, "param": self.param, "code": self.code},
+        }
+
+    def headers(self) -> dict[str, str]:
+        """The headers of the response."""
+        headers = {"Retry-After": str(self.retry_after)} if self.retry_after else {}
+        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+
+def of_failed(run: Run) -> Problem:
+    """The problem of a run that failed."""
+    message = run.error or "the prediction failed"
+    code = message[:5]
+    if run.retry_after:
+        return Problem(429, message, code="rate_limit_exceeded", retry_after=run.retry_after)
+    if found := TOO_LONG.search(message) if code == "E1002" else None:
+        said = (
+            f"This model's maximum context length is {found['context']} tokens. However, your messages resulted in "
+            f"{found['prompt']} tokens. Please reduce the length of the messages. ({message})"
+        )
+        return Problem(400, said, param="messages", code="context_length_exceeded")
+    if run.refused:
+        return Problem(400, message, param=PARAMS.get(code), code=code if code.startswith("E1") else None)
+    return Problem(503 if code in BUSY else 500, message, code=code if code.startswith("E1") else None)
+
+
+def of_invalid(error: ValidationError) -> Problem:
+    """The problem of a request that has not the shape that it should have."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"])) or None
+    return Problem(400, f"{place or 'the body'}: {first['msg']}", param=place)
+
+
+def unsupported(name: str, why: str) -> Problem:
+    """The problem of a parameter that has no meaning for this model."""
+    return Problem(400, f"{name}: {why}", param=name, code="unsupported_parameter")
+
+
+def absent_if_null(value: Any) -> Any:
+    """A body without its nulls: clients send them for what they leave out."""
+    return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value

@@ -1,0 +1,45 @@
+import pytest
+
+from hermes.errors import BadMessages, EngineFailed, PromptTooLong
+from hermes.gateway.problems import of_failed
+from hermes.gateway.runs import Run
+
+
+def failed(error, **more):
+    run = Run({})
+    run.status, run.error = "failed", str(error)
+    for name, value in more.items():
+        setattr(run, name, value)
+    return of_failed(run)
+
+
+def test_a_prompt_that_is_too_long_is_said_in_openais_words():
+    problem = failed(PromptTooLong(9012, 512, 8192), refused=True)
+    assert (problem.status, problem.code, problem.param) == (400, "context_length_exceeded", "messages")
+    assert problem.message.startswith(
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in 9012 tokens."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "more", "expected"),
+    [
+        (BadMessages("messages[0]", "is odd"), {"refused": True}, (400, "E1005", "messages")),
+        ("temperature: must be at most 2", {"refused": True}, (400, None, None)),
+        (EngineFailed("the engine died"), {}, (503, "E1203", None)),
+        ("no slot was free for 600 s", {"retry_after": 60}, (429, "rate_limit_exceeded", None)),
+        ("the gateway failed: KeyError: 'x'", {}, (500, None, None)),
+    ],
+)
+def test_each_failure_has_its_status(error, more, expected):
+    problem = failed(error, **more)
+    assert (problem.status, problem.code, problem.param) == expected
+
+
+def test_a_body_is_read_by_both_dialects():
+    body = failed(EngineFailed("the engine died")).body()
+    assert body["detail"] == body["error"]["message"]
+    assert (body["title"], body["status"], body["error"]["type"]) == ("Service unavailable", 503, "server_error")
+    problem = failed("full", retry_after=7)
+    assert problem.headers() == {"Retry-After": "7"}
+    assert problem.body()["error"]["type"] == "rate_limit_error"

@@ -1,0 +1,311 @@
+"""OpenAI's official client, unmodified, against the gateway and the real model."""
+
+import asyncio
+import json
+import time
+from typing import Literal
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
+
+from tests.support.asking import until
+from tests.support.gateways import MODEL
+
+STORY = [{"role": "user", "content": "Write a short story about a lighthouse."}]
+CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+EXACT = {"temperature": 0, "max_tokens": 60, "extra_body": {"min_tokens": 60}}
+LONG = {"temperature": 0, "extra_body": {"min_tokens": 1900}}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+ASK_WEATHER = [{"role": "user", "content": "What is the weather in Oslo?"}]
+
+
+class City(BaseModel):
+    name: Literal["Oslo", "Rome"]
+    capital: bool
+
+
+@pytest.fixture(scope="module")
+def client(gateway):
+    with OpenAI(base_url=gateway.openai, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def running(gateway):
+    return gateway.metric("hermes_gateway_upstream_running")
+
+
+def raw(gateway, body):
+    """The data lines of a stream."""
+    with httpx.stream(
+        "POST", f"{gateway.openai}/chat/completions", json=body | {"stream": True}, timeout=60
+    ) as response:
+        text = "".join(response.iter_text())
+    assert all(line.startswith("data: ") or not line for line in text.split("\n")), text
+    return [line.removeprefix("data: ") for line in text.split("\n") if line]
+
+
+def test_a_chat_completion_is_the_same_streamed_and_not(client):
+    whole = client.chat.completions.create(model=MODEL, messages=STORY, **EXACT)
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.usage.completion_tokens == 60
+    stream = client.chat.completions.create(
+        model=MODEL, messages=STORY, stream=True, stream_options={"include_usage": True}, **EXACT
+    )
+    chunks, times, began = [], [], time.monotonic()
+    for chunk in stream:
+        chunks.append(chunk)
+        times.append(time.monotonic() - began)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert times[2] < times[-1] / 2, "the first words come before half of the time"
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert (chunks[-1].choices, chunks[-1].usage) == ([], whole.usage)
+
+
+def test_the_async_client_and_the_stream_helper(gateway):
+    """The helper raises at an answer that was cut off, so this one is whole."""
+    asked = {"model": MODEL, "messages": CAPITAL, "temperature": 0}
+
+    async def main():
+        async with AsyncOpenAI(base_url=gateway.openai, api_key="none") as client:
+            whole = await client.chat.completions.create(**asked)
+            async with client.chat.completions.stream(**asked) as stream:
+                text = "".join([event.delta async for event in stream if event.type == "content.delta"])
+                final = await stream.get_final_completion()
+            return whole.choices[0].message.content, text, final.choices[0].message.content
+
+    whole, text, final = asyncio.run(main())
+    assert "Paris" in whole
+    assert whole == text == final
+
+
+def test_parse_gives_a_pydantic_model(client):
+    parsed = client.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "Describe Oslo."}], response_format=City, temperature=0
+    )
+    assert isinstance(parsed.choices[0].message.parsed, City)
+    assert parsed.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("choice", "finish_reason"),
+    [("required", "tool_calls"), ({"type": "function", "function": {"name": "get_weather"}}, "stop")],
+    ids=["required", "named"],
+)
+def test_a_tool_call_comes_whole_streamed_and_not(client, choice, finish_reason):
+    asked = {
+        "model": MODEL,
+        "messages": ASK_WEATHER,
+        "tools": [WEATHER],
+        "tool_choice": choice,
+        "temperature": 0,
+        "seed": 1,
+    }
+    whole = client.chat.completions.create(**asked).choices[0]
+    [call] = whole.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)["city"]) == ("get_weather", "Oslo")
+    assert whole.finish_reason == finish_reason
+    deltas = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+    [[streamed]] = [each.delta.tool_calls for each in deltas if each.delta.tool_calls]
+    assert (streamed.index, streamed.type) == (0, "function")
+    assert streamed.function.model_dump() == call.function.model_dump()
+    assert "".join(each.delta.content or "" for each in deltas) == (whole.message.content or "")
+    assert deltas[-1].finish_reason == finish_reason
+    assert {streamed.id, call.id} - {None, ""} == {streamed.id, call.id}
+    assert streamed.id != call.id
+
+
+def test_a_conversation_with_a_result_goes_on(client):
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        *ASK_WEATHER,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "12 degrees"},
+    ]
+    answer = client.chat.completions.create(
+        model=MODEL, messages=messages, tools=[WEATHER], tool_choice="none", max_tokens=20
+    )
+    assert answer.choices[0].message.content
+
+
+def test_several_answers_have_seeds_of_their_own(client):
+    answers = client.chat.completions.create(model=MODEL, messages=STORY, n=3, seed=5, max_tokens=20)
+    assert [choice.index for choice in answers.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in answers.choices}) == 3
+    again = client.chat.completions.create(model=MODEL, messages=STORY, n=3, seed=5, max_tokens=20, stream=True)
+    texts = ["", "", ""]
+    for chunk in again:
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == [choice.message.content for choice in answers.choices]
+
+
+def test_completions(client):
+    asked = {
+        "model": MODEL,
+        "prompt": "one two three four one two three four one two",
+        "temperature": 0,
+        "max_tokens": 8,
+    }
+    whole = client.completions.create(**asked)
+    assert whole.choices[0].text.startswith(" three four")
+    assert (
+        "".join(chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True))
+        == whole.choices[0].text
+    )
+
+
+def test_responses(client):
+    asked = {
+        "model": MODEL,
+        "input": "Write a short story about a lighthouse.",
+        "temperature": 0,
+        "max_output_tokens": 40,
+    }
+    whole = client.responses.create(**asked)
+    assert (whole.status, whole.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    events = list(client.responses.create(**asked, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == whole.output_text
+    assert events[-1].type == "response.incomplete"
+    with client.responses.stream(model=MODEL, input=CAPITAL, temperature=0) as stream:
+        assert "Paris" in stream.get_final_response().output_text
+    called = client.responses.create(
+        model=MODEL,
+        instructions="Call the tool.",
+        input=ASK_WEATHER,
+        tools=[{"type": "function", **WEATHER["function"]}],
+        tool_choice="required",
+        temperature=0,
+    )
+    [call] = [item for item in called.output if item.type == "function_call"]
+    assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Oslo"})
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "12 degrees"}
+    again = client.responses.create(model=MODEL, input=[*ASK_WEATHER, call.model_dump(), result], max_output_tokens=20)
+    assert again.output_text
+
+
+def test_a_schema_goes_with_responses(client):
+    parsed = client.responses.parse(model=MODEL, input="Describe Oslo.", text_format=City, temperature=0)
+    assert isinstance(parsed.output_parsed, City)
+
+
+@pytest.mark.parametrize(
+    ("asked", "param", "said"),
+    [
+        ({"logprobs": True}, "logprobs", "no probabilities"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "single tokens"),
+        ({"modalities": ["audio"]}, "modalities", "only text"),
+        ({"temperature": "0.5"}, "temperature", "valid number"),
+        ({"temperature": 3}, "temperature", "less than or equal to 2"),
+        ({"n": 99}, "n", "less than or equal to 16"),
+        ({"messages": []}, "messages", "at least 1 item"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]", "only text"),
+        (
+            {"messages": [*STORY, {"role": "assistant", "content": "So"}]},
+            "messages",
+            "the last turn is the assistant's",
+        ),
+        ({"response_format": {"type": "xml"}}, "response_format", "json_object or json_schema"),
+        ({"tools": [{"type": "function", "function": {"name": "no name"}}]}, "tools", "E1006 BadTools"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "E1005 BadMessages"),
+    ],
+    ids=lambda value: "" if not isinstance(value, str) else value[:20],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_what_cannot_be_is_a_400_that_names_the_parameter(gateway, asked, param, said, stream):
+    response = gateway.post("/v1/chat/completions", {"model": MODEL, "messages": STORY, "stream": stream} | asked)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param), error
+    assert said in error["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_prompt_that_is_too_long_has_openais_code(client, stream):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "word " * 4000}], stream=stream
+        )
+    assert refused.value.code == "context_length_exceeded"
+    assert "maximum context length is 2048 tokens" in refused.value.message
+
+
+def test_models_by_their_names(client):
+    assert [model.id for model in client.models.list()] == [MODEL, "model", "gpt-4o"]
+    for name in (MODEL, "gpt-4o"):
+        assert client.models.retrieve(name).id == name
+        assert client.chat.completions.create(model=name, messages=STORY, max_tokens=2).model == name
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="gpt-9", messages=STORY)
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+
+
+def test_a_stream_is_what_strict_parsers_want(gateway):
+    """Nothing but data lines; a role first, an empty delta last, no empty chunk between, [DONE] at the end."""
+    body = {"model": MODEL, "messages": STORY, "temperature": 0, "max_tokens": 12, "logprobs": None, "unknown": 1}
+    *written, done = raw(gateway, body)
+    assert done == "[DONE]"
+    first, *middle, last = [json.loads(each)["choices"][0] for each in written]
+    assert first["delta"] == {"role": "assistant", "content": ""}
+    assert all(each["delta"]["content"] for each in middle)
+    assert (last["delta"], last["finish_reason"]) == ({}, "length")
+
+
+def leave_stream(gateway, client):
+    stream = client.chat.completions.create(model=MODEL, messages=STORY, stream=True, **LONG)
+    next(iter(stream))
+    stream.close()
+
+
+def leave_before_the_answer(gateway, client):
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{gateway.openai}/chat/completions",
+            json={"model": MODEL, "messages": STORY, "min_tokens": 1900, "temperature": 0},
+            timeout=1,
+        )
+
+
+@pytest.mark.parametrize("leave", [leave_stream, leave_before_the_answer])
+def test_a_caller_who_goes_away_frees_the_slot(gateway, client, leave):
+    leave(gateway, client)
+    assert until(lambda: running(gateway) == 0, 10, "the slot is free") < 2
+
+
+def test_two_hundred_callers_at_thirty_two_slots_are_all_answered(gateway):
+    """Each has a question of its own, and gets its own answer."""
+
+    async def main():
+        limits = httpx.Limits(max_connections=None)
+        timeout = httpx.Timeout(300)
+        async with httpx.AsyncClient(base_url=gateway.openai, limits=limits, timeout=timeout) as http:
+
+            async def ask(number):
+                prompt = f"The code is {number}. " * 4 + "The code is"
+                body = {"model": MODEL, "prompt": prompt, "temperature": 0, "max_tokens": 4}
+                response = await http.post("/completions", json=body)
+                return response.status_code, response.json()["choices"][0]["text"]
+
+            return await asyncio.gather(*map(ask, range(1000, 1200)))
+
+    answers = asyncio.run(main())
+    assert {status for status, _ in answers} == {200}
+    wrong = [(number, text) for number, (_, text) in enumerate(answers, 1000) if not text.startswith(f" {number}"[:3])]
+    assert not wrong

@@ -1,0 +1,69 @@
+"""Gateways as people start them: python -m hermes gateway, in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from hermes.devserver.server import PROJECT, free_port
+
+MODEL = "local/model"
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    url: str
+    process: subprocess.Popen
+
+    @property
+    def openai(self):
+        """The base URL that OpenAI's clients want."""
+        return f"{self.url}/v1"
+
+    def get(self, path, **headers):
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
+
+    def post(self, path, body, **headers):
+        return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=120)
+
+    def metric(self, name):
+        """A number of /metrics, with its labels as Prometheus writes them."""
+        lines = self.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+@contextmanager
+def gateway_before(*upstreams, options=(), environment=None):
+    """A gateway that is ready, before these upstreams."""
+    port = free_port()
+    command = [sys.executable, "-m", "hermes", "gateway", "--port", str(port), *options]
+    for upstream in upstreams:
+        command += ["--upstream", upstream]
+    process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE)
+    gateway = Gateway(f"http://127.0.0.1:{port}", process)
+    try:
+        until_ready(gateway)
+        yield gateway
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+        sys.stderr.write(said.decode())  # shown with a test that fails
+
+
+def until_ready(gateway, status=200, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert gateway.process.poll() is None, gateway.process.stderr.read().decode()
+        try:
+            if gateway.get("/healthz").status_code == status:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the gateway did not answer {status} within {seconds} s")
