@@ -62,8 +62,9 @@ def test_a_person_talks_with_the_model(server, tmp_path):
         assert terminal.process.poll() is None, "Ctrl-C ends the answer only"
         terminal.type(f"/save {tmp_path}/talk.json\r", "turns are in")
         assert "Paris" in (tmp_path / "talk.json").read_text()
-        os.write(terminal.control, b"\x04")
-        assert terminal.process.wait(10) == 0
+        os.write(terminal.control, b"/quit\r")
+        until(lambda: terminal.read() and terminal.process.poll() is not None, 10, "it has ended")
+        assert terminal.process.returncode == 0
     finally:
         terminal.process.kill()
         terminal.process.wait()

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,7 +80,8 @@ def test_every_other_client_is_tested():
 def uv(requirements, *command):
     """A command in an environment with these packages."""
     given = [f"--with={each}" for each in requirements]
-    return [sys.executable, "-m", "uv", "run", "--no-project", "--quiet", "--python", sys.executable, *given, *command]
+    python = str(Path(sys.base_prefix) / "bin" / "python3")  # with that of .venv, its packages would be there, too
+    return [sys.executable, "-m", "uv", "run", "--no-project", "--quiet", "--python", python, *given, *command]
 
 
 @pytest.mark.clients

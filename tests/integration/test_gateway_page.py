@@ -49,7 +49,7 @@ def test_stop_edit_and_answer_again(seen, visit):
 def test_calls_and_json_are_shown_checked(seen, visit):
     assert "calls get_weather" in seen[visit]["call"]
     assert "Oslo" in seen[visit]["call"]
-    assert seen[visit]["json"].startswith("JSON of the schema")
+    assert seen[visit]["json"].startswith("valid JSON of the schema")
     assert seen[visit]["problem"]
 
 

@@ -4,6 +4,7 @@ It runs in an environment of its own that has playwright: python page_driver.py 
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -52,8 +53,9 @@ class Visit:
     def open_settings(self):
         if self.phone:
             self.page.click("#show-settings")
-        for each in self.page.locator("aside details:not([open]) > summary").all():
-            each.click()
+        closed = self.page.locator("aside details:not([open]) > summary")
+        while closed.count():
+            closed.first.click()
 
     def close_settings(self):
         if self.phone:
@@ -84,7 +86,9 @@ class Visit:
 
         self.set(min_tokens="1900", max_tokens="1900")
         self.ask("Go on for ever.")
-        page.wait_for_function("document.querySelectorAll('.turn.assistant')[1]?.textContent.length > 60")
+        expect(page.locator(".turn.assistant .text").nth(1)).to_have_text(
+            re.compile(".{60}", re.DOTALL), timeout=60_000
+        )
         page.click("#stop")
         self.until_answered()
         seen["stopped"] = page.locator(".turn.assistant .text").last.inner_text()
@@ -122,6 +126,7 @@ class Visit:
         turns = page.locator(".turn").count()
         page.reload()
         expect(page.locator(".turn")).to_have_count(turns)
+        complaints = list(self.complaints)  # the browser complains of what DOMPurify then removes
         seen["hostile"] = page.evaluate(
             "async (text) => { const made = document.createElement('div');"
             " made.append((await import('/page/markdown.js')).render(text)); return made.innerHTML; }",
@@ -129,7 +134,7 @@ class Visit:
         )
         seen["wider than the screen"] = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         self.context.close()
-        return {**seen, "complaints": self.complaints, "elsewhere": self.elsewhere}
+        return {**seen, "complaints": complaints, "elsewhere": self.elsewhere}
 
 
 def main():

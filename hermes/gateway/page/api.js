@@ -27,9 +27,9 @@ export async function findModel() {
   return (await request("v1/models")).results[0];
 }
 
-// Run a prediction; onText gets each piece. Returns the ended prediction. begun() gets what cancels it.
-export async function predict(input, onText, begun) {
-  const prediction = await request("v1/predictions", { method: "POST", body: JSON.stringify({ input }) });
+// Run a prediction of a model; onText gets each piece. Returns the ended prediction. begun() gets what cancels it.
+export async function predict(model, input, onText, begun) {
+  const prediction = await request(`v1/models/${model}/predictions`, { method: "POST", body: JSON.stringify({ input }) });
   begun(() => request(`v1/predictions/${prediction.id}/cancel`, { method: "POST" }));
   await follow(new URL(prediction.urls.stream).pathname, onText);
   return request(`v1/predictions/${prediction.id}`);

@@ -119,7 +119,8 @@ function turnElement(turn, index) {
     text.textContent = turn.content;
     actions.append(button("Edit", () => edit(index)));
   } else {
-    text.append(render(turn.content));
+    const called = turn.record?.tool_calls?.length; // shown below, checked
+    text.append(render(called ? turn.content.replace(/<tool_call>[^]*?<\/tool_call>\s*/g, "") : turn.content));
     if (turn.error) made.append(element("p", { className: "problem", textContent: turn.error }));
     made.append(...checkedElements(turn));
     if (turn.record) made.append(recordElement(turn.record));
@@ -139,7 +140,7 @@ function checkedElements({ record }) {
   );
   const bad = (record?.tool_call_errors ?? []).map((call) => checked(`no call: ${call.problem}`, call.text, true));
   const json = record?.json_valid === undefined ? [] : [
-    checked(record.json_valid ? "JSON of the schema" : `not JSON of the schema: ${record.json_problem}`, "", !record.json_valid),
+    checked(record.json_valid ? "valid JSON of the schema" : `not JSON of the schema: ${record.json_problem}`, "", !record.json_valid),
   ];
   return [...good, ...bad, ...json];
 }
@@ -236,7 +237,7 @@ async function answer() {
   };
   busy(() => {});
   try {
-    const ended = await predict(input, grow, busy);
+    const ended = await predict(model.name, input, grow, busy);
     turn.content = (ended.output ?? []).join("");
     turn.record = ended.metrics;
     if (ended.status === "failed") turn.error = ended.error;
@@ -312,6 +313,7 @@ async function start() {
   $("token-label").hidden = true;
   $("model").textContent = document.title = model.name;
   const names = Object.keys(model.inputs).filter((name) => ![...WRITTEN, ...BY_PAGE].includes(name));
+  names.sort((a, b) => model.inputs[a]["x-order"] - model.inputs[b]["x-order"]);
   $("sampling").replaceChildren(...names.map((name) => samplingField(name, model.inputs[name])));
   if (conversations.length) open(conversations[0]);
   else begin();

@@ -1,7 +1,7 @@
 // Markdown as DOM nodes. The text is a model's: DOMPurify leaves no script, no style, and nothing that would load.
 
 import { marked } from "./vendor/marked.esm.js";
-import DOMPurify from "./vendor/purify.es.mjs";
+import "./vendor/purify.min.js"; // sets DOMPurify
 
 const ALLOWED = {
   ALLOWED_TAGS: [
