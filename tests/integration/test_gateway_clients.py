@@ -21,10 +21,10 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 INSTALLED = [code for code in PYTHON if not code.startswith("# ")]
 PINNED = {
     "replicate 2": ["replicate==2.0.0b4"],
-    "langchain-openai": ["langchain-openai"],
-    "pydantic-ai": ["pydantic-ai-slim[openai]"],
-    "instructor": ["instructor"],
-    "litellm": ["litellm"],
+    "langchain-openai": ["langchain-openai==1.7.4"],
+    "pydantic-ai": ["pydantic-ai-slim[openai]==2.68.0"],
+    "instructor": ["instructor==1.17.0"],
+    "litellm": ["litellm==1.110.2"],
 }
 OTHERS = {code.partition("\n")[0].removeprefix("# "): code for code in PYTHON if code.startswith("# ")}
 SAID = {
@@ -96,4 +96,4 @@ def test_clients_that_are_not_in_the_lock(gateway, tmp_path, name):
 def test_llm(gateway, tmp_path):
     (tmp_path / "extra-openai-models.yaml").write_text(block("yaml", "model_id").replace(WRITTEN, gateway.url))
     path = script(block("sh", "llm -m"), gateway, tmp_path, "snippet.sh")
-    assert "Paris" in run(uv(["llm"], "bash", str(path)), gateway, tmp_path, LLM_USER_PATH=str(tmp_path))
+    assert "Paris" in run(uv(["llm==0.36"], "bash", str(path)), gateway, tmp_path, LLM_USER_PATH=str(tmp_path))
