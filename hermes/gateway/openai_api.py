@@ -417,9 +417,12 @@ def tool_call(call: ToolCall) -> Json:
     return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
 
 
+compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def event(body: Json, name: str | None = None) -> str:
     """A server-sent event."""
-    return f"{f'event: {name}' + chr(10) if name else ''}data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    return f"{f'event: {name}' + chr(10) if name else ''}data: {compact(body)}\n\n"
 
 
 def several(inputs: Json, n: int) -> list[Json]:

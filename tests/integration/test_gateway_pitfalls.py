@@ -1,0 +1,140 @@
+"""The ways in which servers that speak OpenAI's dialect broke their clients, each with the issue that reported it.
+
+Every row asks once for a whole answer and once for a stream, and looks at both as they come over the wire.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+
+import httpx
+import pytest
+
+from tests.support.gateways import MODEL
+
+USER = {"role": "user", "content": "What is the weather in Oslo? Answer in one sentence."}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+CALL = {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12 degrees"}
+SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": False}
+CALLS = {"tools": [WEATHER], "tool_choice": "required", "max_tokens": 60}
+NAMED = CALLS | {"tool_choice": {"type": "function", "function": {"name": "get_weather"}}}
+CUT = CALLS | {"max_tokens": 6}
+PLAIN = {"max_tokens": 6}
+USAGE = PLAIN | {"stream_options": {"include_usage": True}}
+
+
+@dataclass
+class Answers:
+    """What came back, whole and as a stream."""
+
+    status: int
+    whole: dict
+    lines: list[str]  # of the stream, without the empty ones
+
+    @property
+    def choice(self):
+        return self.whole["choices"][0]
+
+    @property
+    def chunks(self):
+        return [json.loads(line.removeprefix("data: ")) for line in self.lines if line != "data: [DONE]"]
+
+    @property
+    def deltas(self):
+        return [choice["delta"] for chunk in self.chunks for choice in chunk["choices"]]
+
+    @property
+    def calls(self):
+        return [call for delta in self.deltas for call in delta.get("tool_calls", [])]
+
+    @property
+    def text(self):
+        return "".join(delta.get("content", "") for delta in self.deltas)
+
+    @property
+    def reasons(self):
+        """Why it ended, whole and as a stream."""
+        ended = [choice["finish_reason"] for chunk in self.chunks for choice in chunk["choices"]]
+        return {self.choice["finish_reason"], *filter(None, ended)}
+
+
+def row(number, reported, body, holds, path="/chat/completions"):
+    return pytest.param(body, holds, path, id=f"{number} {reported}")
+
+
+ROWS = [
+    row(1, "openai-python#2806", CALLS, lambda a: [call["index"] for call in a.calls] == [*range(len(a.calls))] != []),
+    row(2, "SillyTavern#5811", CALLS, lambda a: all({"id", "type", "function"} < call.keys() for call in a.calls)),
+    row(3, "llama.cpp#11992", CALLS, lambda a: all(len(c["id"]) > 8 for c in a.calls) and unique(a)),
+    row(4, "vercel/ai#5885", CALLS, lambda a: all([*c["function"]] == ["name", "arguments"] for c in a.calls)),
+    row(5, "llama.cpp#20198", CALLS, lambda a: all(json.loads(c["function"]["arguments"]) for c in a.calls)),
+    row("6 required", "vllm#25054", CALLS, lambda a: a.reasons == {"tool_calls"}),
+    row("6 named", "vllm#25054", NAMED, lambda a: a.reasons == {"stop"} and a.calls),
+    row(7, "vllm#53269", CUT, lambda a: a.reasons == {"length"} and not a.calls and "tool_calls" not in a.choice["message"]),
+    row(8, "unmute#80", PLAIN, lambda a: a.deltas[0] == {"role": "assistant", "content": ""}),
+    row(9, "vllm#35705", PLAIN, lambda a: a.deltas[-1] == {}),
+    row(10, "vllm#13087", CALLS, lambda a: all(d.get("content") or d.get("tool_calls") for d in a.deltas[1:-1])),
+    row("11 asked", "apfel#100", USAGE, lambda a: a.chunks[-1]["choices"] == [] and a.chunks[-1]["usage"] == a.whole["usage"]),
+    row("11 not asked", "apfel#100", PLAIN, lambda a: not any("usage" in chunk for chunk in a.chunks)),
+    row(12, "vllm-mlx#101", PLAIN, lambda a: a.lines[-1] == "data: [DONE]"),
+    row(14, "openai-python#2722", PLAIN, lambda a: all(line.startswith("data: ") for line in a.lines)),
+    row(15, "vllm#12886", {"n": 0}, lambda a: a.whole["error"].keys() == {"message", "type", "param", "code"}),
+    row(16, "", {"messages": [USER | {"content": "word " * 3000}]}, lambda a: a.whole["error"]["code"] == "context_length_exceeded"),
+    row(17, "", PLAIN | {"unknown": 1, "store": True}, lambda a: a.status == 200),
+    row(18, "vllm#47838", PLAIN | dict.fromkeys(["stop", "tools", "seed", "n", "top_p", "response_format"]), lambda a: a.status == 200),
+    row(19, "", {"max_completion_tokens": 6}, lambda a: a.whole["usage"]["completion_tokens"] == 6),
+    row(20, "", {"min_tokens": 530, "max_tokens": None, "stop": ["zzzz"]}, lambda a: a.whole["usage"]["completion_tokens"] > 512),
+    row(21, "", PLAIN | {"messages": [{"role": "developer", "content": "Be brief."}, USER]}, lambda a: a.text),
+    row(22, "", PLAIN | {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}, lambda a: a.text),
+    row("23 null", "llama.cpp#13471", PLAIN | {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}, RESULT]}, lambda a: a.text),
+    row("23 missing", "llama.cpp#13471", PLAIN | {"messages": [USER, {"role": "assistant", "tool_calls": [CALL]}, RESULT]}, lambda a: a.text),
+    row(24, "", NAMED, lambda a: [call["function"]["name"] for call in a.calls] == ["get_weather"]),
+    row(25, "", CALLS, lambda a: a.calls and a.choice["message"]["tool_calls"]),
+    row("26 text", "", PLAIN | {"response_format": {"type": "text"}}, lambda a: a.text == a.choice["message"]["content"]),
+    row("26 json_object", "", {"response_format": {"type": "json_object"}, "max_tokens": 400}, lambda a: json.loads(a.text) or 1),
+    row(27, "vllm#16313", {"tools": [WEATHER], "tool_choice": "none", "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}, lambda a: json.loads(a.text).keys() == {"ok"}),
+    row(28, "vllm#9451", CALLS | {"parallel_tool_calls": False}, lambda a: len(a.calls) == len(a.choice["message"]["tool_calls"]) == 1),
+    row(29, "", PLAIN | {"n": 2}, lambda a: [c["index"] for c in a.whole["choices"]] == [0, 1]),
+    row(30, "", PLAIN | {"logprobs": False, "top_logprobs": 0}, lambda a: a.choice["logprobs"] is None),
+    row(34, "", {"prompt": "one two one two", "max_tokens": 4}, lambda a: a.choice["text"], path="/completions"),
+    row(35, "", {"input": "Hi", "max_output_tokens": 16}, lambda a: a.whole["output"][0]["content"][0]["text"], path="/responses"),
+]  # fmt: skip
+
+
+def unique(answers):
+    ids = [call["id"] for call in [*answers.calls, *answers.choice["message"]["tool_calls"]]]
+    return len(set(ids)) == len(ids)
+
+
+@pytest.fixture(scope="module")
+def ask(gateway):
+    @cache
+    def asked(path, written):
+        body = {"model": MODEL, "temperature": 0, "seed": 1} | json.loads(written)
+        if path == "/chat/completions":
+            body = {"messages": [USER]} | body
+        whole = httpx.post(gateway.openai + path, json=body, timeout=120)
+        streamed = httpx.post(gateway.openai + path, json=body | {"stream": True}, timeout=120)
+        assert streamed.status_code == whole.status_code
+        lines = [line for line in streamed.text.split("\n") if line]
+        return Answers(whole.status_code, whole.json(), lines)
+
+    return lambda path, body: asked(path, json.dumps(body))
+
+
+@pytest.mark.parametrize(("body", "holds", "path"), ROWS)
+def test_a_pitfall_is_avoided(ask, body, holds, path):
+    answers = ask(path, body)
+    assert holds(answers), answers
