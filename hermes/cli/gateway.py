@@ -85,7 +85,8 @@ def run(settings: GatewaySettings) -> None:
         timeout_graceful_shutdown=5,
     )
     at = f"http://{settings.host}:{settings.port}"
-    notes.print(f"chat at {at}/; Replicate's API at {at}, OpenAI's at {at}/v1; Ctrl-C to stop")
+    notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
+    notes.print(f"chat at {at}/; Ctrl-C to stop")
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run()
     notes.print("stopping")

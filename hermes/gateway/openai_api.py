@@ -111,9 +111,7 @@ class ChatRequest(Completed):
             inputs["max_tokens"] = min(self.max_completion_tokens, MAX_TOKENS)
         if self.truncate:
             inputs["truncate"] = self.truncate
-        if self.tools:
-            inputs |= {"tools": self.tools, "tool_choice": choice_of(self.tool_choice)}
-        return inputs | format_of(self.response_format)
+        return inputs | form_of(self.tools, self.tool_choice, self.response_format)
 
 
 class CompletionRequest(Completed):
@@ -169,7 +167,15 @@ def choice_of(choice: str | Json) -> str:
     return name
 
 
-def format_of(response_format: Json) -> Json:
+def form_of(tools: Sequence[Json], choice: str | Json, response_format: Json) -> Json:
+    """The inputs that say what an answer is. predict.py takes tools or a schema, so what cannot come is left out."""
+    schema, named = schema_of(response_format), choice_of(choice)
+    if not tools or (schema and named == "none"):
+        return schema
+    return {"tools": list(tools), "tool_choice": named, **(schema if named == "auto" else {})}
+
+
+def schema_of(response_format: Json) -> Json:
     """The input json_schema of a response_format."""
     match response_format.get("type", "text"):
         case "text":

@@ -25,9 +25,8 @@ from hermes.gateway.openai_api import (
     OpenAIApi,
     Reply,
     Sampled,
-    choice_of,
     event,
-    format_of,
+    form_of,
     messages_of,
     read_body,
     while_asked,
@@ -71,12 +70,10 @@ class ResponsesRequest(Sampled):
         }
         if self.truncation == "auto":
             inputs["truncate"] = "oldest_turns"
-        if self.tools:
-            for index, tool in enumerate(self.tools):
-                if tool.get("type") != "function":
-                    raise unsupported(f"tools[{index}]", f"is {tool.get('type')!r}; only functions can be called")
-            inputs |= {"tools": self.tools, "tool_choice": choice_of(self.tool_choice)}
-        return inputs | format_of(self.text.get("format") or {})
+        for index, tool in enumerate(self.tools):
+            if tool.get("type") != "function":
+                raise unsupported(f"tools[{index}]", f"is {tool.get('type')!r}; only functions can be called")
+        return inputs | form_of(self.tools, self.tool_choice, self.text.get("format") or {})
 
 
 def turns_of(items: Sequence[Json]) -> list[Json]:

@@ -81,6 +81,21 @@ def test_messages_are_those_of_predict_py(messages, turns):
     assert chat(messages=messages)["messages"] == turns
 
 
+SCHEMA_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        ("none", {"json_schema"}),
+        ("required", {"tools", "tool_choice"}),
+        ("auto", {"tools", "tool_choice", "json_schema"}),
+    ],
+)
+def test_of_tools_and_a_schema_only_what_can_come_is_sent(choice, names):
+    assert chat(tools=[TOOL], tool_choice=choice, response_format=SCHEMA_FORMAT).keys() - chat().keys() == names
+
+
 def test_completions_are_raw_prompts():
     asked = CompletionRequest.model_validate({"model": "m", "prompt": "Once", "max_tokens": 4})
     assert asked.prompt == ["Once"]

@@ -19,8 +19,8 @@ from tests.support.tiny_llama import give_tag_tokens, set_traps, write_tiny_llam
 # By fixture, the tests that one process of pytest-xdist runs, for each process would start these anew.
 TOGETHER = {
     "bounded": "hostile",  # these have the fixture `server`, too; a second one of it takes less time than one queue
+    "gateway": "hostile",
     "server": "server",
-    "gateway": "server",
     "tiny_server": "tiny servers",
     "two_workers": "tiny servers",
     "starter": "starter",

@@ -16,7 +16,7 @@ def test_npms_client_runs_streams_cancels_and_reports(gateway, npm_folder):
     done = subprocess.run(command, cwd=npm_folder, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     seen = json.loads(done.stdout)
-    assert len(seen["streamed"]) > 100
+    assert len(seen["streamed"]) > 60
     assert seen["streamed"] == seen["ran"] == seen["waited"]
     assert seen["times"][0] < seen["times"][-1] / 2, "the first piece comes before half of the time"
     assert seen["canceled"] == "canceled"

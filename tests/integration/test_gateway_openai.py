@@ -16,7 +16,7 @@ from tests.support.gateways import MODEL
 
 STORY = [{"role": "user", "content": "Write a short story about a lighthouse."}]
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
-EXACT = {"temperature": 0, "max_tokens": 60, "extra_body": {"min_tokens": 60}}
+EXACT = {"temperature": 0, "max_tokens": 40, "extra_body": {"min_tokens": 40}}
 LONG = {"temperature": 0, "extra_body": {"min_tokens": 1900}}
 WEATHER = {
     "type": "function",
@@ -49,20 +49,10 @@ def running(gateway):
     return gateway.metric("hermes_gateway_upstream_running")
 
 
-def raw(gateway, body):
-    """The data lines of a stream."""
-    with httpx.stream(
-        "POST", f"{gateway.openai}/chat/completions", json=body | {"stream": True}, timeout=60
-    ) as response:
-        text = "".join(response.iter_text())
-    assert all(line.startswith("data: ") or not line for line in text.split("\n")), text
-    return [line.removeprefix("data: ") for line in text.split("\n") if line]
-
-
 def test_a_chat_completion_is_the_same_streamed_and_not(client):
     whole = client.chat.completions.create(model=MODEL, messages=STORY, **EXACT)
     assert whole.choices[0].finish_reason == "length"
-    assert whole.usage.completion_tokens == 60
+    assert whole.usage.completion_tokens == 40
     stream = client.chat.completions.create(
         model=MODEL, messages=STORY, stream=True, stream_options={"include_usage": True}, **EXACT
     )
@@ -114,6 +104,7 @@ def test_a_tool_call_comes_whole_streamed_and_not(client, choice, finish_reason)
         "messages": ASK_WEATHER,
         "tools": [WEATHER],
         "tool_choice": choice,
+        "max_tokens": 60,
         "temperature": 0,
         "seed": 1,
     }
@@ -255,17 +246,6 @@ def test_models_by_their_names(client):
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(model="gpt-9", messages=STORY)
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
-
-
-def test_a_stream_is_what_strict_parsers_want(gateway):
-    """Nothing but data lines; a role first, an empty delta last, no empty chunk between, [DONE] at the end."""
-    body = {"model": MODEL, "messages": STORY, "temperature": 0, "max_tokens": 12, "logprobs": None, "unknown": 1}
-    *written, done = raw(gateway, body)
-    assert done == "[DONE]"
-    first, *middle, last = [json.loads(each)["choices"][0] for each in written]
-    assert first["delta"] == {"role": "assistant", "content": ""}
-    assert all(each["delta"]["content"] for each in middle)
-    assert (last["delta"], last["finish_reason"]) == ({}, "length")
 
 
 def leave_stream(gateway, client):

@@ -3,7 +3,7 @@ import Replicate from "replicate";
 
 const [baseUrl, model] = process.argv.slice(2);
 const replicate = new Replicate({ auth: "none", baseUrl, userAgent: "tests" });
-const input = { prompt: "Write a short story about a lighthouse.", temperature: 0, max_tokens: 60, min_tokens: 60 };
+const input = { prompt: "Write a short story about a lighthouse.", temperature: 0, max_tokens: 30, min_tokens: 30 };
 
 const began = performance.now();
 const times = [];

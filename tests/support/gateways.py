@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,21 +46,23 @@ def gateway_before(*upstreams, options=(), environment=None):
     command = [sys.executable, "-m", "hermes", "gateway", "--port", str(port), *options]
     for upstream in upstreams:
         command += ["--upstream", upstream]
-    process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE)
-    gateway = Gateway(f"http://127.0.0.1:{port}", process)
-    try:
-        until_ready(gateway)
-        yield gateway
-    finally:
-        process.terminate()
-        _, said = process.communicate(timeout=30)
-        sys.stderr.write(said.decode())  # shown with a test that fails
+    with tempfile.TemporaryFile() as log:  # a pipe that nobody reads would stop it when it is full
+        process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **(environment or {})}, stderr=log)
+        gateway = Gateway(f"http://127.0.0.1:{port}", process)
+        try:
+            until_ready(gateway)
+            yield gateway
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+            log.seek(0)
+            sys.stderr.write(log.read().decode())  # shown with a test that fails
 
 
 def until_ready(gateway, status=200, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        assert gateway.process.poll() is None, gateway.process.stderr.read().decode()
+        assert gateway.process.poll() is None, "the gateway has ended"
         try:
             if gateway.get("/healthz").status_code == status:
                 return
