@@ -195,7 +195,8 @@ class _Gate:
             raise Problem(403, f"the Host header is {host!r}; ask 127.0.0.1 or localhost")
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin", "")
         navigates = path == "/" and headers.get("sec-fetch-mode") == "navigate"
-        if site not in ("none", "same-origin") and origin not in self._settings.origins and not navigates:
+        listed = origin in self._settings.origins or "*" in self._settings.origins
+        if site not in ("none", "same-origin") and not listed and not navigates:
             raise Problem(403, f"a page of {origin or 'another site'} asks; allow it with --origin")
 
     def _check_token(self, path: str, headers: Mapping[str, str]) -> None:

@@ -6,22 +6,26 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from hermes.client.cog import Json
+from hermes.client.cog import Json, given
 from hermes.gateway.openai_api import EVENT_STREAM, NO_CACHE, read_body
 from hermes.gateway.problems import Problem, of_failed
 from hermes.gateway.runs import Run, Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.webhooks import Events, Webhooks
+from hermes.text import shortened
 
 MAX_WAIT = 60.0  # s that `Prefer: wait` waits; replicate's clients stop reading half a second later
 PING_SECONDS = 15.0
 PAGE = 100
+MAX_SAID = 300  # characters
 LINE_ENDS = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # where replicate's client ends a line
 
 
@@ -51,11 +55,13 @@ class ReplicateApi:
         if not version:
             raise Problem(422, "version: is missing; send the id of a version, or owner/name", param="version")
         self._require_known(version)
+        inputs = given(asked.input)  # null is what is left out
+        self._check(inputs)
         seconds = wait_seconds(request.headers.get("prefer", ""))
         webhook = asked.webhook or asked.webhook_completed
         if webhook:
             self._webhooks.require_allowed(webhook)
-        run = self._runs.start(asked.input)
+        run = self._runs.start(inputs)
         if webhook:
             only: list[Events] = [] if asked.webhook else ["completed"]
             events = asked.webhook_events_filter or only
@@ -151,7 +157,7 @@ class ReplicateApi:
         """GET /v1/webhooks/default/secret."""
         return JSONResponse({"key": self._webhooks.secret})
 
-    @property
+    @cached_property
     def version_id(self) -> str:
         """The id of the version."""
         return hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode()).hexdigest()
@@ -195,6 +201,13 @@ class ReplicateApi:
             return
         raise Problem(404, f"there is no {reference!r} here; there is {self._settings.model}:{self.version_id}")
 
+    def _check(self, inputs: Json) -> None:
+        """Raises Problem at the first input that is not as the OpenAPI document has it, as Replicate does."""
+        schema = {**self._document(), "$ref": "#/components/schemas/Input"}
+        if problem := next(Draft202012Validator(schema).iter_errors(inputs), None):
+            place = ".".join(["input", *map(str, problem.absolute_path)])
+            raise Problem(422, f"{place}: {shortened(problem.message, MAX_SAID)}", param=place)
+
     def _model(self, base: str) -> Json:
         """The model, with the fields of both dialects."""
         owner, _, name = self._settings.model.partition("/")
@@ -211,7 +224,7 @@ class ReplicateApi:
             "github_url": None,
             "paper_url": None,
             "license_url": None,
-            "run_count": 0,
+            "run_count": len(self._runs.newest_first()),
             "cover_image_url": None,
             "default_example": None,
             "is_official": False,
@@ -223,7 +236,7 @@ class ReplicateApi:
         return {
             "id": self.version_id,
             "created_at": written(self._began),
-            "cog_version": "0.23.1",
+            "cog_version": document["info"]["version"],
             "openapi_schema": document,
         }
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import secrets
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,14 +101,16 @@ class Runs:
         self._pool = pool
         self._runs: dict[str, Run] = {}  # the oldest first
         self._keep, self._keep_runs, self._keep_bytes = keep, keep_runs, keep_bytes
-        self._ended_bytes: dict[str, int] = {}  # run -> size
+        self._sizes: dict[str, int] = {}  # of ended runs, bytes; the first that ended first
+        self._bytes = 0  # their sum
         self._on_end = on_end
         self._cancelling: set[asyncio.Task[None]] = set()
 
     def start(self, inputs: Mapping[str, Any]) -> Run:
         """Begin a run, in line. Raises LineFull if no more may wait."""
-        run = Run(inputs)
         ticket = self._pool.ticket()
+        self._forget()
+        run = Run(inputs)
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._drive(run, ticket), name=f"run {run.id}")
         return run
@@ -167,7 +168,8 @@ class Runs:
             log.exception("gateway: run %s", run.id)
         finally:
             run.upstream, run.ended = None, datetime.now(UTC)
-            self._ended_bytes[run.id] = run.size
+            self._sizes[run.id] = run.size
+            self._bytes += run.size
             run.notify()
             self._on_end(run)
 
@@ -201,11 +203,13 @@ class Runs:
         run.notify()
 
     def _forget(self) -> None:
-        """Drop what ended long ago, and the oldest of what is too much."""
-        now = time.time()
-        for run_id in [*self._ended_bytes]:
-            run = self._runs[run_id]
-            old = run.ended and now - run.ended.timestamp() > self._keep
-            if not (old or len(self._runs) > self._keep_runs or sum(self._ended_bytes.values()) > self._keep_bytes):
+        """Drop what ended long ago, and what ended first of what is too much."""
+        now = datetime.now(UTC)
+        while self._sizes:
+            run_id = next(iter(self._sizes))
+            ended = self._runs[run_id].ended
+            old = ended and (now - ended).total_seconds() > self._keep
+            if not (old or len(self._sizes) > self._keep_runs or self._bytes > self._keep_bytes):
                 return
-            del self._runs[run_id], self._ended_bytes[run_id]
+            self._bytes -= self._sizes.pop(run_id)
+            del self._runs[run_id]

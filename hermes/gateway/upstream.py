@@ -53,7 +53,8 @@ class Upstream(Protocol):
     def run(self, run_id: str, inputs: Mapping[str, Any]) -> AsyncIterator[tuple[str, Json]]:
         """Run a prediction and yield its events, the last of which is `completed`.
 
-        Raises Full, NotThere or Refused before the first event, and EngineFailed if the connection breaks after it.
+        Raises Full, NotThere or Refused before the first event. Raises EngineFailed if another answer comes than
+        events, or the connection breaks.
         """
         ...
 
@@ -242,8 +243,10 @@ def _refusal(response: httpx.Response) -> Exception:
             httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY | httpx.codes.REQUEST_ENTITY_TOO_LARGE as status
         ):
             return Refused(status, detail)
-        case status:
+        case httpx.codes.NOT_ACCEPTABLE | httpx.codes.SERVICE_UNAVAILABLE as status:
             return NotThere(f"it answered {status}: {detail}")
+        case status:
+            return EngineFailed(f"the server answered {status}: {detail}")
 
 
 async def _events(response: httpx.Response) -> AsyncIterator[tuple[str, str]]:

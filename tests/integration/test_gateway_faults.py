@@ -38,6 +38,7 @@ def two_servers(tiny_server, tiny_model):
         yield start(), tiny_server, start
 
 
+@pytest.mark.long  # tests/gateway/test_pool.py and test_runs.py have the same without servers
 def test_one_of_two_servers_is_killed_and_comes_back(two_servers):
     one, other, start = two_servers
     with gateway_before(one.url, other.url, options=["--slots", str(TINY_SLOTS)]) as gateway:

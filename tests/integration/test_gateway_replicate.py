@@ -132,10 +132,9 @@ def test_a_lost_stream_goes_on_where_it_was(gateway):
 def test_inputs_that_are_wrong_fail_as_on_replicate(client):
     with pytest.raises(ModelError, match="E1003 BadPromptTemplate"):
         client.run(MODEL, input={"prompt": "Hi", "prompt_template": "nothing"}, wait=False)
-    prediction = client.predictions.create(version=MODEL, input={"temperature": 9})
-    prediction.wait()
-    assert prediction.status == "failed"
-    assert "temperature" in prediction.error
+    with pytest.raises(ReplicateError, match=r"input.temperature: 9 is greater than the maximum of 2") as refused:
+        client.predictions.create(version=MODEL, input={"temperature": 9})
+    assert refused.value.status == 422
 
 
 def test_what_is_not_there_is_a_problem_that_the_client_can_read(client):
