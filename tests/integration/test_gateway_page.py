@@ -73,3 +73,7 @@ def test_hostile_text_is_only_text(seen, visit):
 def test_nothing_is_asked_elsewhere_and_nothing_complains(seen, visit):
     assert (seen[visit]["elsewhere"], seen[visit]["complaints"]) == ([], [])
     assert not seen[visit]["wider than the screen"]
+
+
+def test_a_closed_tab_frees_the_slot(seen):
+    assert seen["closed tab"] < 2

@@ -6,7 +6,9 @@ It runs in an environment of its own that has playwright: python page_driver.py 
 import json
 import re
 import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 from playwright.sync_api import expect, sync_playwright
 
@@ -137,6 +139,31 @@ class Visit:
         return {**seen, "complaints": complaints, "elsewhere": self.elsewhere}
 
 
+def seconds_to_free_the_slot(browser, url):
+    """After a tab was closed in the middle of an answer."""
+    page = browser.new_page()
+    page.goto(url)
+    expect(page.locator("#model")).to_have_text("local/model")
+    page.fill("#question", "Count to a million.")
+    page.locator("summary", has_text="Sampling").click()
+    page.fill("[name=min_tokens]", "1900")
+    page.fill("[name=max_tokens]", "1900")
+    page.press("#question", "Enter")
+    expect(page.locator(".turn.assistant .text")).to_have_text(re.compile(".{20}", re.DOTALL), timeout=60_000)
+    assert running(url) == 1
+    page.close()
+    closed = time.monotonic()
+    while running(url):
+        assert time.monotonic() - closed < 30, "the slot is not free"
+        time.sleep(0.05)
+    return time.monotonic() - closed
+
+
+def running(url):
+    lines = urlopen(f"{url}metrics").read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("hermes_gateway_upstream_running{"))
+
+
 def main():
     url, chromium, folder = sys.argv[1:]
     with sync_playwright() as playwright:
@@ -145,6 +172,7 @@ def main():
             f"{screen} {scheme}": Visit(browser, url, screen, scheme, Path(folder)).run()
             for screen, scheme in (("desktop", "light"), ("phone", "dark"))
         }
+        seen["closed tab"] = seconds_to_free_the_slot(browser, url)
         browser.close()
     print(json.dumps(seen))
 

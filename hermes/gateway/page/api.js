@@ -30,7 +30,8 @@ export async function findModel() {
 // Run a prediction of a model; onText gets each piece. Returns the ended prediction. begun() gets what cancels it.
 export async function predict(model, input, onText, begun) {
   const prediction = await request(`v1/models/${model}/predictions`, { method: "POST", body: JSON.stringify({ input }) });
-  begun(() => request(`v1/predictions/${prediction.id}/cancel`, { method: "POST" }));
+  // keepalive: the request goes out although its page is being closed
+  begun(() => request(`v1/predictions/${prediction.id}/cancel`, { method: "POST", keepalive: true }));
   await follow(new URL(prediction.urls.stream).pathname, onText);
   return request(`v1/predictions/${prediction.id}`);
 }

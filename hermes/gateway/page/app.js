@@ -327,6 +327,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && cancel) cancel();
 });
 $("stop").addEventListener("click", () => cancel?.());
+addEventListener("pagehide", () => cancel?.()); // nobody reads the rest
 $("new").addEventListener("click", begin);
 $("settings").addEventListener("input", ({ target }) => {
   if (target.id === "token") return;
