@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -17,12 +18,16 @@ from hermes.errors import BadTools
 from hermes.gateway.answer import Answer, Part
 from hermes.gateway.problems import Problem, absent_if_null, of_failed, of_invalid, unsupported
 from hermes.gateway.runs import Run, Runs
+from hermes.text import shortened
 from hermes.tool_calls.call import ToolCall
 from hermes.tool_calls.definitions import Function, parse_functions
+
+log = logging.getLogger(__name__)
 
 MAX_TOKENS = 131_072  # what predict.py takes at most; the server lowers it to the room in the context
 MAX_CHOICES = 16
 MAX_SEED = 2**53
+MAX_SAID = 200  # characters
 CUT_OFF = ("length", "timeout")
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is for nginx, which would collect
@@ -130,7 +135,7 @@ class CompletionRequest(Completed):
 
 
 def messages_of(messages: Sequence[Json], at: str = "messages") -> list[Json]:
-    """Messages as predict.py takes them: one system turn, text only, no nulls."""
+    """Messages as predict.py takes them: one system turn, text only, no nulls. Raises Problem if they cannot be."""
     turns = [_message(message, f"{at}[{index}]") for index, message in enumerate(messages)]
     if turns[-1]["role"] == "assistant":
         raise Problem(400, f"{at}: the last turn is the assistant's; end with a turn that it can answer", param=at)
@@ -141,7 +146,9 @@ def messages_of(messages: Sequence[Json], at: str = "messages") -> list[Json]:
 
 def _message(message: Json, at: str) -> Json:
     message = {key: value for key, value in message.items() if value is not None}
-    if message.get("role") == "developer":
+    if not isinstance(message.get("role"), str):
+        raise Problem(400, f"{at}.role: has to be system, developer, user, assistant or tool", param=f"{at}.role")
+    if message["role"] == "developer":
         message["role"] = "system"
     content = message.get("content")
     if isinstance(content, list):
@@ -150,7 +157,7 @@ def _message(message: Json, at: str) -> Json:
             if kind not in ("text", "input_text", "output_text", "refusal"):
                 raise unsupported(f"{at}.content[{index}]", f"is {kind!r}; the model reads only text")
         content = "".join(str(part.get("text", part.get("refusal", ""))) for part in content)
-    if content is None and message.get("role") == "assistant":
+    if content is None and message["role"] == "assistant":
         content = ""
     if not isinstance(content, str):
         raise Problem(400, f"{at}.content: has to be text, or a list of text parts", param=f"{at}.content")
@@ -161,13 +168,14 @@ def choice_of(choice: str | Json) -> str:
     """The input tool_choice: a word, or the name of the tool."""
     if isinstance(choice, str):
         return choice
-    name = choice.get("function", choice).get("name")
+    function = choice.get("function", choice)
+    name = function.get("name") if isinstance(function, dict) else None
     if choice.get("type") == "allowed_tools" or not isinstance(name, str):
         raise unsupported("tool_choice", "has to be auto, none, required, or name one function")
     return name
 
 
-def form_of(tools: Sequence[Json], choice: str | Json, response_format: Json) -> Json:
+def form_of(tools: Sequence[Json], choice: str | Json, response_format: Any) -> Json:
     """The inputs that say what an answer is. predict.py takes tools or a schema, so what cannot come is left out."""
     schema, named = schema_of(response_format), choice_of(choice)
     if not tools or (schema and named == "none"):
@@ -175,15 +183,16 @@ def form_of(tools: Sequence[Json], choice: str | Json, response_format: Json) ->
     return {"tools": list(tools), "tool_choice": named, **(schema if named == "auto" else {})}
 
 
-def schema_of(response_format: Json) -> Json:
+def schema_of(response_format: Any) -> Json:
     """The input json_schema of a response_format."""
-    match response_format.get("type", "text"):
+    match response_format.get("type", "text") if isinstance(response_format, dict) else response_format:
         case "text":
             return {}
         case "json_object":
             return {"json_schema": {"type": "object"}}
         case "json_schema":
-            schema = response_format.get("json_schema", response_format).get("schema")
+            holder = response_format.get("json_schema", response_format)
+            schema = holder.get("schema") if isinstance(holder, dict) else None
             if not isinstance(schema, dict):
                 raise Problem(400, "response_format: has no JSON schema", param="response_format")
             return {"json_schema": schema}
@@ -269,22 +278,39 @@ class Reply:
             self._runs.abandon(run)
 
     async def _read(self, number: int, queue: "asyncio.Queue[tuple[int, Part | Problem | None]]") -> None:
+        """Put the parts of one into the queue, and its end or what went wrong."""
+        try:
+            async with aclosing(self._parts_of(number)) as parts:
+                async for part in parts:
+                    queue.put_nowait((number, part))
+        except Problem as problem:
+            queue.put_nowait((number, problem))
+        except Exception as bug:
+            log.exception("gateway: run %s", self.runs[number].id)
+            queue.put_nowait((number, Problem(500, f"the gateway failed: {type(bug).__name__}")))
+        else:
+            queue.put_nowait((number, None))
+
+    async def _parts_of(self, number: int) -> AsyncGenerator[Part]:
         run, answer = self.runs[number], self._answers[number]
         called = False
         async with aclosing(run.pieces()) as pieces:
             async for piece in pieces:
                 for part in answer.feed(piece):
-                    if not isinstance(part, ToolCall) or self._parallel or not called:
-                        queue.put_nowait((number, part))
+                    if self._wants(part, called):
+                        yield part
                     called = called or isinstance(part, ToolCall)
         if run.status != "succeeded":
-            queue.put_nowait((number, of_failed(run)))
-            return
-        for part in answer.end(cut=run.metrics.get("finish_reason") in CUT_OFF):
-            if not isinstance(part, ToolCall) or self._parallel or not called:
-                queue.put_nowait((number, part))
+            raise of_failed(run)
+        cut = run.metrics.get("finish_reason") in CUT_OFF
+        for part in await asyncio.to_thread(lambda: list(answer.end(cut=cut))):  # it may take a second of CPU time
+            if self._wants(part, called):
+                yield part
             called = called or isinstance(part, ToolCall)
-        queue.put_nowait((number, None))
+
+    def _wants(self, part: Part, called: bool) -> bool:
+        """Whether the caller wants a part: all but a second call, if it said parallel_tool_calls false."""
+        return self._parallel or not (called and isinstance(part, ToolCall))
 
 
 class OpenAIApi:
@@ -444,11 +470,13 @@ Body = TypeVar("Body", bound=BaseModel)
 async def read_body(model: type[Body], request: Request) -> Body:
     """The body of a request. Raises Problem if it is not as `model` has it."""
     try:
-        return model.model_validate(absent_if_null(json.loads(await request.body())))
+        value = json.loads(await request.body())
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # Python reads what it cannot write again
+        return model.model_validate(absent_if_null(value))
     except ValidationError as error:
         raise of_invalid(error) from error
     except (ValueError, RecursionError) as error:
-        raise Problem(400, f"the body is not JSON: {error}") from error
+        raise Problem(400, f"the body is not JSON: {shortened(str(error), MAX_SAID)}") from error
 
 
 @asynccontextmanager

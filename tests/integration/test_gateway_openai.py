@@ -93,17 +93,12 @@ def test_parse_gives_a_pydantic_model(client):
     assert parsed.choices[0].finish_reason == "stop"
 
 
-@pytest.mark.parametrize(
-    ("choice", "finish_reason"),
-    [("required", "tool_calls"), ({"type": "function", "function": {"name": "get_weather"}}, "stop")],
-    ids=["required", "named"],
-)
-def test_a_tool_call_comes_whole_streamed_and_not(client, choice, finish_reason):
+def test_a_tool_call_comes_whole_streamed_and_not(client):
     asked = {
         "model": MODEL,
         "messages": ASK_WEATHER,
         "tools": [WEATHER],
-        "tool_choice": choice,
+        "tool_choice": "required",
         "max_tokens": 60,
         "temperature": 0,
         "seed": 1,
@@ -111,13 +106,13 @@ def test_a_tool_call_comes_whole_streamed_and_not(client, choice, finish_reason)
     whole = client.chat.completions.create(**asked).choices[0]
     [call] = whole.message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)["city"]) == ("get_weather", "Oslo")
-    assert whole.finish_reason == finish_reason
+    assert whole.finish_reason == "tool_calls"
     deltas = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
     [[streamed]] = [each.delta.tool_calls for each in deltas if each.delta.tool_calls]
     assert (streamed.index, streamed.type) == (0, "function")
     assert streamed.function.model_dump() == call.function.model_dump()
     assert "".join(each.delta.content or "" for each in deltas) == (whole.message.content or "")
-    assert deltas[-1].finish_reason == finish_reason
+    assert deltas[-1].finish_reason == "tool_calls"
     assert {streamed.id, call.id} - {None, ""} == {streamed.id, call.id}
     assert streamed.id != call.id
 
@@ -270,22 +265,18 @@ def test_a_caller_who_goes_away_frees_the_slot(gateway, client, leave):
 
 
 def test_two_hundred_callers_at_thirty_two_slots_are_all_answered(gateway):
-    """Each has a question of its own, and gets its own answer."""
+    """Each has a code of its own, and gets it back."""
 
     async def main():
-        limits = httpx.Limits(max_connections=None)
-        timeout = httpx.Timeout(300)
-        async with httpx.AsyncClient(base_url=gateway.openai, limits=limits, timeout=timeout) as http:
+        async with httpx.AsyncClient(base_url=gateway.openai, limits=httpx.Limits(), timeout=300) as http:
 
             async def ask(number):
-                prompt = f"The code is {number}. " * 4 + "The code is"
-                body = {"model": MODEL, "prompt": prompt, "temperature": 0, "max_tokens": 4}
+                body = {"model": MODEL, "prompt": f"<{number}> " * 3 + "<", "temperature": 0, "max_tokens": 4}
                 response = await http.post("/completions", json=body)
                 return response.status_code, response.json()["choices"][0]["text"]
 
-            return await asyncio.gather(*map(ask, range(1000, 1200)))
+            return await asyncio.gather(*map(ask, range(2000, 2200)))
 
     answers = asyncio.run(main())
     assert {status for status, _ in answers} == {200}
-    wrong = [(number, text) for number, (_, text) in enumerate(answers, 1000) if not text.startswith(f" {number}"[:3])]
-    assert not wrong
+    assert [text for _, text in answers] == [f"{number}" for number in range(2000, 2200)]

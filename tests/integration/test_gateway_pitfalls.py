@@ -100,7 +100,8 @@ def row(number, reported, body, holds, path="/chat/completions"):
 NULLS = dict.fromkeys(["stop", "tools", "seed", "n", "top_p", "response_format"])
 NO_CALLS = {"tools": [WEATHER], "tool_choice": "none"}
 ONE_CALL = CALLS | {"parallel_tool_calls": False}
-OBJECT = {"response_format": {"type": "json_object"}, "max_tokens": 400}
+BRIEF = {"role": "user", "content": "Write {} and nothing else."}
+OBJECT = {"response_format": {"type": "json_object"}, "max_tokens": 400, "messages": [BRIEF]}
 TEXT = PLAIN | {"response_format": {"type": "text"}}
 ERROR = {"message", "type", "param", "code"}
 

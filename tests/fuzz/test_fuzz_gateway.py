@@ -1,0 +1,108 @@
+"""Whatever body a client sends, it becomes inputs of predict.py or a problem that names what is wrong."""
+
+import asyncio
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hermes.gateway.openai_api import ChatRequest, CompletionRequest, functions_of, read_body
+from hermes.gateway.problems import Problem
+from hermes.gateway.responses_api import ResponsesRequest
+from tests.support.hostile import anything, as_json, examples, json_texts, mixed, quiet, sometimes
+
+pytestmark = quiet
+
+parts = st.lists(
+    sometimes(st.fixed_dictionaries({"type": sometimes(st.just("text")), "text": sometimes(mixed)})), max_size=2
+)
+roles = sometimes(st.sampled_from(["system", "developer", "user", "assistant", "tool"]))
+message = st.fixed_dictionaries({"role": roles}, optional={"content": sometimes(mixed) | parts, "tool_calls": anything})
+item = st.fixed_dictionaries(
+    {"type": sometimes(st.sampled_from(["message", "function_call", "function_call_output", "reasoning"]))},
+    optional={
+        "role": roles,
+        "content": sometimes(mixed) | parts,
+        "call_id": anything,
+        "output": anything,
+        "name": anything,
+    },
+)
+choice = sometimes(
+    st.fixed_dictionaries({"type": sometimes(st.just("function"))}, optional={"function": anything, "name": anything})
+)
+form = sometimes(
+    st.fixed_dictionaries(
+        {"type": sometimes(st.sampled_from(["json_schema", "json_object", "text"]))},
+        optional={"json_schema": anything, "schema": anything},
+    )
+)
+tools = sometimes(st.lists(anything, max_size=2))
+common = dict.fromkeys(["temperature", "top_p", "seed", "stop", "n", "timeout"], anything)
+chats = st.fixed_dictionaries(
+    {"model": sometimes(st.just("m")), "messages": sometimes(st.lists(sometimes(message), max_size=3))},
+    optional={**common, "tools": tools, "tool_choice": choice, "response_format": form},
+)
+completions = st.fixed_dictionaries({"model": st.just("m"), "prompt": sometimes(mixed)}, optional=common)
+responses = st.fixed_dictionaries(
+    {"model": st.just("m"), "input": sometimes(mixed | st.lists(sometimes(item), max_size=3))},
+    optional={
+        **common,
+        "tools": tools,
+        "tool_choice": choice,
+        "text": sometimes(st.fixed_dictionaries({"format": form})),
+    },
+)
+
+
+class Sent:
+    """A request with a body."""
+
+    def __init__(self, body):
+        self._body = body
+
+    async def body(self):
+        return self._body
+
+
+def inputs_of(model, body):
+    """Make inputs of a body; both they and a problem can be sent."""
+    try:
+        asked = asyncio.run(read_body(model, Sent(body)))
+        inputs = asked.inputs(asked.prompt[0]) if model is CompletionRequest else asked.inputs()
+        functions_of(inputs)
+    except Problem as problem:
+        status, inputs = problem.status, problem.body()
+    else:
+        status = 200
+    assert status < 500, "it is the client's to mend"
+    json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
+
+
+def written(value):
+    return as_json(value).encode(errors="surrogatepass")
+
+
+@examples(200)
+@given(chats)
+def test_any_chat_is_inputs_or_a_problem(body):
+    inputs_of(ChatRequest, written(body))
+
+
+@examples(100)
+@given(completions)
+def test_any_completion_is_inputs_or_a_problem(body):
+    inputs_of(CompletionRequest, written(body))
+
+
+@examples(200)
+@given(responses)
+def test_any_response_is_inputs_or_a_problem(body):
+    inputs_of(ResponsesRequest, written(body))
+
+
+@examples(100)
+@given(json_texts | st.binary(max_size=20).map(lambda data: data.decode("latin-1")))
+def test_any_bytes_are_a_request_or_a_problem(text):
+    for model in (ChatRequest, CompletionRequest, ResponsesRequest):
+        inputs_of(model, text.encode(errors="surrogatepass"))
