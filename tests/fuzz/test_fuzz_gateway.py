@@ -83,19 +83,19 @@ def written(value):
     return as_json(value).encode(errors="surrogatepass")
 
 
-@examples(200)
+@examples(100)
 @given(chats)
 def test_any_chat_is_inputs_or_a_problem(body):
     inputs_of(ChatRequest, written(body))
 
 
-@examples(100)
+@examples(50)
 @given(completions)
 def test_any_completion_is_inputs_or_a_problem(body):
     inputs_of(CompletionRequest, written(body))
 
 
-@examples(200)
+@examples(100)
 @given(responses)
 def test_any_response_is_inputs_or_a_problem(body):
     inputs_of(ResponsesRequest, written(body))

@@ -63,6 +63,7 @@ def reference(small_model):
     from hermes.chat.chatml import ChatML
     from hermes.chat.messages import Message
 
+    torch.set_num_threads(1)  # two would wait for each other in spins, beside the engines of other tests
     tokenizer = AutoTokenizer.from_pretrained(small_model)
     model = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32)
     chatml = ChatML(tokenizer)
