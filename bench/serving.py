@@ -56,8 +56,8 @@ SUBJECTS = [
 OURS, OURS_JOINED = "this package", "this package, 2 tokens a piece"
 VLLMS_JOINED = "vLLM's OpenAI server, 2 tokens a piece"
 CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
-# What a system is compared with, if it is not OpenAIServer.
 THROUGH = "this package, through its gateway"
+# What a system is compared with, if it is not OpenAIServer.
 REFERENCE = {THROUGH: OURS, OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}
 notes = Console(stderr=True, highlight=False)
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
-from rich.markdown import Markdown
 
+from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 from hermes.cli.server import notes, summary
 from hermes.client import CogServer, Model, PredictionFailed, ReplicateModel
 
@@ -30,7 +29,7 @@ out = Console(highlight=False)
 def chat(
     url: Annotated[str, typer.Option(help="a Cog server")] = "http://127.0.0.1:5000",
     model: Annotated[str | None, typer.Option(help="owner/name of a model on Replicate, instead of a server")] = None,
-    system: Annotated[str, typer.Option(help="how the model should behave")] = "You are a helpful assistant.",
+    system: Annotated[str, typer.Option(help="how the model should behave")] = DEFAULT_SYSTEM_PROMPT,
     temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.6,
     max_tokens: Annotated[int, typer.Option(min=1)] = 2048,
 ) -> None:
@@ -110,6 +109,9 @@ class Conversation:
 
         Raises PredictionFailed; the question is then taken back.
         """
+        from rich.live import Live
+        from rich.markdown import Markdown  # no other command has to wait for it
+
         said: list[str] = []
         inputs = {"system_prompt": self.system, "messages": self.turns, **self.sampling}
         with Live(console=out, refresh_per_second=12, vertical_overflow="visible") as live:

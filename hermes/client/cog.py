@@ -16,6 +16,8 @@ from hermes.client.errors import PredictionFailed, PredictionRefused
 
 Json = dict[str, Any]
 
+READY = ("READY", "BUSY")  # of the states in /health-check; BUSY: all slots are taken
+
 
 def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
     """Run a prediction and yield its events, (name, data), as they come. To close the iterator cancels it.
@@ -109,9 +111,9 @@ def _refusal(url: str, response: httpx.Response) -> PredictionRefused:
     """
     if response.status_code == httpx.codes.NOT_ACCEPTABLE:
         health = httpx.get(f"{url}/health-check", timeout=30, verify=tls())
-        if (status := _status(health)) not in (None, "READY", "BUSY"):
+        if (status := _status(health)) not in (None, *READY):
             return PredictionRefused(httpx.codes.SERVICE_UNAVAILABLE, f"its status is {status}")
-    return PredictionRefused(response.status_code, _detail(response))
+    return PredictionRefused(response.status_code, detail_of(response))
 
 
 def _status(health: httpx.Response) -> Any:
@@ -121,7 +123,8 @@ def _status(health: httpx.Response) -> Any:
         return None
 
 
-def _detail(response: httpx.Response) -> str:
+def detail_of(response: httpx.Response) -> str:
+    """What coglet or Replicate says of a request that it refuses."""
     try:
         return _reason(response.json())
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):  # not coglet's format
@@ -129,6 +132,7 @@ def _detail(response: httpx.Response) -> str:
 
 
 def _reason(body: Any) -> str:
-    if isinstance(body.get("detail"), list):
-        return "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in body["detail"])
-    return str(body.get("error", body))
+    detail = body.get("detail")
+    if isinstance(detail, list):
+        return "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail)
+    return detail if isinstance(detail, str) else str(body.get("error", body))

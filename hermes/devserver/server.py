@@ -20,6 +20,7 @@ from typing import IO, cast
 import httpx
 import psutil
 
+from hermes.client.cog import READY
 from hermes.devserver.openapi import Json
 from hermes.devserver.predictor import PredictorSource
 from hermes.errors import find_error
@@ -34,8 +35,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 15.0
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to listen on it is the user's choice
 
-READY = {"READY", "BUSY"}  # of the states in /health-check; BUSY: all slots are taken
-STARTING = {"UNKNOWN", "STARTING"}
+STARTING = {"UNKNOWN", "STARTING"}  # of the states in /health-check, as READY
 
 OnLog = Callable[[str], None]
 

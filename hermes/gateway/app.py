@@ -4,8 +4,10 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hermes.client.cog import Json
 from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.pool import LineFull, Pool
-from hermes.gateway.problems import Problem
+from hermes.gateway.problems import Problem, of_full
 from hermes.gateway.replicate_api import ReplicateApi
 from hermes.gateway.responses_api import ResponsesApi
 from hermes.gateway.runs import Run, Runs
@@ -188,9 +190,7 @@ class _Gate:
 
     def _check_origin(self, path: str, headers: Mapping[str, str]) -> None:
         """Web pages of others must not ask a gateway that listens on this machine only."""
-        host = (
-            headers.get("host", "").rsplit(":", 1)[0] if not headers.get("host", "").endswith("]") else headers["host"]
-        )
+        host = re.sub(r":\d*\Z", "", headers.get("host", ""))
         if self._settings.local and not is_loopback(host):
             raise Problem(403, f"the Host header is {host!r}; ask 127.0.0.1 or localhost")
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin", "")
@@ -236,8 +236,7 @@ async def _problem(request: Request, error: Exception) -> Response:  # noqa: ARG
 
 
 async def _line_full(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    retry_after = error.retry_after if isinstance(error, LineFull) else 1
-    return _response(Problem(429, str(error), code="rate_limit_exceeded", retry_after=retry_after))
+    return _response(of_full(str(error), error.retry_after if isinstance(error, LineFull) else 1))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -266,8 +265,8 @@ class _Metrics:
         ready = Gauge("hermes_gateway_upstream_ready", "1 if it takes predictions", ["upstream"], registry=registry)
         running = Gauge("hermes_gateway_upstream_running", "predictions", ["upstream"], registry=registry)
         for place in pool.places:
-            ready.labels(place.upstream.name).set_function(_of(lambda each: each.ready, place))
-            running.labels(place.upstream.name).set_function(_of(lambda each: each.running, place))
+            ready.labels(place.upstream.name).set_function(partial(getattr, place, "ready"))
+            running.labels(place.upstream.name).set_function(partial(getattr, place, "running"))
 
     def count(self, run: Run) -> None:
         """Take an ended run."""
@@ -289,7 +288,3 @@ class _Metrics:
             "error": (run.error or "")[:5] or None,
         }
         log.info("gateway: run: %s", json.dumps(line))
-
-
-def _of(read: Callable[[Any], float], place: Any) -> Callable[[], float]:
-    return lambda: float(read(place))

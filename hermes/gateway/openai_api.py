@@ -13,10 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from hermes.client.cog import Json
+from hermes.client.cog import Json, given
 from hermes.errors import BadTools
 from hermes.gateway.answer import Answer, Part
-from hermes.gateway.problems import Problem, absent_if_null, of_failed, of_invalid, unsupported
+from hermes.gateway.problems import Problem, of_failed, of_invalid, unsupported
 from hermes.gateway.runs import Run, Runs
 from hermes.text import shortened
 from hermes.tool_calls.call import ToolCall
@@ -28,7 +28,6 @@ MAX_TOKENS = 131_072  # what predict.py takes at most; the server lowers it to t
 MAX_CHOICES = 16
 MAX_SEED = 2**53
 MAX_SAID = 200  # characters
-CUT_OFF = ("length", "timeout")
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 NO_CACHE = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is for nginx, which would collect
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -145,7 +144,7 @@ def messages_of(messages: Sequence[Json], at: str = "messages") -> list[Json]:
 
 
 def _message(message: Json, at: str) -> Json:
-    message = {key: value for key, value in message.items() if value is not None}
+    message = given(message)
     if not isinstance(message.get("role"), str):
         raise Problem(400, f"{at}.role: has to be system, developer, user, assistant or tool", param=f"{at}.role")
     if message["role"] == "developer":
@@ -261,7 +260,7 @@ class Reply:
 
     def finish_reason(self, number: int, called: bool) -> str:
         """Why an answer ended, in OpenAI's words."""
-        if self.runs[number].metrics.get("finish_reason") in CUT_OFF:
+        if self.runs[number].cut_off:
             return "length"
         return "tool_calls" if called and not self._named else "stop"
 
@@ -279,10 +278,14 @@ class Reply:
 
     async def _read(self, number: int, queue: "asyncio.Queue[tuple[int, Part | Problem | None]]") -> None:
         """Put the parts of one into the queue, and its end or what went wrong."""
+        called = False
         try:
             async with aclosing(self._parts_of(number)) as parts:
                 async for part in parts:
-                    queue.put_nowait((number, part))
+                    is_call = isinstance(part, ToolCall)
+                    if self._parallel or not (called and is_call):  # else one call is all that was asked for
+                        queue.put_nowait((number, part))
+                    called = called or is_call
         except Problem as problem:
             queue.put_nowait((number, problem))
         except Exception as bug:
@@ -293,24 +296,14 @@ class Reply:
 
     async def _parts_of(self, number: int) -> AsyncGenerator[Part]:
         run, answer = self.runs[number], self._answers[number]
-        called = False
         async with aclosing(run.pieces()) as pieces:
             async for piece in pieces:
                 for part in answer.feed(piece):
-                    if self._wants(part, called):
-                        yield part
-                    called = called or isinstance(part, ToolCall)
+                    yield part
         if run.status != "succeeded":
             raise of_failed(run)
-        cut = run.metrics.get("finish_reason") in CUT_OFF
-        for part in await asyncio.to_thread(lambda: list(answer.end(cut=cut))):  # it may take a second of CPU time
-            if self._wants(part, called):
-                yield part
-            called = called or isinstance(part, ToolCall)
-
-    def _wants(self, part: Part, called: bool) -> bool:
-        """Whether the caller wants a part: all but a second call, if it said parallel_tool_calls false."""
-        return self._parallel or not (called and isinstance(part, ToolCall))
+        for part in await asyncio.to_thread(lambda: list(answer.end(cut=run.cut_off))):  # up to a second of CPU time
+            yield part
 
 
 class OpenAIApi:
@@ -472,7 +465,7 @@ async def read_body(model: type[Body], request: Request) -> Body:
     try:
         value = json.loads(await request.body())
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()  # Python reads what it cannot write again
-        return model.model_validate(absent_if_null(value))
+        return model.model_validate(given(value) if isinstance(value, dict) else value)  # clients send nulls
     except ValidationError as error:
         raise of_invalid(error) from error
     except (ValueError, RecursionError) as error:

@@ -4,7 +4,6 @@ Replicate's clients read RFC 9457's title, detail and status. OpenAI's read erro
 """
 
 import re
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -67,12 +66,17 @@ class Problem(Exception):
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
+def of_full(message: str, retry_after: int) -> Problem:
+    """The problem of a request for which there is no place in line, or no slot in time."""
+    return Problem(429, message, code="rate_limit_exceeded", retry_after=retry_after)
+
+
 def of_failed(run: Run) -> Problem:
     """The problem of a run that failed."""
     message = run.error or "the prediction failed"
     code = message[:5]
     if run.retry_after:
-        return Problem(429, message, code="rate_limit_exceeded", retry_after=run.retry_after)
+        return of_full(message, run.retry_after)
     if found := TOO_LONG.search(message) if code == "E1002" else None:
         said = (
             f"This model's maximum context length is {found['context']} tokens. However, your messages resulted in "
@@ -94,8 +98,3 @@ def of_invalid(error: ValidationError) -> Problem:
 def unsupported(name: str, why: str) -> Problem:
     """The problem of a parameter that has no meaning for this model."""
     return Problem(400, f"{name}: {why}", param=name, code="unsupported_parameter")
-
-
-def absent_if_null(value: Any) -> Any:
-    """A body without its nulls: clients send them for what they leave out."""
-    return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value

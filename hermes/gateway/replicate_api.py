@@ -162,6 +162,10 @@ class ReplicateApi:
         """The id of the version."""
         return hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def _inputs(self) -> Draft202012Validator:
+        return Draft202012Validator({**self._document(), "$ref": "#/components/schemas/Input"})
+
     def prediction(self, run: Run, base: str) -> Json:
         """A run as Replicate writes a prediction."""
         at = f"{base}/v1/predictions/{run.id}"
@@ -203,8 +207,7 @@ class ReplicateApi:
 
     def _check(self, inputs: Json) -> None:
         """Raises Problem at the first input that is not as the OpenAPI document has it, as Replicate does."""
-        schema = {**self._document(), "$ref": "#/components/schemas/Input"}
-        if problem := next(Draft202012Validator(schema).iter_errors(inputs), None):
+        if problem := next(self._inputs.iter_errors(inputs), None):
             place = ".".join(["input", *map(str, problem.absolute_path)])
             raise Problem(422, f"{place}: {shortened(problem.message, MAX_SAID)}", param=place)
 

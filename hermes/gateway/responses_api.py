@@ -4,7 +4,6 @@ Codex speaks nothing else, and pydantic-ai and openai-agents ask so by default. 
 request, as it does for `store: false`.
 """
 
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +17,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hermes.client.cog import Json
 from hermes.gateway.openai_api import (
-    CUT_OFF,
     EVENT_STREAM,
     MAX_TOKENS,
     NO_CACHE,
@@ -29,6 +27,7 @@ from hermes.gateway.openai_api import (
     form_of,
     messages_of,
     read_body,
+    tool_call,
     while_asked,
 )
 from hermes.gateway.problems import Problem, unsupported
@@ -170,7 +169,7 @@ class _Written:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage["total_tokens"],
         }
-        if reply.runs[0].metrics.get("finish_reason") in CUT_OFF:
+        if reply.runs[0].cut_off:
             return self.response("incomplete", incomplete_details={"reason": "max_output_tokens"}, usage=counts)
         return self.response("completed", usage=counts)
 
@@ -209,8 +208,9 @@ class _Written:
 
     def _take_call(self, call: ToolCall) -> list[str]:
         events = self.close()
-        arguments = json.dumps(call.arguments, ensure_ascii=False)
-        item = {"type": "function_call", "call_id": f"call_{secrets.token_hex(12)}", "name": call.name, "arguments": ""}
+        written = tool_call(call)
+        arguments = written["function"]["arguments"]
+        item = {"type": "function_call", "call_id": written["id"], "name": call.name, "arguments": ""}
         events.append(self._item_added(item, "fc"))
         events.append(self.event("response.function_call_arguments.delta", **self._at(), delta=arguments))
         events.append(

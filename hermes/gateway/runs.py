@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import httpx
 
+from hermes.chat.finish_reason import UNFINISHED
 from hermes.client.cog import Json
 from hermes.errors import EngineFailed, find_error
 from hermes.gateway.pool import LineFull, Pool, Ticket
@@ -47,9 +48,9 @@ class Run:
     change: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # set at the next change, then replaced
 
     @property
-    def text(self) -> str:
-        """The answer so far."""
-        return "".join(self.output)
+    def cut_off(self) -> bool:
+        """Whether the model would have gone on."""
+        return self.metrics.get("finish_reason") in UNFINISHED
 
     @property
     def size(self) -> int:
@@ -67,8 +68,9 @@ class Run:
         change, self.change = self.change, asyncio.Event()
         change.set()
 
-    async def pieces(self, start: int = 0) -> AsyncGenerator[str]:
-        """The pieces from one on, joined as they have come together, until the run has ended."""
+    async def pieces(self) -> AsyncGenerator[str]:
+        """The pieces, joined as they have come together, until the run has ended."""
+        start = 0
         while True:
             change = self.change
             if start < len(self.output):
@@ -91,13 +93,10 @@ class Run:
             await self.change.wait()
 
 
-Watcher = Callable[[Run], None]
-
-
 class Runs:
     """The runs of the last hour, and of now."""
 
-    def __init__(self, pool: Pool, *, keep: float, keep_runs: int, keep_bytes: int, on_end: Watcher):
+    def __init__(self, pool: Pool, *, keep: float, keep_runs: int, keep_bytes: int, on_end: Callable[[Run], None]):
         self._pool = pool
         self._runs: dict[str, Run] = {}  # the oldest first
         self._keep, self._keep_runs, self._keep_bytes = keep, keep_runs, keep_bytes

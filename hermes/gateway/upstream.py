@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import httpx
 
-from hermes.client.cog import EventReader, Json, given, json_data, tls
-from hermes.client.errors import PredictionFailed
+from hermes.client.cog import READY, EventReader, Json, detail_of, given, json_data, tls
+from hermes.client.errors import MAX_REASON, PredictionFailed
 from hermes.errors import EngineFailed, InvalidConfiguration
 from hermes.text import shortened
 
@@ -31,10 +31,6 @@ class NotThere(Exception):
 
 class Refused(Exception):
     """The upstream finds the inputs wrong."""
-
-    def __init__(self, status: int, detail: str):
-        super().__init__(detail)
-        self.status = status
 
 
 class Upstream(Protocol):
@@ -90,7 +86,7 @@ class CogUpstream:
             health = (await self._http.get("/health-check", timeout=10)).json()
         except (httpx.HTTPError, ValueError):
             return False
-        return isinstance(health, dict) and health.get("status") in ("READY", "BUSY")
+        return isinstance(health, dict) and health.get("status") in READY
 
     async def document(self) -> Json:
         """See Upstream."""
@@ -228,21 +224,12 @@ async def _json(http: httpx.AsyncClient, path: str) -> Json:
 
 def _refusal(response: httpx.Response) -> Exception:
     """Why no prediction was begun. coglet answers 409 without a slot, and 406 or 503 until setup() is done."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    detail = body.get("detail", response.text) if isinstance(body, dict) else response.text
-    if isinstance(detail, list):
-        detail = "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail)
-    detail = shortened(str(detail), 1_000)
+    detail = shortened(detail_of(response), MAX_REASON)
     match response.status_code:
         case httpx.codes.CONFLICT | httpx.codes.TOO_MANY_REQUESTS:
             return Full(detail)
-        case (
-            httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY | httpx.codes.REQUEST_ENTITY_TOO_LARGE as status
-        ):
-            return Refused(status, detail)
+        case httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY | httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            return Refused(detail)
         case httpx.codes.NOT_ACCEPTABLE | httpx.codes.SERVICE_UNAVAILABLE as status:
             return NotThere(f"it answered {status}: {detail}")
         case status:

@@ -27,9 +27,8 @@ TRIES = 4  # of the last one; the wait doubles from a second on
 class Webhooks:
     """What sends them. They go to this machine only, unless others are allowed: a URL is a client's to choose."""
 
-    def __init__(self, *, anywhere: bool, secret: str | None = None):
-        """Take the secret, whsec_ and base64; None draws one."""
-        self.secret = secret or f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
+    def __init__(self, *, anywhere: bool):
+        self.secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
         self._anywhere = anywhere
         self._http = httpx.AsyncClient(timeout=10, follow_redirects=False, verify=tls())
         self._tasks: set[asyncio.Task[None]] = set()

@@ -43,7 +43,7 @@ def test_a_newline_is_a_line_of_data_whatever_it_is():
 def test_no_piece_looks_like_a_file(scheme):
     run = run_of("See ", f"{scheme}://x", f"{scheme}: y")
     assert run.output == ["See ", scheme, "://x", scheme, ": y"]
-    assert run.text == f"See {scheme}://x{scheme}: y"
+    assert "".join(run.output) == f"See {scheme}://x{scheme}: y"
 
 
 def test_a_stream_tells_all_and_how_it_ended():

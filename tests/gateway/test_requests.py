@@ -2,8 +2,9 @@
 
 import pytest
 
+from hermes.client.cog import given
 from hermes.gateway.openai_api import ChatRequest, CompletionRequest, several
-from hermes.gateway.problems import Problem, absent_if_null
+from hermes.gateway.problems import Problem
 from hermes.gateway.responses_api import ResponsesRequest
 
 USER = {"role": "user", "content": "Hi"}
@@ -13,11 +14,11 @@ OPEN = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
 
 
 def chat(**body):
-    return ChatRequest.model_validate(absent_if_null({"model": "m", "messages": [USER], **body})).inputs()
+    return ChatRequest.model_validate(given({"model": "m", "messages": [USER], **body})).inputs()
 
 
 def responses(**body):
-    return ResponsesRequest.model_validate(absent_if_null({"model": "m", "input": "Hi", **body})).inputs()
+    return ResponsesRequest.model_validate(given({"model": "m", "input": "Hi", **body})).inputs()
 
 
 def test_what_is_left_out_is_openais_default_and_no_small_limit():

@@ -64,7 +64,7 @@ def run_to_its_end(*script):
 
 def test_a_run_keeps_what_its_upstream_said():
     run, pieces = run_to_its_end([*SAID, DONE])
-    assert (run.status, run.text, "".join(pieces), run.logs) == ("succeeded", "Hello", "Hello", "a line\n")
+    assert (run.status, "".join(run.output), "".join(pieces), run.logs) == ("succeeded", "Hello", "Hello", "a line\n")
     assert run.metrics == {"seed": 1}
     assert run.created <= run.started <= run.first <= run.ended
 
@@ -72,7 +72,7 @@ def test_a_run_keeps_what_its_upstream_said():
 @pytest.mark.parametrize(
     ("step", "error", "refused"),
     [
-        (Refused(422, "top_k: no"), "top_k: no", True),
+        (Refused("top_k: no"), "top_k: no", True),
         (EngineFailed("it broke"), "E1203 EngineFailed: it broke; the request can be sent again", False),
         (failed("Prediction failed: X: E1005 BadMessages: no"), "E1005 BadMessages: no", True),
         (failed("oh"), "oh", False),
@@ -116,7 +116,7 @@ def test_a_run_is_canceled_in_line_and_where_it_runs():
         asyncio.get_running_loop().call_later(0.01, released.set)
         await runs.cancel(running)
         assert pool.places[0].upstream.canceled == [running.id]
-        assert (running.status, running.text) == ("canceled", "Hello")
+        assert (running.status, "".join(running.output)) == ("canceled", "Hello")
 
     asyncio.run(main())
 

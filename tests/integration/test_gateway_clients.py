@@ -9,11 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from hermes.devserver.server import PROJECT
+from tests.support.running import uv
 
 WRITTEN = "http://127.0.0.1:8000"
 BLOCKS = re.findall(r"^```(python|js|sh|yaml)\n(.*?)^```$", (PROJECT / "docs/clients.md").read_text(), re.M | re.S)
@@ -75,13 +75,6 @@ def test_javascript(gateway, npm_folder):
 
 def test_every_other_client_is_tested():
     assert OTHERS.keys() == PINNED.keys() == SAID.keys()
-
-
-def uv(requirements, *command):
-    """A command in an environment with these packages."""
-    given = [f"--with={each}" for each in requirements]
-    python = str(Path(sys.base_prefix) / "bin" / "python3")  # with that of .venv, its packages would be there, too
-    return [sys.executable, "-m", "uv", "run", "--no-project", "--quiet", "--python", python, *given, *command]
 
 
 @pytest.mark.clients

@@ -45,10 +45,6 @@ def client(gateway):
         yield client
 
 
-def running(gateway):
-    return gateway.metric("hermes_gateway_upstream_running")
-
-
 def test_a_chat_completion_is_the_same_streamed_and_not(client):
     whole = client.chat.completions.create(model=MODEL, messages=STORY, **EXACT)
     assert whole.choices[0].finish_reason == "length"
@@ -261,7 +257,7 @@ def leave_before_the_answer(gateway, client):
 @pytest.mark.parametrize("leave", [leave_stream, leave_before_the_answer])
 def test_a_caller_who_goes_away_frees_the_slot(gateway, client, leave):
     leave(gateway, client)
-    assert until(lambda: running(gateway) == 0, 10, "the slot is free") < 2
+    assert until(lambda: gateway.running == 0, 10, "the slot is free") < 2
 
 
 def test_two_hundred_callers_at_thirty_two_slots_are_all_answered(gateway):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hermes.devserver.server import PROJECT
-from tests.integration.test_gateway_clients import uv
+from tests.support.running import uv
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = PROJECT / "tests" / "support" / "page_driver.py"

@@ -33,6 +33,11 @@ class Gateway:
     def post(self, path, body, **headers):
         return httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=120)
 
+    @property
+    def running(self):
+        """How many predictions run at its upstreams."""
+        return self.metric("hermes_gateway_upstream_running")
+
     def metric(self, name):
         """A number of /metrics, with its labels as Prometheus writes them."""
         lines = self.get("/metrics").text.splitlines()

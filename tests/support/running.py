@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 
@@ -52,3 +53,10 @@ class Command:
         self.process.stderr.close()
         alive = list(wait_for_end(self.family.values(), 10))
         return self.process.returncode, b"".join(self.reads).decode(), self.err.decode(), alive
+
+
+def uv(requirements, *command):
+    """A command in an environment with these packages."""
+    given = [f"--with={each}" for each in requirements]
+    python = str(Path(sys.base_prefix) / "bin" / "python3")  # with that of .venv, its packages would be there, too
+    return [sys.executable, "-m", "uv", "run", "--no-project", "--quiet", "--python", python, *given, *command]
