@@ -10,6 +10,7 @@ from tests.support.asking import (
     LONG,
     kv_cache_tokens,
     lines_in_log,
+    once_a_slot_is_free,
     post,
     predict,
     stream,
@@ -28,8 +29,12 @@ def test_a_full_kv_cache_costs_time_and_no_answer(tiny_server):
     assert kv_cache_tokens(tiny_server) == TINY_BLOCKS * BLOCK
     before = len(lines_in_log(tiny_server))
     alone = [long_answer(tiny_server, number).text for number in range(TINY_SLOTS)]
+
+    def ask(number):
+        return once_a_slot_is_free(lambda: long_answer(tiny_server, number))
+
     with ThreadPoolExecutor(TINY_SLOTS) as callers:
-        together = list(callers.map(lambda number: long_answer(tiny_server, number), range(TINY_SLOTS)))
+        together = list(callers.map(ask, range(TINY_SLOTS)))
     assert [each.completed["metrics"]["output_token_count"] for each in together] == [400] * TINY_SLOTS
     assert [each.text for each in together] == alone
     preemptions = sum(each.completed["metrics"].get("preemptions", 0) for each in together)

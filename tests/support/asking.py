@@ -9,6 +9,7 @@ from functools import wraps
 import httpx
 import pytest
 
+from hermes.client import PredictionRefused
 from hermes.client.cog import stream_prediction, tls
 from hermes.devserver import LocalServer, ServerFailed
 from tests.support.servers import LOCAL, prediction_lines
@@ -59,6 +60,18 @@ def stream(server, when_streaming=None, **inputs):
             streamed.completed = data
     streamed.seconds = time.monotonic() - started
     return streamed
+
+
+def once_a_slot_is_free(ask, seconds=5):
+    """What `ask` gives. coglet frees a slot a moment after the last event of its prediction, and until then refuses."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except PredictionRefused as refused:
+            if refused.status != httpx.codes.CONFLICT or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 @contextmanager
