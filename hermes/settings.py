@@ -8,7 +8,7 @@ from elsewhere, so it may set only some arguments of the engine.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -45,46 +45,62 @@ class Profile:
     environment: Mapping[str, str] = field(default_factory=dict)  # variables for vLLM, unless the process has set them
 
 
-PROFILES = MappingProxyType(
-    {
-        "production": Profile(
-            name="production",
-            model="hf://NousResearch/Hermes-2-Theta-Llama-3-70B",
-            cuda_devices=2,
-            engine_args={
-                "load_format": "safetensors",  # vLLM's default also loads *.bin and *.pt, which are pickles
-                "tensor_parallel_size": 2,
-                "dtype": "bfloat16",
-                "max_model_len": 8192,
-                "gpu_memory_utilization": 0.95,
-            },
-            # The warm-up of this sampler builds a kernel with ninja and nvcc. It would serve no request: all of ours
-            # have a seed, and the sampler takes none with a seed.
-            environment={"VLLM_USE_FLASHINFER_SAMPLER": "0"},
-        ),
-        "local": Profile(
-            name="local",
-            model="demo",
-            cuda_devices=0,
-            engine_args={
-                "load_format": "safetensors",
-                "tensor_parallel_size": 1,
-                "dtype": "bfloat16",
-                "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
-                # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
-                "enable_chunked_prefill": False,
-            },
-            environment={
-                "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
-                # The model runs in the core process. vLLM would make a worker process, and its queue keeps a core busy.
-                "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-                # One core is for the server and for other programs. Threads on all cores wait for each other in busy
-                # loops: beside a program that kept one of two cores busy, the engine gave less than a token a second.
-                "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
-            },
-        ),
-    }
+PRODUCTION = Profile(
+    name="production",
+    model="hf://NousResearch/Hermes-2-Theta-Llama-3-70B",
+    cuda_devices=2,
+    engine_args={
+        "load_format": "safetensors",  # vLLM's default also loads *.bin and *.pt, which are pickles
+        "tensor_parallel_size": 2,
+        "dtype": "bfloat16",
+        "max_model_len": 8192,
+        "gpu_memory_utilization": 0.95,
+    },
+    environment={
+        # The warm-up of this sampler builds a kernel with ninja and nvcc. It would serve no request: all of ours
+        # have a seed, and the sampler takes none with a seed.
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        "VLLM_ENABLE_STARTUP_PLAN": "1",  # keeps what the measuring of memory found in VLLM_CACHE_ROOT
+    },
 )
+
+PRODUCTION_FP8 = replace(
+    PRODUCTION,
+    name="production-fp8",
+    engine_args={
+        **PRODUCTION.engine_args,
+        "quantization": "fp8_per_block",  # while loading, in blocks of 128 x 128 weights; an A100 multiplies in 16 bits
+        "kv_cache_dtype": "auto",  # bfloat16; FlashAttention needs newer GPUs for fp8
+        "max_num_batched_tokens": 1024,  # a long prompt holds the other streams half as long as with vLLM's 2048
+        "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 24, 32],  # vLLM's own eleven go to 64, twice the slots
+    },
+)
+
+LOCAL = Profile(
+    name="local",
+    model="demo",
+    cuda_devices=0,
+    engine_args={
+        "load_format": "safetensors",
+        "tensor_parallel_size": 1,
+        "dtype": "bfloat16",
+        "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
+        # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
+        "enable_chunked_prefill": False,
+    },
+    environment={
+        "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+        # The model runs in the core process. vLLM would make a worker process, and its queue keeps a core busy.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        # One core is for the server and for other programs. Threads on all cores wait for each other in busy
+        # loops: beside a program that kept one of two cores busy, the engine gave less than a token a second.
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
+    },
+)
+
+PROFILES = MappingProxyType({profile.name: profile for profile in (PRODUCTION, PRODUCTION_FP8, LOCAL)})
+
+NGRAM = "ngram"  # speculation without a draft model
 
 
 class PredictorConfig(BaseModel):
@@ -101,13 +117,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    profile: Literal["production", "local"] = "production"
+    profile: Literal["production", "production-fp8", "local"] = "production"
     model: str | None = None  # a source of weights; None for the model of the profile
     hub_token: SecretStr | None = None  # with None, huggingface_hub uses HF_TOKEN or a log-in
     weights_dir: Path = Path("weights")  # the folder of fetched and converted models
     weights_lock: Path = Path("weights/weights.lock")  # the exact files of each source
     prompt_template: str | None = None  # for requests without one; None or "" is ChatML
     engine_args: dict[str, Any] = {}  # any arguments of vLLM's AsyncEngineArgs, as JSON
+    speculation: str | None = None  # "ngram", or the source of a draft model; None does without
+    packed_cache: bool = False  # use the compiled code that came in the archive of the weights
     request_timeout: PositiveFloat = 900  # seconds until a prediction ends with its text so far
     stall_timeout: PositiveFloat = 60  # seconds without progress until a busy engine counts as dead
     engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the exit of the server
@@ -155,8 +173,20 @@ class Settings(BaseSettings):
         """The source of the weights, see hermes/weights/source.py."""
         return self.model or self.defaults.model
 
+    @property
+    def draft(self) -> str | None:
+        """The source of the draft model; None without one."""
+        return None if self.speculation == NGRAM else self.speculation
+
+    def profile_arguments(self, *, quantised: bool) -> dict[str, Any]:
+        """The profile's arguments for the engine. A checkpoint that is `quantised` already is served as it is."""
+        arguments = self.defaults.engine_args.items()
+        return {name: value for name, value in arguments if not (quantised and name == "quantization")}
+
     def with_predictor_config(self, folder: Path) -> "Settings":
         """These settings, completed from predictor_config.json in `folder` and from the profile.
+
+        The profile quantises no checkpoint that is quantised already.
 
         Raises:
             InvalidConfiguration: the file is not valid, has an unknown key, or sets an argument that it may not set.
@@ -166,7 +196,7 @@ class Settings(BaseSettings):
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
         engine_args = {
             "max_num_seqs": self.slots,
-            **self.defaults.engine_args,
+            **self.profile_arguments(quantised=is_quantised(folder)),
             **file.engine_args,
             **self.engine_args,
         }
@@ -184,6 +214,15 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
         raise InvalidConfiguration(key, problem["msg"]) from error
     except ValueError as error:
         raise InvalidConfiguration(path.name, f"this is not a JSON file ({error})") from error
+
+
+def is_quantised(folder: Path) -> bool:
+    """Whether the config.json in a folder says that its weights are quantised already."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # another room says what is wrong with it
+        return False
+    return isinstance(config, dict) and bool(config.get("quantization_config"))
 
 
 def require_allowed(engine_args: Mapping[str, Any]) -> None:

@@ -45,6 +45,37 @@ def test_without_a_file_the_profile_decides(tmp_path):
     assert settings.prompt_template is None
 
 
+def test_the_fp8_profile_is_production_with_weights_in_8_bits():
+    bf16, fp8 = PROFILES["production"], PROFILES["production-fp8"]
+    assert (fp8.model, fp8.cuda_devices, fp8.environment) == (bf16.model, bf16.cuda_devices, bf16.environment)
+    assert {**fp8.engine_args, **bf16.engine_args} == fp8.engine_args
+    assert {name: value for name, value in fp8.engine_args.items() if name not in bf16.engine_args} == {
+        "quantization": "fp8_per_block",
+        "kv_cache_dtype": "auto",
+        "max_num_batched_tokens": 1024,
+        "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 24, 32],
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "quantization"),
+    [
+        pytest.param({}, "fp8_per_block", id="a checkpoint in 16 bits"),
+        pytest.param({"quantization_config": {"quant_method": "compressed-tensors"}}, None, id="one in 8 bits"),
+    ],
+)
+def test_the_fp8_profile_quantises_no_checkpoint_twice(tmp_path, config, quantization):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    settings = Settings(profile="production-fp8").with_predictor_config(tmp_path)
+    assert settings.engine_args.get("quantization") == quantization
+    assert settings.engine_args["max_num_batched_tokens"] == 1024
+
+
+@pytest.mark.parametrize(("speculation", "draft"), [(None, None), ("ngram", None), ("hf://me/small", "hf://me/small")])
+def test_one_setting_names_what_guesses_ahead(speculation, draft):
+    assert Settings(speculation=speculation).draft == draft
+
+
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_only_safetensors_are_loaded_unless_whoever_runs_the_server_says_otherwise(profile, monkeypatch, tmp_path):
     assert profile.engine_args["load_format"] == "safetensors"
@@ -112,7 +143,7 @@ def test_every_field_is_a_variable(monkeypatch):
     ("name", "value", "message"),
     [
         ("HERMES_PROFIL", "local", "E1202 .*HERMES_PROFIL: there is no such setting; there are .*HERMES_PROFILE"),
-        ("HERMES_PROFILE", "laptop", "E1202 .*HERMES_PROFILE: .*'production' or 'local'"),
+        ("HERMES_PROFILE", "laptop", "E1202 .*HERMES_PROFILE: .*'production', 'production-fp8' or 'local'"),
         ("HERMES_ENGINE_ARGS", "{dtype: 1}", "E1202 .*HERMES_ENGINE_ARGS: this is not a JSON object"),
         ("HERMES_ENGINE_ARGS", "[1]", "E1202 .*HERMES_ENGINE_ARGS: .*dict"),
     ],

@@ -1,14 +1,14 @@
 """python -m hermes plan."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hermes.cli.sources import SourceArgument, contents
 from hermes.errors import WeightsError
 from hermes.settings import Settings
-from hermes.sizing import KNOWN_SHAPES, ModelShape, describe, parse_gpus, plan_memory
+from hermes.sizing import KNOWN_SHAPES, ModelShape, describe, parse_gpus, plan_memory, planned_arguments
 from hermes.weights.remote import Attempts, Patience, steadily
 from hermes.weights.source import HubSource, parse_source
 
@@ -17,30 +17,48 @@ def plan(
     source: SourceArgument = None,
     gpus: Annotated[str, typer.Option(help="how many of which, such as 2xA100-80GB or H100")] = "2xA100-80GB",
     max_model_len: Annotated[int | None, typer.Option(help="tokens; the whole context if not given")] = None,
-    quantization: Annotated[str | None, typer.Option(help="fp8 or awq")] = None,
-    max_num_seqs: Annotated[int, typer.Option(help="clients at once")] = 32,
-    gpu_memory_utilization: Annotated[float, typer.Option(help="share of each GPU for vLLM")] = 0.95,
+    quantization: Annotated[str | None, typer.Option(help="fp8 or awq; the profile's if not given")] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(help="clients at once; the slots if not given")] = None,
+    gpu_memory_utilization: Annotated[float | None, typer.Option(help="share of each GPU for vLLM")] = None,
+    draft: Annotated[str | None, typer.Option(metavar="SOURCE", help="a draft model for speculation")] = None,
+    price: Annotated[float | None, typer.Option(help="dollars an hour for all GPUs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
 ) -> None:
-    """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not fit."""
+    """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not fit.
+
+    The profile (HERMES_PROFILE) and HERMES_ENGINE_ARGS set what no option does.
+    """
+    settings = Settings.load()
+    options = {
+        "max_model_len": max_model_len,
+        "quantization": quantization,
+        "max_num_seqs": max_num_seqs,
+        "gpu_memory_utilization": gpu_memory_utilization,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    guesser = draft or settings.draft
     try:
         count, gpu = parse_gpus(gpus)
-        shape, stored = shape_of(source or Settings.load().source)
+        shape, stored = shape_of(source or settings.source)
         planned = plan_memory(
             shape,
             gpu,
             count,
-            max_model_len=max_model_len,
-            gpu_memory_utilization=gpu_memory_utilization,
-            max_num_seqs=max_num_seqs,
-            quantization=quantization,  # type: ignore[arg-type] # checked there
+            draft=shape_of(guesser)[0] if guesser else None,
             weights_bytes=stored,
+            **{**_configured(settings, quantised=bool(shape.quantisation)), **given},
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    print(json.dumps(planned.as_dict()) if as_json else describe(planned))
+    print(json.dumps(planned.as_dict()) if as_json else describe(planned, price))
     if not planned.fits:
         raise typer.Exit(1)
+
+
+def _configured(settings: Settings, *, quantised: bool) -> dict[str, Any]:
+    """What the settings say of any model; the context of the profile is that of its own."""
+    profile = settings.profile_arguments(quantised=quantised)
+    return planned_arguments({**profile, "max_model_len": None, "max_num_seqs": settings.slots, **settings.engine_args})
 
 
 def shape_of(text: str) -> tuple[ModelShape, int | None]:

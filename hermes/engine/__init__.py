@@ -3,5 +3,6 @@
 from hermes.engine.breaker import Breaker
 from hermes.engine.chunk import Chunk, GrammarRefused, TextEngine
 from hermes.engine.devices import require_devices, require_fit
+from hermes.engine.speculation import speculative
 
-__all__ = ["Breaker", "Chunk", "GrammarRefused", "TextEngine", "require_devices", "require_fit"]
+__all__ = ["Breaker", "Chunk", "GrammarRefused", "TextEngine", "require_devices", "require_fit", "speculative"]

@@ -7,82 +7,112 @@ import ctypes
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from hermes.errors import NoAccelerator, WeightsError
 from hermes.settings import Profile, Settings
-from hermes.sizing import Gpu, ModelShape, plan_memory
+from hermes.sizing import Gpu, ModelShape, plan_memory, planned_arguments
 from hermes.sizing.gpus import gib
 
 logger = logging.getLogger(__name__)
 
 # Arguments that the arithmetic does not know. With one of these, vLLM has to find out.
-UNPLANNED = {"pipeline_parallel_size", "data_parallel_size", "quantization", "kv_cache_dtype", "cpu_offload_gb"}
+UNPLANNED = {"pipeline_parallel_size", "data_parallel_size", "kv_cache_dtype", "cpu_offload_gb"}
+PLAIN = (None, "auto", "bfloat16", "float16")  # values that change nothing: a KV cache of 16 bits
+
+# CUdevice_attribute, in NVIDIA's cuda.h
+CLOCK_KHZ, BUS_BITS, CAPABILITY_MAJOR, CAPABILITY_MINOR = 36, 37, 75, 76
+FP8_CAPABILITY = (8, 9)
 
 
 def require_devices(profile: Profile) -> None:
     """Raises NoAccelerator if the machine has fewer CUDA devices than the profile needs."""
     if not profile.cuda_devices:
         return
-    memory = cuda_memory()
-    if len(memory) < profile.cuda_devices:
-        raise NoAccelerator(profile.name, profile.cuda_devices, len(memory))
-    logger.info("engine: %d CUDA devices, %.1f GiB at least each", len(memory), min(memory) / 2**30)
+    gpus = cuda_gpus()
+    if len(gpus) < profile.cuda_devices:
+        raise NoAccelerator(profile.name, profile.cuda_devices, len(gpus))
+    least = min(gpu.memory_bytes for gpu in gpus)
+    logger.info("engine: %d CUDA devices, %.1f GiB at least each", len(gpus), least / 2**30)
 
 
-def require_fit(settings: Settings, config: Path) -> None:
+def require_fit(settings: Settings, config: Path, draft: Path | None = None) -> None:
     """Look, before the download, whether the model with this config.json fits on the GPUs that are to serve it.
 
     If only the weights surely fit, it warns: what vLLM takes beside weights is an estimate.
     It passes arguments and kinds of models that the arithmetic does not know.
 
+    Args:
+        settings: of the server.
+        config: the path of the model's config.json; its predictor_config.json may be beside it.
+        draft: the folder of the draft model; None without one.
+
     Raises WeightsError if the weights alone do not fit.
     """
     arguments = settings.with_predictor_config(config.parent).engine_args
-    if settings.defaults.cuda_devices and not arguments.keys() & UNPLANNED:
-        require_memory(config, cuda_memory(), arguments)
+    if settings.defaults.cuda_devices and all(arguments.get(name) in PLAIN for name in UNPLANNED):
+        require_memory(config, cuda_gpus(), arguments, draft)
 
 
-def require_memory(config: Path, memory: list[int], arguments: dict[str, object]) -> None:
-    """As `require_fit`, for GPUs with `memory` bytes each and these engine arguments."""
-    names = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
-    known = {name: arguments[name] for name in names if name in arguments}
+def require_memory(config: Path, gpus: list[Gpu], arguments: dict[str, object], draft: Path | None = None) -> None:
+    """As `require_fit`, for these GPUs and these engine arguments."""
     try:
-        shape = ModelShape.from_config(dict(json.loads(config.read_text(encoding="utf-8"))))
-        count = int(str(arguments.get("tensor_parallel_size", 1)))
-        gpu = Gpu("GPU of this machine", min(memory[:count]), bandwidth_bytes_per_s=0, has_fp8=False)
-        plan = plan_memory(shape, gpu, count, **known)  # type: ignore[arg-type]
+        shape, count = _shape(config), int(str(arguments.get("tensor_parallel_size", 1)))
+        gpu = min(gpus[:count], key=lambda each: each.memory_bytes)
+        guesser = _shape(draft / "config.json") if draft else None
+        plan = plan_memory(shape, gpu, count, draft=guesser, **planned_arguments(arguments))
     except (ValueError, TypeError) as error:
         logger.info("engine: vLLM has to find out whether the model fits (%s)", error)
         return
     if plan.fits:
+        logger.info("engine: as planned, which no run on GPUs has confirmed: %s for one client", plan.gains)
         return
     advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
-    split = shape.split_problem(count)
-    problem = split or f"{f'each of {count} GPUs' if count > 1 else 'the GPU'} {plan.problem}"
-    if split or plan.weights_bytes > plan.budget_bytes:
+    problem = plan.split_problem or f"{f'each of {count} GPUs' if count > 1 else 'the GPU'} {plan.problem}"
+    if plan.split_problem or plan.weights_bytes + plan.draft_bytes > plan.budget_bytes:
         model = f"{shape.architecture} of {shape.parameters / 1e9:.1f} billion parameters"
         raise WeightsError(model, f"it does not fit: {problem}", advice)
     logger.warning(
         "engine: the weights fit (%s of %s GiB), but by an estimate %s; vLLM may not start; %s",
-        gib(plan.weights_bytes),
+        gib(plan.weights_bytes + plan.draft_bytes),
         gib(plan.budget_bytes),
         problem,
         advice,
     )
 
 
-def cuda_memory() -> list[int]:
-    """Bytes of memory of each CUDA device that this process may use. The list is empty without a driver."""
+def _shape(config: Path) -> ModelShape:
+    return ModelShape.from_config(dict(json.loads(config.read_text(encoding="utf-8"))))
+
+
+def cuda_gpus() -> list[Gpu]:
+    """The CUDA devices that this process may use, as NVIDIA's driver names them. The list is empty without a driver."""
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
+        return gpus_of(ctypes.CDLL("libcuda.so.1"))
     except OSError:
         return []
+
+
+def gpus_of(driver: Any) -> list[Gpu]:
+    """As `cuda_gpus`. The bandwidth is the memory's clock, twice a cycle, times the width of its bus.
+
+    Args:
+        driver: the library of NVIDIA's driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
+    """
     count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
+    name, value = ctypes.create_string_buffer(100), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return []
-    memory = []
+
+    def attribute(number: int) -> int:
+        return 0 if driver.cuDeviceGetAttribute(ctypes.byref(value), number, device) else value.value
+
+    gpus = []
     for number in range(count.value):
-        if not cuda.cuDeviceGet(ctypes.byref(device), number):
-            cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-            memory.append(size.value)
-    return memory
+        if not driver.cuDeviceGet(ctypes.byref(device), number):
+            driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+            driver.cuDeviceGetName(name, len(name), device)
+            bandwidth = attribute(CLOCK_KHZ) * 1000 * 2 * attribute(BUS_BITS) // 8
+            has_fp8 = (attribute(CAPABILITY_MAJOR), attribute(CAPABILITY_MINOR)) >= FP8_CAPABILITY
+            gpus.append(Gpu(name.value.decode(), size.value, bandwidth, has_fp8))
+    return gpus

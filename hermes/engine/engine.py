@@ -177,6 +177,11 @@ class Engine:
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
         from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
+        if sampling.min_p and self._llm.vllm_config.speculative_config:
+            raise BadSampling(
+                f"min_p is {sampling.min_p:g}; this server guesses tokens ahead (HERMES_SPECULATION), and vLLM then "
+                "does not take min_p; leave it at 0"
+            )
         values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._eos_token_ids}
         if grammar:  # a tag of the format may be a special token; no other can be written
             values |= {"structured_outputs": StructuredOutputsParams(grammar=grammar), "skip_special_tokens": False}

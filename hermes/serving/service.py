@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from hermes.chat.chatml import ChatML
@@ -18,7 +19,7 @@ from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
-from hermes.engine import Breaker, GrammarRefused, TextEngine, require_devices, require_fit
+from hermes.engine import Breaker, GrammarRefused, TextEngine, require_devices, require_fit, speculative
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
@@ -61,13 +62,14 @@ class ChatService:
         importing = Beside(partial(import_vllm, settings.defaults))
         if is_converted(settings, source):  # vLLM imports transformers, too, and two threads would get half of it
             importing.join()
-        weights = resolve(settings, source, partial(require_fit, settings))
+        draft = resolve(settings, settings.draft, role="guesses with").folder if settings.draft else None
+        weights = resolve(settings, source, partial(require_fit, settings, draft=draft))
         importing.join()
 
         settings = settings.with_predictor_config(weights.folder)
         check_default_template(settings.prompt_template)
         configuring = time.monotonic()
-        plan = EnginePlan(weights.folder, settings.engine_args)
+        plan = EnginePlan(weights.folder, engine_arguments(settings, draft))
         loading = time.monotonic()
         chatml = Beside(partial(ChatML, plan.tokenizer))
         engine = plan.start(settings.stall_timeout)
@@ -154,6 +156,12 @@ class ChatService:
 
     def _engine_line(self) -> dict[str, int]:
         return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}
+
+
+def engine_arguments(settings: Settings, draft: Path | None) -> dict[str, Any]:
+    """The arguments of the engine, with speculation if the settings ask for it."""
+    on_gpus = bool(settings.defaults.cuda_devices)
+    return speculative(settings.engine_args, draft, on_gpus=on_gpus) if settings.speculation else settings.engine_args
 
 
 async def _at_once(work: Callable[..., Result], *arguments: Any) -> Result:

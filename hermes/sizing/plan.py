@@ -7,7 +7,7 @@ https://github.com/llm-d-incubation/llm-d-planner/pull/205 (Llama 70B: accuracy/
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -41,6 +41,8 @@ class MemoryPlan:
     max_num_seqs: int
     max_num_batched_tokens: int
     cache_bytes: int  # of one number in the KV cache
+    capture_sizes: int | None  # batch sizes with a CUDA graph; None for those that vLLM chooses
+    draft: ModelShape | None  # the model that guesses tokens ahead
     stored_bytes: int | None  # of all safetensors, if known and served as stored
 
     @property
@@ -55,6 +57,11 @@ class MemoryPlan:
         return here if self.stored_bytes is None else round(self.stored_bytes * here / self.shape.weights_bytes())
 
     @property
+    def draft_bytes(self) -> int:
+        """The weights of the draft model on each GPU."""
+        return self.draft.weights_bytes(self.count) if self.draft else 0
+
+    @property
     def activation_bytes(self) -> int:
         """The peak of a step: a full batch in one layer's MLP (gate, up, product), or the logits of all sequences."""
         columns = 3 * self.shape.intermediate // self.count + HIDDEN_COPIES * self.shape.hidden
@@ -64,13 +71,20 @@ class MemoryPlan:
     @property
     def graph_sizes(self) -> int:
         """The number of batch sizes that vLLM captures: 1, 2, 4, every 8th below 256, then every 16th, up to 512."""
+        if self.capture_sizes is not None:
+            return self.capture_sizes
         largest = min(2 * self.max_num_seqs, 512, self.max_num_batched_tokens)
         return len([size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= largest])
 
     @property
+    def graph_layers(self) -> int:
+        """The layers in each graph, those of the draft model included."""
+        return self.shape.layers + (self.draft.layers if self.draft else 0)
+
+    @property
     def graph_bytes(self) -> int:
         """The CUDA graphs."""
-        return self.graph_sizes * self.shape.layers * GRAPH_BYTES
+        return self.graph_sizes * self.graph_layers * GRAPH_BYTES
 
     @property
     def runtime_bytes(self) -> int:
@@ -80,17 +94,19 @@ class MemoryPlan:
     @property
     def kv_bytes(self) -> int:
         """The room for the KV cache. A negative number is missing memory."""
-        return self.budget_bytes - self.weights_bytes - self.activation_bytes - self.graph_bytes - self.runtime_bytes
+        models = self.weights_bytes + self.draft_bytes
+        return self.budget_bytes - models - self.activation_bytes - self.graph_bytes - self.runtime_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """The keys and values of one token."""
-        return self.shape.kv_bytes_per_token(self.count, self.cache_bytes)
+        """The keys and values of one token, those of the draft model included."""
+        models = (self.shape, self.draft) if self.draft else (self.shape,)
+        return sum(model.kv_bytes_per_token(self.count, self.cache_bytes) for model in models)
 
     @property
     def kv_tokens(self) -> int:
         """The tokens that fit into the KV cache. Each GPU keeps its own heads of every token."""
-        if self.kv_bytes < 0 or self.shape.split_problem(self.count):
+        if self.kv_bytes < 0 or self.split_problem:
             return 0
         return self.kv_bytes // self.kv_bytes_per_token // BLOCK_TOKENS * BLOCK_TOKENS
 
@@ -105,10 +121,16 @@ class MemoryPlan:
         return self.budget_bytes - self.kv_bytes + self.max_model_len * self.kv_bytes_per_token
 
     @property
+    def split_problem(self) -> str | None:
+        """Why the GPUs can't share the model or its draft; None if they can."""
+        draft = self.draft.split_problem(self.count) if self.draft else None
+        return self.shape.split_problem(self.count) or (draft and f"the draft model: {draft}")
+
+    @property
     def problem(self) -> str | None:
         """Why the model does not fit; None if it fits."""
-        if split := self.shape.split_problem(self.count):
-            return split
+        if self.split_problem:
+            return self.split_problem
         if self.kv_tokens < self.max_model_len:
             return f"needs {gib(self.needed_bytes)} GiB, has {gib(self.budget_bytes)} GiB"
         return None
@@ -124,6 +146,20 @@ class MemoryPlan:
         return self.gpu.bandwidth_bytes_per_s / self.weights_bytes
 
     @property
+    def full_tokens_per_second(self) -> float:
+        """An upper limit for all slots together, with SHORT_TOKENS each: a step reads the weights and all their KV."""
+        streams = self.clients(SHORT_TOKENS)
+        step = self.weights_bytes + streams * SHORT_TOKENS * self.kv_bytes_per_token
+        return streams * self.gpu.bandwidth_bytes_per_s / step
+
+    @property
+    def gains(self) -> str:
+        """What the plan leaves for conversations, in a few words."""
+        full = f"{self.full_conversations:.1f} x {self.max_model_len:,}"
+        speed = f" and at most {self.decode_tokens_per_second:.0f} tokens/s" if self.gpu.bandwidth_bytes_per_s else ""
+        return f"{self.kv_tokens:,} tokens of KV cache ({full}){speed}"
+
+    @property
     def suggestions(self) -> tuple[str, ...]:
         """Settings that fit, or that leave more room."""
         return tuple(_suggestions(self))
@@ -135,7 +171,7 @@ class MemoryPlan:
     def as_dict(self) -> dict[str, Any]:
         """Write the plan as JSON values."""
         given = ("count", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
-        parts = ("budget", "weights", "activation", "graph", "runtime", "kv", "needed")
+        parts = ("budget", "weights", "draft", "activation", "graph", "runtime", "kv", "needed")
         return {
             "gpu": self.gpu.name,
             **{name: getattr(self, name) for name in given},
@@ -146,6 +182,7 @@ class MemoryPlan:
             "kv_tokens": self.kv_tokens,
             "full_conversations": round(self.full_conversations, 2),
             "decode_tokens_per_second": round(self.decode_tokens_per_second, 1),
+            "full_tokens_per_second": round(self.full_tokens_per_second, 1),
             "fits": self.fits,
             "problem": self.problem,
             "suggestions": list(self.suggestions),
@@ -163,6 +200,8 @@ def plan_memory(
     max_num_batched_tokens: int = BATCHED_TOKENS,
     quantization: Literal["fp8", "awq"] | None = None,
     cache_bytes: int = 2,
+    capture_sizes: int | None = None,
+    draft: ModelShape | None = None,
     weights_bytes: int | None = None,
 ) -> MemoryPlan:
     """Plan the memory of a model on `count` GPUs, and its room for conversations.
@@ -171,6 +210,8 @@ def plan_memory(
         max_model_len: None means the whole context of the model.
         quantization: of the linear layers; None serves the checkpoint as stored.
         cache_bytes: of one number in the KV cache; 1 for kv_cache_dtype fp8.
+        capture_sizes: the number of batch sizes with a CUDA graph; None for vLLM's own choice.
+        draft: the shape of a draft model for speculative decoding, split as the model is.
         weights_bytes: exact size of the checkpoint's safetensors. Ignored if `quantization` changes it.
 
     Raises:
@@ -192,9 +233,24 @@ def plan_memory(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         cache_bytes=cache_bytes,
+        capture_sizes=capture_sizes,
+        draft=draft,
         stored_bytes=weights_bytes,
     )
     return _quantised(plan, quantization) if quantization else plan
+
+
+def planned_arguments(engine_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `plan_memory` that vLLM's engine arguments stand for."""
+    same = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
+    known = {name: engine_args[name] for name in same if name in engine_args}
+    method = engine_args.get("quantization")
+    sizes = engine_args.get("cudagraph_capture_sizes")
+    return {
+        **known,
+        "quantization": "fp8" if str(method).startswith("fp8") else method,
+        "capture_sizes": len(sizes) if sizes else None,
+    }
 
 
 def _quantised(plan: MemoryPlan, method: str) -> MemoryPlan:
@@ -215,7 +271,7 @@ def _suggestions(plan: MemoryPlan) -> Iterator[str]:
         yield from _fewer_bits(plan)
     counts = () if plan.fits else (replace(plan, count=count) for count in range(1, MOST_GPUS + 1))
     if enough := next((each for each in counts if each.fits), None):
-        yield f"{enough.count}x {plan.gpu.name} would give {_gains(enough)}"
+        yield f"{enough.count}x {plan.gpu.name} would give {enough.gains}"
     if plan.fits and plan.count > 1 and plan.gpu.memory_bytes - plan.budget_bytes < OUTSIDE_BYTES:
         most = math.floor(100 * (1 - OUTSIDE_BYTES / plan.gpu.memory_bytes)) / 100
         yield f"gpu_memory_utilization {most}, if vLLM does not find that much free: CUDA and NCCL take 1.5 GiB first"
@@ -225,12 +281,6 @@ def _fewer_bits(plan: MemoryPlan) -> Iterator[str]:
     fp8, awq = _quantised(plan, "fp8"), _quantised(plan, "awq")
     if fp8.fits:
         kind = "fp8" if plan.gpu.has_fp8 else "fp8 weight-only (Marlin)"
-        yield f"{kind} would give {_gains(fp8)}: quantization fp8_per_tensor in engine_args, done while loading"
+        yield f"{kind} would give {fp8.gains}: quantization fp8_per_block in engine_args, done while loading"
     if awq.fits:
-        yield f"awq would give {_gains(awq)}: needs a checkpoint quantised that way"
-
-
-def _gains(plan: MemoryPlan) -> str:
-    full = f"{plan.full_conversations:.1f} x {plan.max_model_len:,}"
-    speed = f" and at most {plan.decode_tokens_per_second:.0f} tokens/s" if plan.gpu.bandwidth_bytes_per_s else ""
-    return f"{plan.kv_tokens:,} tokens of KV cache ({full}){speed}"
+        yield f"awq would give {awq.gains}: needs a checkpoint quantised that way"

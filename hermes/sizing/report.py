@@ -4,14 +4,20 @@ from textwrap import wrap
 
 from hermes.sizing.gpus import gib
 from hermes.sizing.plan import HIDDEN_COPIES, LOGIT_BYTES, SHORT_TOKENS, MemoryPlan
+from hermes.sizing.shape import ModelShape
 
 
-def describe(plan: MemoryPlan) -> str:
-    """Write the plan for a terminal of 100 columns: each number, its calculation, and suggestions."""
+def describe(plan: MemoryPlan, price: float | None = None) -> str:
+    """Write the plan for a terminal of 100 columns: each number, its calculation, and suggestions.
+
+    Args:
+        plan: what to write.
+        price: dollars per hour of all its GPUs, for the cost of a million tokens; None leaves that out.
+    """
     bits = plan.shape.quantisation.bits if plan.shape.quantisation else 8 * plan.shape.dtype_bytes
     model = f"{plan.shape.architecture}, {plan.shape.parameters:,} parameters in {bits} bits"
-    split = plan.shape.split_problem(plan.count)
-    table = [] if split else [f"{name:<15}{number:>8} {rest}" for name, number, rest in _rows(plan)]
+    rows = [] if plan.split_problem else [*_rows(plan), *(_costs(plan, price) if price is not None else ())]
+    table = [f"{name:<15}{number:>8} {rest}" for name, number, rest in rows]
     verdict = "fits" if plan.fits else f"does not fit: {plan.problem}"
     advice = [line for each in plan.suggestions for line in wrap(f"- {each}", 100, subsequent_indent="  ")]
     return "\n".join([f"{model}, on {plan.count}x {plan.gpu.name}", "", *table, *[""][: len(table)], verdict, *advice])
@@ -20,6 +26,7 @@ def describe(plan: MemoryPlan) -> str:
 def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
     shape, full, left = plan.shape, plan.max_model_len, gib(plan.kv_bytes)
     token = f"{plan.kv_bytes_per_token / 1024:,.0f}"
+    also = f"; {plan.draft.layers} of the draft" if plan.draft else ""
     heads = f"{shape.layers} layers x {shape.kv_heads_per_gpu(plan.count)} KV heads x {shape.head_dim}"
     speed = f"{plan.gpu.bandwidth_bytes_per_s // 10**9:,} GB/s / {plan.weights_bytes / 1e9:.1f} GB of weights a token"
     short = f"{plan.clients(SHORT_TOKENS)} of {SHORT_TOKENS:,}"
@@ -27,15 +34,16 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
         ("each GPU", gib(plan.gpu.memory_bytes), "GiB, as CUDA reports it"),
         ("for vLLM", gib(plan.budget_bytes), f"GiB, x {plan.gpu_memory_utilization} (gpu_memory_utilization)"),
         ("weights", gib(plan.weights_bytes), f"GiB, {_weights(plan)}"),
+        *([("draft model", gib(plan.draft_bytes), f"GiB, {_draft(plan.draft, plan)}")] if plan.draft else []),
         ("activations", gib(plan.activation_bytes), f"GiB, {_activations(plan)}"),
         (
             "CUDA graphs",
             gib(plan.graph_bytes),
-            f"GiB, {plan.graph_sizes} batch sizes x {shape.layers} layers x 0.5 MiB",
+            f"GiB, {plan.graph_sizes} batch sizes x {plan.graph_layers} layers x 0.5 MiB",
         ),
         ("libraries", gib(plan.runtime_bytes), "GiB, as measured" + (" with NCCL" if plan.count > 1 else "")),
         ("KV cache", left, "GiB, what is left" if plan.kv_bytes >= 0 else "GiB: so much is missing"),
-        ("a token", token, f"KiB, {heads} x 2 (key, value) x {plan.cache_bytes} bytes, on each GPU"),
+        ("a token", token, f"KiB, {heads} x 2 (key, value) x {plan.cache_bytes} bytes{also}, on each GPU"),
         ("tokens", f"{plan.kv_tokens:,}", f"in all, {left} GiB / {token} KiB" if plan.kv_tokens else "in all"),
         (
             "clients",
@@ -43,7 +51,30 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
             f"of {full:,} tokens at once, or {short} (max_num_seqs {plan.max_num_seqs})",
         ),
         ("one client", f"{plan.decode_tokens_per_second:.1f}", f"tokens/s at most, {speed}"),
+        (
+            "all clients",
+            f"{plan.full_tokens_per_second:,.0f}",
+            f"tokens/s at most, {short} tokens: a step reads the weights and their KV cache",
+        ),
     ]
+
+
+def _costs(plan: MemoryPlan, price: float) -> list[tuple[str, str, str]]:
+    """The least that a million tokens cost, at the limits above."""
+    rates = {"one client": plan.decode_tokens_per_second, "all clients": plan.full_tokens_per_second}
+    return [
+        (
+            "a million",
+            f"${price / 3600 / rate * 1e6:,.2f}",
+            f"at least, with {who}: ${price:,.2f} an hour / 3,600 s / {rate:,.1f} tokens/s x 1,000,000",
+        )
+        for who, rate in rates.items()
+        if rate
+    ]
+
+
+def _draft(draft: ModelShape, plan: MemoryPlan) -> str:
+    return f"{draft.parameters / 1e9:.1f} G x {draft.dtype_bytes} bytes over {plan.count}, for speculative decoding"
 
 
 def _weights(plan: MemoryPlan) -> str:

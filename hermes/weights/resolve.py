@@ -12,16 +12,21 @@ from hermes.weights.plan import Admit
 from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
 from hermes.weights.store import Store, Weights
 
+LOADS_SAFETENSORS = ("safetensors", "runai_streamer")  # of vLLM's load_format
+
 logger = logging.getLogger(__name__)
 
 
-def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambda _: None) -> Weights:
+def resolve(
+    settings: Settings, weights: str | None = None, admit: Admit = lambda _: None, *, role: str = "serves"
+) -> Weights:
     """The folder of the model to serve. A missing model is fetched or converted first.
 
     Args:
         settings: name the source and the folder of weights.
         weights: a source that replaces that of the settings. Cog passes COG_WEIGHTS to setup().
         admit: gets the path of config.json before the large files are fetched; raises to refuse the model.
+        role: what the server does with the model, for the log.
 
     Raises:
         WeightsError: the model is missing, cannot be fetched or converted, or is damaged.
@@ -33,14 +38,14 @@ def resolve(settings: Settings, weights: str | None = None, admit: Admit = lambd
     elif isinstance(source, FolderSource):
         found = Weights(in_place(source.path))
         admit(found.folder / "config.json")
-        if settings.with_predictor_config(found.folder).engine_args.get("load_format") == "safetensors":
+        if settings.with_predictor_config(found.folder).engine_args.get("load_format") in LOADS_SAFETENSORS:
             files_of(found.folder)  # raises WeightsError if vLLM could not load the files
     elif isinstance(source, GgufSource):
         found = Weights(_gguf(source.path, settings))
     else:
         found = open_store(settings, admit).fetch(source)
     require_one_model(found.folder)
-    logger.info("weights: profile %s serves %s from %s", settings.profile, source, found.folder)
+    logger.info("weights: profile %s %s %s from %s", settings.profile, role, source, found.folder)
     return found
 
 

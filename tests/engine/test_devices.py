@@ -1,18 +1,27 @@
 import json
 import logging
+import re
 import subprocess
 import sys
 
 import pytest
 
 from hermes.engine import devices, require_devices, require_fit
-from hermes.engine.devices import UNPLANNED, cuda_memory, require_memory
+from hermes.engine.devices import UNPLANNED, cuda_gpus, gpus_of, require_memory
 from hermes.errors import NoAccelerator, WeightsError
 from hermes.settings import PROFILES, Settings
-from tests.support.fakes import LLAMA_70B
+from hermes.sizing import Gpu
+from tests.support.fakes import LLAMA_8B, LLAMA_70B
 
-CUDA_DEVICES = len(cuda_memory())
+CUDA_DEVICES = len(cuda_gpus())
 GIB = 2**30
+A100_BYTES_PER_S = 2_039 * 10**9
+
+
+def gpus(*gib):
+    return [Gpu("GPU of this machine", size * GIB, A100_BYTES_PER_S, has_fp8=False) for size in gib]
+
+
 ARGUMENTS = dict(PROFILES["production"].engine_args)
 
 
@@ -22,6 +31,83 @@ def test_the_local_profile_needs_no_device_and_no_torch():
         "require_devices(PROFILES['local']); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+class Driver:
+    """NVIDIA's driver API with devices of these names, bytes and attributes. It answers by reference, as the real one.
+
+    Each call returns 0 for success.
+    """
+
+    def __init__(self, *devices):
+        self.devices = devices
+
+    def cuInit(self, flags):
+        return flags
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = len(self.devices)
+        return 0
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number
+        return 0
+
+    def cuDeviceTotalMem_v2(self, size, device):
+        size._obj.value = self.devices[device.value][1]
+        return 0
+
+    def cuDeviceGetName(self, name, length, device):
+        name.value = self.devices[device.value][0].encode()[:length]
+        return 0
+
+    def cuDeviceGetAttribute(self, value, attribute, device):
+        found = self.devices[device.value][2].get(attribute)
+        value._obj.value = found or 0
+        return found is None
+
+
+def test_the_driver_tells_names_memory_and_bandwidth():
+    """The attributes of an A100 with 80 GB are 1,593 MHz, 5,120 bits and capability 8.0; an H100 is 9.0."""
+    a100 = ("NVIDIA A100-SXM4-80GB", 84_987_740_160, {36: 1_593_000, 37: 5_120, 75: 8, 76: 0})
+    h100 = ("NVIDIA H100 80GB HBM3", 85_029_158_912, {36: 2_619_000, 37: 5_120, 75: 9, 76: 0})
+    silent = ("a GPU of a driver that knows no attribute", GIB, {})
+    assert gpus_of(Driver(a100, h100, silent)) == [
+        Gpu("NVIDIA A100-SXM4-80GB", 84_987_740_160, 2_039_040_000_000, has_fp8=False),
+        Gpu("NVIDIA H100 80GB HBM3", 85_029_158_912, 3_352_320_000_000, has_fp8=True),
+        Gpu("a GPU of a driver that knows no attribute", GIB, 0, has_fp8=False),
+    ]
+    assert gpus_of(Driver()) == []
+
+
+@pytest.mark.parametrize(
+    ("profile", "draft", "said"),
+    [
+        ("production", None, "43,616 tokens of KV cache (5.3 x 8,192) and at most 29 tokens/s for one client"),
+        ("production-fp8", None, "254,480 tokens of KV cache (31.1 x 8,192) and at most 56 tokens/s for one client"),
+        (
+            "production-fp8",
+            LLAMA_8B,
+            "146,240 tokens of KV cache (17.9 x 8,192) and at most 56 tokens/s for one client",
+        ),
+    ],
+)
+def test_the_log_says_what_a_profile_gives(config, monkeypatch, caplog, tmp_path, profile, draft, said):
+    caplog.set_level(logging.INFO, "hermes")
+    a100 = Gpu("NVIDIA A100-SXM4-80GB", 84_987_740_160, 2_039_040_000_000, has_fp8=False)
+    monkeypatch.setattr(devices, "cuda_gpus", lambda: [a100, a100])
+    if draft:
+        (tmp_path / "draft").mkdir()
+        (tmp_path / "draft" / "config.json").write_text(json.dumps(draft))
+    require_fit(Settings(profile=profile), config, tmp_path / "draft" if draft else None)
+    assert caplog.messages == [f"engine: as planned, which no run on GPUs has confirmed: {said}"]
+
+
+def test_a_draft_that_leaves_no_room_is_refused_with_the_model(config, tmp_path):
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "config.json").write_text(json.dumps(LLAMA_8B))
+    with pytest.raises(WeightsError, match="each of 2 GPUs needs 78.2 GiB, has 67.5 GiB; fp8"):
+        require_memory(config, gpus(71, 71), ARGUMENTS, tmp_path / "draft")
 
 
 @pytest.mark.skipif(CUDA_DEVICES >= 2, reason="this machine has the GPUs")
@@ -54,8 +140,10 @@ def config(tmp_path):
 )
 def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
     caplog.set_level(logging.INFO, "hermes")
-    require_memory(config, [size * GIB for size in gib], {**ARGUMENTS, **changes})
-    assert caplog.messages == []
+    require_memory(config, gpus(*gib), {**ARGUMENTS, **changes})
+    [message] = caplog.messages
+    assert message.startswith("engine: as planned, which no run on GPUs has confirmed: ")
+    assert re.search(r"[1-9][\d,]+ tokens of KV cache .* and at most \d\d tokens/s for one client$", message)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +178,13 @@ def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
 )
 def test_weights_that_cannot_fit_are_refused_with_the_numbers_and_a_next_step(config, gib, changes, problem):
     with pytest.raises(WeightsError) as raised:
-        require_memory(config, [size * GIB for size in gib], {**ARGUMENTS, **changes})
+        require_memory(config, gpus(*gib), {**ARGUMENTS, **changes})
     model = "LlamaForCausalLM of 70.6 billion parameters"
     assert str(raised.value).startswith(f"E1000 WeightsError: weights '{model}': it does not fit: {problem}")
 
 
 def test_a_model_whose_weights_fit_and_perhaps_not_its_kv_cache_is_a_warning_with_the_numbers(config, caplog):
-    require_memory(config, [70 * GIB, 70 * GIB], ARGUMENTS)
+    require_memory(config, gpus(70, 70), ARGUMENTS)
     [record] = caplog.records
     assert (record.levelname, record.getMessage().partition("; fp8")[0]) == (
         "WARNING",
@@ -120,7 +208,7 @@ def test_a_model_whose_weights_fit_and_perhaps_not_its_kv_cache_is_a_warning_wit
 def test_what_cannot_be_judged_is_left_to_vllm(config, caplog, text, changes):
     caplog.set_level(logging.INFO, "hermes")
     config.write_text(text)
-    require_memory(config, [GIB, GIB], {**ARGUMENTS, **changes})
+    require_memory(config, gpus(1, 1), {**ARGUMENTS, **changes})
     [message] = caplog.messages
     assert message.startswith("engine: vLLM has to find out whether the model fits (")
 
@@ -131,7 +219,7 @@ def test_without_gpus_nothing_is_judged(config):
 
 @pytest.fixture
 def two_of_40_gib(monkeypatch):
-    monkeypatch.setattr(devices, "cuda_memory", lambda: [40 * GIB, 40 * GIB])
+    monkeypatch.setattr(devices, "cuda_gpus", lambda: gpus(40, 40))
 
 
 def test_the_model_of_the_settings_is_judged_on_the_gpus_of_this_machine(config, two_of_40_gib):

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hermes.sizing.gpus import GIB, GPUS, parse_gpus
-from hermes.sizing.plan import plan_memory
+from hermes.settings import PROFILES
+from hermes.sizing.plan import plan_memory, planned_arguments
 from hermes.sizing.report import describe
 from hermes.sizing.shape import KNOWN_SHAPES, ModelShape, Quantisation
 
@@ -79,6 +80,44 @@ def test_the_table_of_the_readme(gpus, quantization, kv_tokens, conversations, t
     assert served.kv_tokens == kv_tokens
     assert math.floor(served.full_conversations) == conversations
     assert round(served.decode_tokens_per_second) == tokens_per_second
+
+
+def test_the_fp8_profile_has_31_full_conversations_and_its_own_graphs():
+    arguments = planned_arguments(PROFILES["production-fp8"].engine_args)
+    served = plan("2xA100-80GB", **arguments)
+    assert (served.kv_tokens, math.floor(served.full_conversations)) == (254_528, 31)
+    assert (served.graph_sizes, served.activation_bytes) == (7, 1024 * (3 * 14336 + 4 * 8192) * 2)
+
+
+def test_a_draft_takes_its_weights_its_graphs_and_its_part_of_each_token():
+    alone = plan("2xA100-80GB", quantization="fp8")
+    with_draft = plan("2xA100-80GB", quantization="fp8", draft=THETA_8B)
+    assert with_draft.draft_bytes == THETA_8B.weights_bytes(2) == pytest.approx(8.03e9, rel=1e-3)
+    assert alone.kv_bytes - with_draft.kv_bytes == with_draft.draft_bytes + 11 * 32 * 2**19
+    assert (alone.kv_bytes_per_token, with_draft.kv_bytes_per_token) == (160 * 1024, 224 * 1024)
+    assert with_draft.decode_tokens_per_second == alone.decode_tokens_per_second
+    assert not plan("2xA100-80GB", draft=THETA_8B).fits, "beside bf16 there is no room for it"
+    assert "draft model         7.5 GiB, 8.0 G x 2 bytes over 2, for speculative decoding" in describe(with_draft)
+
+
+def test_a_draft_that_cannot_be_split_is_named():
+    odd = replace(THETA_8B, heads=31)
+    assert plan("2xA100-80GB", draft=odd).problem == "the draft model: 31 attention heads can't be split over 2 GPUs"
+
+
+def test_the_cost_is_the_price_by_the_tokens_of_an_hour():
+    served = plan("2xA100-80GB")
+    assert served.full_tokens_per_second == pytest.approx(
+        31 * 2039e9 / (served.weights_bytes + 31 * 1400 * served.kv_bytes_per_token)
+    )
+    for rate, who in ((served.decode_tokens_per_second, "one client"), (served.full_tokens_per_second, "all clients")):
+        [row] = [
+            line
+            for line in describe(served, price=10.08).splitlines()
+            if line.endswith(f"{rate:,.1f} tokens/s x 1,000,000")
+        ]
+        assert f"${10.08 / 3600 / rate * 1e6:,.2f} at least, with {who}: $10.08 an hour / 3,600 s / " in row
+    assert "a million" not in describe(served)
 
 
 def test_no_more_callers_than_max_num_seqs():
@@ -174,10 +213,11 @@ a token             320 KiB, 80 layers x 8 KV heads x 128 x 2 (key, value) x 2 b
 tokens                0 in all
 clients               0 of 8,192 tokens at once, or 0 of 1,400 (max_num_seqs 32)
 one client         14.4 tokens/s at most, 2,039 GB/s / 141.1 GB of weights a token
+all clients           0 tokens/s at most, 0 of 1,400 tokens: a step reads the weights and their KV cache
 
 does not fit: needs 135.0 GiB, has 75.2 GiB
 - fp8 weight-only (Marlin) would give 20,944 tokens of KV cache (2.6 x 8,192) and at most 28
-  tokens/s: quantization fp8_per_tensor in engine_args, done while loading
+  tokens/s: quantization fp8_per_block in engine_args, done while loading
 - awq would give 121,312 tokens of KV cache (14.8 x 8,192) and at most 51 tokens/s: needs a
   checkpoint quantised that way
 - 2x A100-80GB would give 43,664 tokens of KV cache (5.3 x 8,192) and at most 29 tokens/s"""
@@ -204,9 +244,9 @@ def test_small_gpus_are_warned_of_what_is_taken_before_vllm_counts():
 @pytest.mark.parametrize("quantization", [None, "fp8", "awq"])
 @pytest.mark.parametrize("gpu", GPUS)
 def test_a_description_is_for_100_columns_and_a_plan_goes_into_json(shape, quantization, gpu):
-    for count in (1, 2, 3, 8):
-        described = plan_memory(shape, GPUS[gpu], count, quantization=quantization, max_num_seqs=1024)
-        assert max(map(len, describe(described).splitlines())) <= 100
+    for count, draft in ((1, None), (2, THETA_8B), (3, None), (8, THETA_8B)):
+        described = plan_memory(shape, GPUS[gpu], count, quantization=quantization, max_num_seqs=1024, draft=draft)
+        assert max(map(len, describe(described, price=1234.5).splitlines())) <= 100
         assert json.loads(json.dumps(described.as_dict())) == described.as_dict()
 
 
@@ -223,6 +263,7 @@ def test_a_plan_for_machines():
         "bytes_per_gpu": {
             "budget": 80_737_332_101,
             "weights": 72_656_371_712,
+            "draft": 0,
             "activation": 486_539_264,
             "graph": 461_373_440,
             "runtime": 268_435_456,
@@ -233,6 +274,7 @@ def test_a_plan_for_machines():
         "kv_tokens": 20_944,
         "full_conversations": 2.56,
         "decode_tokens_per_second": 28.1,
+        "full_tokens_per_second": 374.2,
         "fits": True,
         "problem": None,
         "suggestions": [],

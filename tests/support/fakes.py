@@ -24,6 +24,15 @@ LLAMA_70B = {  # what the config.json of Hermes-2-Theta-Llama-3-70B says of its 
     "max_position_embeddings": 8192,
 }
 
+# and what that of Hermes-2-Theta-Llama-3-8B says of its own
+LLAMA_8B = {
+    **LLAMA_70B,
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "intermediate_size": 14336,
+}
+
 
 def safetensors(size, seed=0):
     """So many bytes that begin as safetensors do: with the size of the header, and the header."""
