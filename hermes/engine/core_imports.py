@@ -9,4 +9,4 @@ from hermes.engine.cpu_kernels import expand
 
 setproctitle("VLLM::ForkServer")  # here, for it no longer works once the environment has grown, as vLLM lets it
 import_quickly("vllm.v1.engine.core", "vllm.v1.executor.uniproc_executor", "vllm.v1.worker.cpu_worker")
-import_module("vllm.utils.cpu_triton_utils")._expand_kernel_impl = expand
+vars(import_module("vllm.utils.cpu_triton_utils"))["_expand_kernel_impl"] = expand

@@ -100,8 +100,12 @@ class MemoryPlan:
     @property
     def kv_bytes_per_token(self) -> int:
         """The keys and values of one token, those of the draft model included."""
-        models = (self.shape, self.draft) if self.draft else (self.shape,)
-        return sum(model.kv_bytes_per_token(self.count, self.cache_bytes) for model in models)
+        return self.shape.kv_bytes_per_token(self.count, self.cache_bytes) + self.draft_kv_bytes
+
+    @property
+    def draft_kv_bytes(self) -> int:
+        """The keys and values of one token in the draft model."""
+        return self.draft.kv_bytes_per_token(self.count, self.cache_bytes) if self.draft else 0
 
     @property
     def kv_tokens(self) -> int:

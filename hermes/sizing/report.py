@@ -26,7 +26,7 @@ def describe(plan: MemoryPlan, price: float | None = None) -> str:
 def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
     shape, full, left = plan.shape, plan.max_model_len, gib(plan.kv_bytes)
     token = f"{plan.kv_bytes_per_token / 1024:,.0f}"
-    also = f"; {plan.draft.layers} of the draft" if plan.draft else ""
+    beside = f" + draft's {plan.draft_kv_bytes / 1024:,.0f}" if plan.draft else ", on each GPU"
     heads = f"{shape.layers} layers x {shape.kv_heads_per_gpu(plan.count)} KV heads x {shape.head_dim}"
     speed = f"{plan.gpu.bandwidth_bytes_per_s // 10**9:,} GB/s / {plan.weights_bytes / 1e9:.1f} GB of weights a token"
     short = f"{plan.clients(SHORT_TOKENS)} of {SHORT_TOKENS:,}"
@@ -43,7 +43,7 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
         ),
         ("libraries", gib(plan.runtime_bytes), "GiB, as measured" + (" with NCCL" if plan.count > 1 else "")),
         ("KV cache", left, "GiB, what is left" if plan.kv_bytes >= 0 else "GiB: so much is missing"),
-        ("a token", token, f"KiB, {heads} x 2 (key, value) x {plan.cache_bytes} bytes{also}, on each GPU"),
+        ("a token", token, f"KiB, {heads} x 2 (key, value) x {plan.cache_bytes} bytes{beside}"),
         ("tokens", f"{plan.kv_tokens:,}", f"in all, {left} GiB / {token} KiB" if plan.kv_tokens else "in all"),
         (
             "clients",
@@ -54,7 +54,7 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
         (
             "all clients",
             f"{plan.full_tokens_per_second:,.0f}",
-            f"tokens/s at most, {short} tokens: a step reads the weights and their KV cache",
+            f"tokens/s at most, {short}: a step reads the weights and their KV cache",
         ),
     ]
 
@@ -65,8 +65,8 @@ def _costs(plan: MemoryPlan, price: float) -> list[tuple[str, str, str]]:
     return [
         (
             "a million",
-            f"${price / 3600 / rate * 1e6:,.2f}",
-            f"at least, with {who}: ${price:,.2f} an hour / 3,600 s / {rate:,.1f} tokens/s x 1,000,000",
+            f"${price / 3_600 / rate * 1e6:,.2f}",
+            f"tokens, {who}, at least ${price:,.2f} / 3,600 / {rate:,.1f} tokens/s x 10^6",
         )
         for who, rate in rates.items()
         if rate
