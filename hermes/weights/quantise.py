@@ -1,0 +1,190 @@
+"""Quantises the linear layers of a model to fp8, on a CPU: half the bytes to fetch, to hold, and to read a token.
+
+Each block of 128 x 128 weights has a scale of its own. If the matrices are no whole blocks, each row has one instead.
+Embeddings, lm_head and norms stay as they are. The folder is a checkpoint of compressed-tensors, which vLLM and
+transformers read: https://github.com/vllm-project/compressed-tensors
+
+One shard at a time is in memory. Finished shards stay in a staging folder, and the next run goes on with the others.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hermes.errors import WeightsError
+from hermes.weights.folder import files_of
+from hermes.weights.progress import Progress, shown
+from hermes.weights.safetensors import ENDING, INDEX
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 128  # rows and columns that share a scale
+LINEAR = re.compile(r"model\.layers\.\d+\.\w+\.\w+_proj\.weight")  # the matrices of a Llama-like model's layers
+NOT_SO = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias")
+FORMAT = "float-quantized"
+NAMES = ("config.json", INDEX)  # that are written anew
+
+CHOOSE = "name a model in 16 bits whose layers are those of Llama"
+
+
+def quantise(model: Path, out: Path) -> Path:
+    """Write a model in 16 bits as one in 8 bits. The same model gives the same bytes.
+
+    Args:
+        model: a folder in the Hugging Face layout, with safetensors.
+        out: the new folder. It appears whole or not at all.
+
+    Raises WeightsError if `out` is there, the model is of another kind or damaged, or the disk fails.
+    """
+    if out.exists():
+        raise WeightsError(out, "it is there already", "delete it, or choose another path")
+    files = files_of(model)
+    shards = [file.name for file in files if file.name.endswith(ENDING)]
+    config = _unquantised(model)
+    with _named_failures(model):
+        scheme = scheme_for([shape for name in shards for shape in _shapes(model / name)])
+        staging = _staging(model, [file.name for file in files], out)
+        progress = Progress(total=sum((model / name).stat().st_size for name in shards), files=len(shards))
+        with shown(progress, out.name):
+            for name in shards:
+                if not (staging / name).is_file():
+                    _write_shard(model / name, staging / name, scheme)
+                progress.arrived((model / name).stat().st_size)
+                progress.finished_file()
+        for file in files:
+            if file.name not in (*shards, *NAMES):
+                shutil.copyfile(model / file.name, staging / file.name)
+        _write_json(staging / "config.json", {**config, "quantization_config": _quantization_config(scheme)})
+        if len(shards) > 1:
+            _write_json(staging / INDEX, _index(staging, shards))
+        os.replace(staging, out)
+    return out
+
+
+def quantised(weight: Any, scheme: Any) -> tuple[Any, Any]:
+    """A matrix in float8_e4m3fn, and its scales in float32, as torch tensors.
+
+    A scale is the largest absolute weight of its block or row, / 448, the largest number of the format. The scales have
+    the shape (rows / 128, columns / 128), or (rows, 1).
+    """
+    from compressed_tensors.compressors import FloatQuantizationCompressor
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    rows, columns = scheme.weights.block_structure or (1, weight.shape[1])
+    weight = weight.float()
+    blocks = weight.unflatten(0, (-1, rows)).unflatten(2, (-1, columns))
+    scale, _ = calculate_qparams(blocks.amin((1, 3)), blocks.amax((1, 3)), scheme.weights)
+    compressed = FloatQuantizationCompressor.compress({"weight": weight, "weight_scale": scale}, scheme)
+    return compressed["weight"], scale
+
+
+def scheme_for(shapes: Iterable[Sequence[int]]) -> Any:
+    """The scheme of compressed-tensors for matrices of these shapes: weights in fp8, activations as they are."""
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    whole = all(size % BLOCK == 0 for shape in shapes for size in shape)
+    scales = {"strategy": "block", "block_structure": [BLOCK, BLOCK]} if whole else {"strategy": "channel"}
+    weights = QuantizationArgs(num_bits=8, type="float", **scales)
+    return QuantizationScheme(targets=["Linear"], weights=weights, format=FORMAT)
+
+
+def _quantization_config(scheme: Any) -> dict[str, Any]:
+    from compressed_tensors.quantization import QuantizationConfig
+
+    config = QuantizationConfig(
+        config_groups={"group_0": scheme}, format=FORMAT, quantization_status="compressed", ignore=["lm_head"]
+    )
+    return dict(config.to_dict())
+
+
+def _unquantised(model: Path) -> dict[str, Any]:
+    """The config.json of a model. Raises WeightsError if the model is quantised already."""
+    config = dict(json.loads((model / "config.json").read_text(encoding="utf-8")))
+    if config.get("quantization_config"):
+        raise WeightsError(model, "it is quantised already", CHOOSE)
+    return config
+
+
+def _staging(model: Path, names: Sequence[str], out: Path) -> Path:
+    """The staging folder for these files as they are now. What another model left there goes."""
+    stats = [(model / name).stat() for name in names]
+    state = f"{model.resolve()} {names} {[(each.st_size, each.st_mtime_ns) for each in stats]}"
+    staging = out.with_name(f".{out.name}.{hashlib.sha256(state.encode()).hexdigest()[:12]}.partial")
+    for other in out.parent.glob(f".{out.name}.*.partial"):
+        if other != staging:
+            shutil.rmtree(other)
+    staging.mkdir(parents=True, exist_ok=True)
+    return staging
+
+
+def _write_shard(source: Path, target: Path, scheme: Any) -> None:
+    from safetensors.torch import save_file
+
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    save_file(dict(_tensors(source, scheme)), unfinished, metadata={"format": "pt"})
+    os.replace(unfinished, target)
+
+
+def _shapes(shard: Path) -> Iterator[Sequence[int]]:
+    """The shapes of the linear layers in one shard. Raises WeightsError if it has tensors of an unknown kind."""
+    from safetensors import safe_open
+
+    with safe_open(shard, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 - it has no other way to iterate
+            shape = opened.get_slice(name).get_shape()
+            if LINEAR.fullmatch(name) and len(shape) == 2:
+                yield shape
+            elif not NOT_SO.fullmatch(name):
+                raise WeightsError(shard, f"its tensor {name} is of no kind that is known here", CHOOSE)
+
+
+def _tensors(shard: Path, scheme: Any) -> Iterator[tuple[str, Any]]:
+    """The tensors of one shard, with the linear layers quantised."""
+    from safetensors import safe_open
+
+    with safe_open(shard, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 - it has no other way to iterate
+            tensor = opened.get_tensor(name)
+            if LINEAR.fullmatch(name):
+                tensor, scale = quantised(tensor, scheme)
+                yield f"{name}_scale", scale
+            yield name, tensor
+
+
+def _index(folder: Path, shards: Sequence[str]) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    where, size = {}, 0
+    for shard in shards:
+        path = folder / shard
+        with safe_open(path, framework="pt") as opened, path.open("rb") as file:
+            where.update(dict.fromkeys(opened.keys(), shard))
+            size += path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")  # without the header
+    return {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _named_failures(model: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            model, f"the disk failed ({error.strerror or error})", "make room, and start again"
+        ) from error
+    except SafetensorError as error:
+        raise WeightsError(
+            model, f"its safetensors can't be read ({error})", "fetch it again from its origin"
+        ) from error
