@@ -90,6 +90,8 @@ LOCAL = Profile(
     },
     environment={
         "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+        # vLLM 0.32 cannot load on a CPU what it compiled ahead of time. Inductor's own cache can be loaded.
+        "VLLM_USE_AOT_COMPILE": "0",
         # The model runs in the core process. vLLM would make a worker process, and its queue keeps a core busy.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         # One core is for the server and for other programs. Threads on all cores wait for each other in busy

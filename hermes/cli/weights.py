@@ -1,5 +1,6 @@
 """python -m hermes weights fetch | lock | verify | list | quantize | pack."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from hermes.cli.sources import SourceArgument, contents, fetched
 from hermes.errors import WeightsError
 from hermes.logs import log_to_stderr
 from hermes.settings import Settings
-from hermes.weights import open_store
+from hermes.weights import compiled, open_store
 from hermes.weights.folder import in_place
 from hermes.weights.lock import Lock
 from hermes.weights.pack import pack as pack_files
@@ -80,12 +81,16 @@ def pack(
     out: Annotated[Path, typer.Option("--output", "-o", help="the tar to write")],
     prompt_template: Annotated[str | None, typer.Option(help="for requests that bring none")] = None,
     engine_args: Annotated[str, typer.Option(help="arguments for vLLM, a JSON object")] = "{}",
+    with_cache: Annotated[bool, typer.Option("--with-cache", help="with what vLLM has compiled here")] = False,
 ) -> None:
     """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
     config = predictor_config(prompt_template, json_object("--engine-args", engine_args))
-    files = contents(source)
+    files = [file for file in contents(source) if file.name != compiled.PACKED]
     require_heads(source, files, Patience())
-    packed = pack_files(files, config, out, Patience())
+    with tempfile.TemporaryDirectory() as temporary:
+        if with_cache:
+            files.append(compiled.packed(Settings.load().weights_dir, Path(temporary) / compiled.PACKED))
+        packed = pack_files(files, config, out, Patience())
     print(f"{out}: {len(packed)} files, {out.stat().st_size / 1e9:.1f} GB")
 
 

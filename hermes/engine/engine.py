@@ -194,14 +194,14 @@ class Engine:
             raise BadSampling(one_line(error)) from error
 
 
-def import_vllm(profile: Profile) -> None:
+def import_vllm(profile: Profile, environment: Mapping[str, str] | None = None) -> None:
     """Import vLLM, which takes seconds and needs no weights. This must come before an engine starts.
 
-    Variables of the profile's environment that the process has already set win.
+    Variables that the process has already set win over those of the profile and of `environment`.
 
     Raises EngineStartFailed if vLLM cannot be imported, mostly for want of a driver or a library.
     """
-    for name, value in {**ENVIRONMENT, **profile.environment}.items():
+    for name, value in {**ENVIRONMENT, **profile.environment, **(environment or {})}.items():
         os.environ.setdefault(name, value)
     os.environ["PATH"] = with_scripts(os.environ.get("PATH", os.defpath))
     if not profile.cuda_devices:

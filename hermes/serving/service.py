@@ -24,7 +24,7 @@ from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
 from hermes.settings import Settings
-from hermes.weights import is_converted, resolve
+from hermes.weights import compiled, is_converted, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,12 @@ class ChatService:
 
         began = time.monotonic()
         require_devices(settings.defaults)
-        importing = Beside(partial(import_vllm, settings.defaults))
+        importing = Beside(partial(import_vllm, settings.defaults, compiled.environment(settings.weights_dir)))
         if is_converted(settings, source):  # vLLM imports transformers, too, and two threads would get half of it
             importing.join()
         draft = resolve(settings, settings.draft, role="guesses with").folder if settings.draft else None
         weights = resolve(settings, source, partial(require_fit, settings, draft=draft))
+        compiled.take_out(weights.folder, settings.weights_dir, trusted=settings.packed_cache)
         importing.join()
 
         settings = settings.with_predictor_config(weights.folder)
