@@ -58,8 +58,9 @@ format: $(INSTALLED) ## Format, and mend what lint can mend
 bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 	$(BIN)/python -m bench.serving
 
-bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, side by side
+bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, and ways to start, side by side
 	$(BIN)/python -m bench.weights
+	$(BIN)/python -m bench.starts
 
 bench-schemas: $(INSTALLED) ## Compare which JSON schemas are taken with vLLM's own ways: make bench-schemas schemas=PATH
 	$(BIN)/python -m bench.schemas $(schemas)

