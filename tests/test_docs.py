@@ -5,10 +5,12 @@ import re
 
 import pytest
 
+from hermes.cli import main
 from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT
 from hermes.serving.metrics import Meter
-from hermes.settings import PREFIX, Settings
+from hermes.settings import PREFIX, PROFILES, Settings
+from hermes.sizing import KNOWN_SHAPES, parse_gpus, plan_memory, planned_arguments
 from tests.support.fakes import request
 from tests.test_errors import CODED
 
@@ -103,6 +105,47 @@ def test_the_errors_are_those_of_the_tree():
 def test_the_settings_are_those_that_are_read():
     documented = {row[0] for row in rows("settings.md", "# Settings") if row[0].startswith(f"`{PREFIX}")}
     assert documented == {f"`{PREFIX}{name.upper()}`" for name in Settings.model_fields}
+
+
+PRICE = 10.08  # dollars an hour
+
+
+@pytest.mark.parametrize(
+    ("column", "profile"), enumerate(["production", "production-fp8", "production-fp8"], start=1), ids=str
+)
+def test_the_choice_in_production_is_that_of_the_plan(column, profile):
+    told = {row[0]: row[column] for row in rows("production.md", "## Choose")}
+    shape = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"]
+    count, gpu = parse_gpus("2xA100-80GB")
+    plan = plan_memory(shape, gpu, count, **planned_arguments(PROFILES[profile].engine_args))
+    one, everyone = plan.decode_tokens_per_second, plan.full_tokens_per_second
+    download = shape.parameters * 2 / 1e9 if column < 3 else plan.weights_bytes * count / 1e9
+    wanted = {
+        "download at a cold start": f"{download:.1f} GB",
+        "at 1 GB/s": f"{download:.0f} s",
+        "KV cache": f"{plan.kv_tokens:,} tokens",
+        "full conversations of 8,192 tokens": f"{int(plan.full_conversations)}",
+        "one client, at most": f"{one:.0f} tokens/s",
+        "all clients, at most": f"{everyone:,.0f} tokens/s",
+        "a million tokens, one client": f"${PRICE / 3600 / one * 1e6:,.2f}",
+        "a million tokens, all clients": f"${PRICE / 3600 / everyone * 1e6:,.2f}",
+    }
+    assert {name: told[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "begin"),
+    [
+        (["--price", "7.50"], ("a million",)),
+        (["--draft", "hf://NousResearch/Hermes-2-Theta-Llama-3-8B"], ("draft", "a token", "tokens ")),
+    ],
+)
+def test_the_plans_in_production_are_what_the_command_prints(options, begin, monkeypatch, capsys):
+    monkeypatch.setenv("HERMES_PROFILE", "production-fp8")
+    assert main(["plan", *options]) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(begin)]
+    assert printed
+    assert set(printed) <= set(code_lines(PROJECT / "docs" / "production.md"))
 
 
 def test_the_readme_is_one_page():

@@ -1,11 +1,12 @@
 """Speculative decoding on the CPU: guessed tokens change how a response is made, and not what it is."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from hermes.devserver import LocalServer
-from tests.support.asking import predict, text_of
+from tests.support.asking import failure, predict, text_of
 from tests.support.servers import LOCAL
 
 REPEATING = "Count: one, two, three, one, two, three, one, two, three. Repeat that."
@@ -76,10 +77,17 @@ def test_a_grammar_holds_for_guessed_tokens(guessing):
 
 @pytest.mark.parametrize("more", [{}, {"json_schema": {"type": "boolean"}}], ids=["text", "json"])
 def test_min_p_is_refused_with_the_reason(guessing, more):
-    answer = predict(guessing, prompt="Hello", min_p=0.1, **more)
-    assert answer["status"] == "failed"
-    assert answer["error"].endswith(
+    assert failure(guessing, prompt="Hello", min_p=0.1, **more).endswith(
         "E1008 BadSampling: min_p is 0.1; this server guesses tokens ahead (HERMES_SPECULATION), and vLLM then does "
         "not take min_p; leave it at 0"
     )
+
+
+def test_greedy_and_sampled_responses_share_a_batch(guessing):
+    """Their top_k and top_p are repeated for each guess; on a CPU, vLLM's own way to do so kills the engine."""
+    inputs = [{**SAMPLED, "seed": seed, "top_k": 5 + seed} for seed in range(4)]
+    inputs += [{**SAMPLED, "temperature": 0}, {**SAMPLED, "top_k": 0, "top_p": 1}]
+    with ThreadPoolExecutor(len(inputs)) as threads:
+        answers = list(threads.map(lambda each: predict(guessing, **each), inputs))
+    assert {answer["metrics"]["finish_reason"] for answer in answers} <= {"stop", "length"}
     assert guessing.health()["status"] == "READY"
