@@ -110,9 +110,7 @@ def test_the_settings_are_those_that_are_read():
 PRICE = 10.08  # dollars an hour
 
 
-@pytest.mark.parametrize(
-    ("column", "profile"), enumerate(["production", "production-fp8", "production-fp8"], start=1), ids=str
-)
+@pytest.mark.parametrize(("column", "profile"), [(1, "production"), (2, "production-fp8"), (3, "production-fp8")])
 def test_the_choice_in_production_is_that_of_the_plan(column, profile):
     told = {row[0]: row[column] for row in rows("production.md", "## Choose")}
     shape = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"]
