@@ -24,6 +24,9 @@ TOGETHER = {
     "tiny_server": "tiny servers",
     "two_workers": "tiny servers",
     "starter": "starter",
+    "plain": "guessing",
+    "fetched": "quantised",
+    "models": "quantised",
 }
 
 

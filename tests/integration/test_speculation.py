@@ -10,6 +10,7 @@ from tests.support.asking import failure, predict, text_of
 from tests.support.servers import LOCAL
 
 REPEATING = "Count: one, two, three, one, two, three, one, two, three. Repeat that."
+SMALL = {**LOCAL, "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB, beside the servers of other tests
 PROMPTS = [REPEATING, "What is the capital of France?", "Write a line of Python that prints hello, twice."]
 SAMPLED = {"prompt": REPEATING, "temperature": 0.8, "top_k": 20, "top_p": 0.9, "seed": 7, "max_tokens": 40}
 
@@ -24,7 +25,7 @@ def greedy(server):
 @pytest.fixture(scope="module")
 def plain():
     """The greedy answers of a server that guesses nothing."""
-    with LocalServer(environment=LOCAL) as server:
+    with LocalServer(environment=SMALL) as server:
         server.wait_until_ready(timeout=300)
         return greedy(server)
 
@@ -33,7 +34,7 @@ def plain():
 @pytest.fixture(scope="module", params=["ngram", pytest.param("demo", marks=pytest.mark.long)])
 def guessing(request, plain):
     """A server that guesses, once the other one has stopped."""
-    with LocalServer(environment={**LOCAL, "HERMES_SPECULATION": request.param}) as server:
+    with LocalServer(environment={**SMALL, "HERMES_SPECULATION": request.param}) as server:
         server.wait_until_ready(timeout=300)
         yield server
 
