@@ -24,7 +24,7 @@ TOGETHER = {
     "tiny_server": "tiny servers",
     "two_workers": "tiny servers",
     "starter": "starter",
-    "plain": "guessing",
+    "guessing": "guessing",
     "fetched": "quantised",
     "models": "quantised",
 }

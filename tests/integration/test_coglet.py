@@ -73,21 +73,24 @@ def test_every_slot_streams_at_once_and_one_more_is_refused(relayed, tmp_path):
 
 
 def test_requests_that_arrive_at_the_same_moment_all_get_a_slot(relayed):
-    """On more than one thread coglet refuses about one in 500 of these: see COGLET_ENVIRONMENT."""
+    """On more than one thread coglet refuses about one in 500 of these: see COGLET_ENVIRONMENT.
+
+    Two at a time, for it gives a slot back just after its answer: the two of the last time may still be taken.
+    """
 
     async def bursts():
         statuses = Counter()
         async with httpx.AsyncClient(timeout=10) as client:
             body = {"input": {"count": 1, "pause": 0.005}}
-            for _ in range(150):
+            for _ in range(200):
                 responses = await asyncio.gather(
-                    *(client.post(f"{relayed.url}/predictions", json=body) for _ in range(4))
+                    *(client.post(f"{relayed.url}/predictions", json=body) for _ in range(2))
                 )
                 statuses.update(response.status_code for response in responses)
-                await asyncio.sleep(0.02)  # coglet gives a slot back just after its answer
+                await asyncio.sleep(0.02)
         return statuses
 
-    assert asyncio.run(bursts()) == {200: 600}
+    assert asyncio.run(bursts()) == {200: 400}
     for process in relayed.processes():
         names = [Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text().strip() for thread in process.threads()]
         if "cog.server.http" in process.cmdline():

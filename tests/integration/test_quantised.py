@@ -33,7 +33,7 @@ PROMPTS = [
     "What is the boiling point of water?",
     "Say good morning.",
 ]
-TOKENS = 16  # of each answer
+TOKENS = 12  # of each answer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers and compressed-tensors warn of each other
 

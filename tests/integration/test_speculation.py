@@ -15,6 +15,15 @@ PROMPTS = [REPEATING, "What is the capital of France?", "Write a line of Python 
 SAMPLED = {"prompt": REPEATING, "temperature": 0.8, "top_k": 20, "top_p": 0.9, "seed": 7, "max_tokens": 40}
 
 
+# A draft that is the model itself guesses each token, and costs as much. It shows the whole way.
+@pytest.fixture(scope="module", params=["ngram", pytest.param("demo", marks=pytest.mark.long)])
+def guessing(request):
+    """A server that guesses tokens ahead."""
+    with LocalServer(environment={**SMALL, "HERMES_SPECULATION": request.param}) as server:
+        server.wait_until_ready(timeout=300)
+        yield server
+
+
 def greedy(server):
     answers = [predict(server, prompt=prompt, temperature=0, max_tokens=48) for prompt in PROMPTS]
     return [
@@ -22,30 +31,18 @@ def greedy(server):
     ]
 
 
-@pytest.fixture(scope="module")
-def plain():
-    """The greedy answers of a server that guesses nothing."""
-    with LocalServer(environment=SMALL) as server:
-        server.wait_until_ready(timeout=300)
-        return greedy(server)
+@pytest.mark.long
+def test_the_greedy_text_is_the_same(guessing):
+    guessed = greedy(guessing)
+    with LocalServer(environment=SMALL) as plain:
+        plain.wait_until_ready(timeout=300)
+        assert greedy(plain) == guessed
+    assert len({text for text, _, _ in guessed}) == len(PROMPTS)
 
 
-# A draft that is the model itself guesses each token, and costs as much. It shows the whole way.
-@pytest.fixture(scope="module", params=["ngram", pytest.param("demo", marks=pytest.mark.long)])
-def guessing(request, plain):
-    """A server that guesses, once the other one has stopped."""
-    with LocalServer(environment={**SMALL, "HERMES_SPECULATION": request.param}) as server:
-        server.wait_until_ready(timeout=300)
-        yield server
-
-
-def test_the_greedy_text_is_the_same(guessing, plain):
-    assert greedy(guessing) == plain
-    assert len({text for text, _, _ in plain}) == len(PROMPTS)
-
-
-def test_a_step_gives_several_tokens_where_the_text_repeats(guessing):
+def test_the_greedy_text_is_that_without_guesses_and_a_step_gives_several_tokens(guessing):
     answer = predict(guessing, prompt=REPEATING, temperature=0, max_tokens=48)
+    assert text_of(answer) == "One, two, three, " + ", ".join(["one, two, three"] * 7) + ","
     assert answer["metrics"]["output_token_count"] == 48
     assert len(answer["output"]) < 0.6 * 48, answer["output"]
 
