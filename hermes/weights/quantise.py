@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes.errors import WeightsError
-from hermes.weights.folder import files_of
+from hermes.weights.folder import files_of, require_one_model
 from hermes.weights.progress import Progress, shown
 from hermes.weights.safetensors import ENDING, INDEX
 
@@ -105,7 +105,8 @@ def _quantization_config(scheme: Any) -> dict[str, Any]:
 
 
 def _unquantised(model: Path) -> dict[str, Any]:
-    """The config.json of a model. Raises WeightsError if the model is quantised already."""
+    """The config.json of a model. Raises WeightsError if it is not one, or the model is quantised already."""
+    require_one_model(model)
     config = dict(json.loads((model / "config.json").read_text(encoding="utf-8")))
     if config.get("quantization_config"):
         raise WeightsError(model, "it is quantised already", CHOOSE)
