@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+EVALUATION := .evaluation/installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 LOCKED_TORCH = { $(BIN)/pip install -qq --no-deps -r requirements/torch.txt 2>/dev/null \
@@ -13,7 +14,7 @@ LOCKED = { $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve up test test-fast test-long test-clients check format bench bench-schemas bench-weights soak lock audit sbom clean
+.PHONY: help install predict serve up test test-fast test-long test-clients test-evaluation check format bench bench-schemas bench-weights evaluate soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -38,12 +39,15 @@ test: $(INSTALLED) ## Run the tests, 9 minutes on 2 cores
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half a minute
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
-test-long: $(INSTALLED) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
+test-long: $(INSTALLED) $(EVALUATION) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
 	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=3600
 	$(BIN)/python -m tests.soak
 
 test-clients: $(INSTALLED) ## Run the clients of docs/clients.md that are not in the lock, a few minutes
 	$(BIN)/python -m pytest tests/integration -m clients
+
+test-evaluation: $(INSTALLED) $(EVALUATION) ## Run lm-eval and BFCL's checker on questions of our own, two minutes
+	$(BIN)/python -m pytest tests/evaluation -m evaluation
 
 check: $(INSTALLED) ## Check format, lint, types and which way imports point
 	$(BIN)/ruff format --check .
@@ -65,6 +69,11 @@ bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and cur
 bench-schemas: $(INSTALLED) ## Compare which JSON schemas are taken with vLLM's own ways: make bench-schemas schemas=PATH
 	$(BIN)/python -m bench.schemas $(schemas)
 
+sample ?= 25
+evaluate: $(INSTALLED) $(EVALUATION) ## Measure function calling on a sample of BFCL, and answer two-turn questions: make evaluate sample=25
+	$(BIN)/python -m evaluation functions --sample $(sample)
+	$(BIN)/python -m evaluation chat
+
 minutes ?= 10
 soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak minutes=10
 	$(BIN)/python -m tests.soak --minutes $(minutes)
@@ -77,6 +86,11 @@ lock: $(INSTALLED) ## Resolve what the local environment and the image install a
 		--python-platform x86_64-manylinux_2_35 \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
+# What the local environment has already is left out.
+	$(BIN)/uv pip compile requirements/evaluation.in --constraint requirements/local.txt \
+		--override requirements/leave-out.txt --python-version 3.11 --no-annotate --no-header -q \
+		| grep -vxFf requirements/local.txt > requirements/evaluation.txt
+
 audit: $(INSTALLED) ## Look for known vulnerabilities of what is pinned (asks the package index)
 	@$(BIN)/python requirements/audit.py requirements.txt requirements/local.txt
 
@@ -84,7 +98,7 @@ sbom: $(INSTALLED) ## Write the bill of materials, requirements/sbom.cdx.json
 	$(BIN)/python requirements/sbom.py
 
 clean: ## Remove the environment and what it made; weights stay
-	rm -rf .venv .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .evaluation .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The lock is complete, so nothing is resolved here. uv takes a sixth of pip's time; where it reaches no index, pip may.
 # PyTorch's index is asked only when no other has the CPU build.
@@ -95,3 +109,11 @@ $(INSTALLED): requirements/local.txt requirements/torch.txt
 	@echo "installing $$(grep -c == requirements/local.txt) locked packages, vLLM and PyTorch among them; this takes a minute" >&2
 	@$(LOCKED_TORCH) & $(LOCKED) && wait $$!
 	@touch $(INSTALLED)
+
+# Beside the local environment, in folders of their own. BFCL's wheel asks for old versions of what it does not need here.
+$(EVALUATION): requirements/evaluation.txt requirements/bfcl.txt | $(INSTALLED)
+	@echo "installing lm-eval and bfcl-eval into .evaluation" >&2
+	@rm -rf .evaluation
+	@$(BIN)/uv pip install -q --python $(BIN)/python --target .evaluation/lm-eval --no-deps -r requirements/evaluation.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --target .evaluation/bfcl --no-deps -r requirements/bfcl.txt
+	@touch $(EVALUATION)

@@ -1,0 +1,160 @@
+"""python -m evaluation functions | json | chat | card | report: see docs/evaluation.md.
+
+Each part writes its replies and its figures to a folder, goes on where it was killed, and writes the report anew.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from evaluation import asking, card, chat, functions, json_mode, report
+from hermes.cli.server import local_server, wait_until_ready
+from hermes.devserver.server import PROJECT
+from hermes.errors import HermesError
+from hermes.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+PACKAGES = PROJECT / ".evaluation"
+Out = Annotated[Path, typer.Option("--out", "-o", help="the folder of this run")]
+Url = Annotated[str | None, typer.Option(help="of a Cog server; a server of its own if not given")]
+Seed = Annotated[int, typer.Option(help="draws the sample, and is that of each response")]
+RESULTS = PROJECT / "evaluation" / "results"
+
+
+@contextmanager
+def served(url: str | None) -> Iterator[str]:
+    """The URL of a server: the given one, or one that runs meanwhile."""
+    if url:
+        yield url
+        return
+    with local_server() as server:
+        wait_until_ready(server)
+        yield server.url
+
+
+def keep(out: Path, part: str, found: Any) -> None:
+    """Put the figures of a part into the report."""
+    path = out / "report.json"
+    settings = Settings.load()
+    about = {"profile": settings.profile, "model": settings.source}
+    whole: dict[str, Any] = {"title": f"Evaluation of {settings.source}", "about": about}
+    if path.is_file():
+        whole |= json.loads(path.read_text(encoding="utf-8"))
+    whole[part] = found
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    (out / "report.md").write_text(report.markdown(whole), encoding="utf-8")
+    (out / "report.html").write_text(report.page(whole), encoding="utf-8")
+    print(report.markdown({**whole, **dict.fromkeys(set(report.TABLES) - {part})}))
+    notes.print(f"the report is {out / 'report.html'}")
+
+
+@app.command("functions")
+def measure_functions(
+    out: Out = RESULTS,
+    url: Url = None,
+    sample: Annotated[int | None, typer.Option(help="questions of each category; all if not given")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="all if not given")] = None,
+    wheel: Annotated[Path, typer.Option(help="where bfcl-eval is installed")] = PACKAGES / "bfcl",
+    seed: Seed = 0,
+) -> None:
+    """Function calling: the questions of BFCL v4. Exit code 1 says that a call was invalid, lost or invented."""
+    found = {}
+    with served(url) as at:
+        for name in category or functions.CATEGORIES:
+            cases = functions.cases(wheel / "bfcl_eval" / "data", name, sample, seed)
+            questions = [case.asked(seed) for case in cases]
+            replies = asking.ask_all(at, questions, out / "functions" / f"{name}.jsonl")
+            figures = functions.figures(cases, replies, functions.judged(cases, replies, wheel))
+            found[name] = asdict(figures)
+    keep(out, "functions", found)
+    if any(each[wrong] for each in found.values() for wrong in ("refused", "invalid", "differing")):
+        raise typer.Exit(1)
+
+
+@app.command("json")
+def measure_json(
+    schemas: Annotated[Path, typer.Argument(help="JSON lines with id and schema, perhaps as .gz")],
+    out: Out = RESULTS,
+    url: Url = None,
+    sample: Annotated[int, typer.Option(help="schemas")] = 500,
+    seed: Seed = 0,
+) -> None:
+    """JSON mode: one document for each schema. Exit code 1 says that one was invalid though all was enforced."""
+    drawn = json_mode.schemas_in(schemas, sample, seed)
+    with served(url) as at:
+        replies = asking.ask_all(at, json_mode.asked(drawn, seed), out / "json.jsonl")
+    found = json_mode.documents(drawn, replies)
+    keep(out, "json", asdict(found))
+    if found.invalid_though_enforced:
+        raise typer.Exit(1)
+
+
+@app.command("chat")
+def write_answers(
+    out: Out = RESULTS,
+    url: Url = None,
+    questions: Annotated[Path, typer.Option(help="in the form of MT-Bench's question.jsonl")] = chat.QUESTIONS,
+    model: Annotated[str, typer.Option(help="the name in the answers")] = "hermes",
+    seed: Seed = 0,
+) -> None:
+    """Answer two-turn questions, in the form of FastChat's files of answers."""
+    with served(url) as at:
+        answers = chat.answered(at, asking.read_lines(questions), out / "chat.jsonl", model, seed)
+    path = out / "model_answer" / f"{model}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(each) + "\n" for each in answers), encoding="utf-8")
+    print(path)
+
+
+@app.command("card")
+def compare_with_card(
+    out: Out = RESULTS,
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="of lm-eval; the card's if not given")] = None,
+    include: Annotated[Path | None, typer.Option("--include-path", help="a folder of tasks of your own")] = None,
+    told: Annotated[Path, typer.Option("--card", help="values to compare with, as evaluation/card.csv")] = card.CARD,
+    packages: Annotated[Path, typer.Option(help="where lm-eval is installed")] = PACKAGES / "lm-eval",
+    limit: Annotated[int | None, typer.Option(help="questions of each task; all if not given")] = None,
+    seed: Seed = 0,
+) -> None:
+    """The card's tables, by lm-eval on the engine itself. Exit code 1 says that a value is off by more than chance."""
+    values = card.read_card(told)
+    wanted = list(tasks or card.tasks_of(values))
+    measured = card.measure(Settings.load(), wanted, out / "card", packages, include, limit, seed)
+    rows = card.compared(values, measured)
+    found = [
+        {
+            **{name: getattr(each.told, name) for name in ("suite", "task", "metric", "changed")},
+            "card": each.told.value,
+            "card_stderr": each.told.stderr,
+            "value": each.value,
+            "stderr": each.stderr,
+            "errors": each.errors,
+            "off": each.off,
+        }
+        for each in rows
+    ]
+    keep(out, "card", found)
+    if any(each.off for each in rows):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a command; an error of this package is one line."""
+    try:
+        app()
+    except HermesError as error:
+        notes.print(str(error), markup=False)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
