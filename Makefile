@@ -33,10 +33,10 @@ up: $(INSTALLED) ## Run the Cog server and the gateway: a page to chat, Replicat
 # Tests that share a server run in one process, beside the others.
 TESTS := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-test: $(INSTALLED) ## Run the tests, 9 minutes on 2 cores
+test: $(INSTALLED) ## Run the tests, 10 minutes on 2 cores
 	$(TESTS)
 
-test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, half a minute
+test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a minute
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
 test-long: $(INSTALLED) $(EVALUATION) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour

@@ -63,19 +63,22 @@ def measure_functions(
     url: Url = None,
     sample: Annotated[int | None, typer.Option(help="questions of each category; all if not given")] = None,
     category: Annotated[list[str] | None, typer.Option(help="all if not given")] = None,
+    required: Annotated[bool, typer.Option("--required", help="ask for a call, where there is a right one")] = False,
     wheel: Annotated[Path, typer.Option(help="where bfcl-eval is installed")] = PACKAGES / "bfcl",
     seed: Seed = 0,
 ) -> None:
     """Function calling: the questions of BFCL v4. Exit code 1 says that a call was invalid, lost or invented."""
-    found = {}
+    part, found = "functions_required" if required else "functions", {}
     with served(url) as at:
         for name in category or functions.CATEGORIES:
+            if required and name == functions.NO_CALL:
+                continue
             cases = functions.cases(wheel / "bfcl_eval" / "data", name, sample, seed)
-            questions = [case.asked(seed) for case in cases]
-            replies = asking.ask_all(at, questions, out / "functions" / f"{name}.jsonl")
+            questions = [case.asked(seed, required=required) for case in cases]
+            replies = asking.ask_all(at, questions, out / part / f"{name}.jsonl")
             figures = functions.figures(cases, replies, functions.judged(cases, replies, wheel))
             found[name] = asdict(figures)
-    keep(out, "functions", found)
+    keep(out, part, found)
     if any(each[wrong] for each in found.values() for wrong in ("refused", "invalid", "differing")):
         raise typer.Exit(1)
 

@@ -52,10 +52,12 @@ class Case:
             for each in self.functions
         ]
 
-    def asked(self, seed: int) -> Question:
-        """The question with its tools, at temperature 0."""
+    def asked(self, seed: int, *, required: bool = False) -> Question:
+        """The question with its tools, at temperature 0; `required` asks for at least one call."""
         sampling = {"temperature": 0, "max_tokens": MAX_TOKENS, "seed": seed, "truncate": "oldest_turns"}
-        return Question(self.id, {"messages": self.question, "tools": self.tools, "system_prompt": "", **sampling})
+        choice = {"tool_choice": "required" if required else "auto"}
+        conversation = {"messages": self.question, "tools": self.tools, "system_prompt": ""}
+        return Question(self.id, {**conversation, **choice, **sampling})
 
 
 @dataclass

@@ -54,6 +54,7 @@ def card_table(found: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
 
 TABLES: Mapping[str, tuple[str, Callable[[Any], Iterator[Row]]]] = {
     "functions": ("Function calling (BFCL v4)", functions_table),
+    "functions_required": ("Function calling, a call required (BFCL v4)", functions_table),
     "json": ("JSON mode", documents_table),
     "card": ("The card's tables", card_table),
 }
@@ -67,7 +68,7 @@ def sections(found: Mapping[str, Any]) -> Iterator[tuple[str, list[Row], list[tu
 
 
 def _bars(name: str, found: Any) -> Iterator[tuple[str, float]]:
-    if name == "functions":
+    if name.startswith("functions"):
         yield from ((each, figures["right"] / (figures["questions"] or 1)) for each, figures in found.items())
     elif name == "json":
         yield from ((part, found[part] / (found["schemas"] or 1)) for part in ("valid", "cut_off"))

@@ -48,6 +48,8 @@ def test_a_question_is_asked_greedily_with_its_tools():
     assert (question.id, question.inputs["temperature"], question.inputs["seed"]) == ("one", 0, 3)
     assert question.inputs["tools"][0]["parameters"]["type"] == "object"
     assert question.inputs["tools"][0]["name"] == "math.area"
+    assert question.inputs["tool_choice"] == "auto"
+    assert CASE.asked(seed=3, required=True).inputs["tool_choice"] == "required"
 
 
 @pytest.mark.parametrize(
