@@ -17,7 +17,7 @@ export PROMPT_AS_TYPED := $(value prompt)
 .PHONY: help install predict serve up test test-fast test-long test-clients test-evaluation check format bench bench-schemas bench-weights evaluate soak lock audit sbom clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 install: $(INSTALLED) ## Make .venv with the locked local environment
 
@@ -70,7 +70,7 @@ bench-schemas: $(INSTALLED) ## Compare which JSON schemas are taken with vLLM's 
 	$(BIN)/python -m bench.schemas $(schemas)
 
 sample ?= 25
-evaluate: $(INSTALLED) $(EVALUATION) ## Measure function calling on a sample of BFCL, and answer two-turn questions: make evaluate sample=25
+evaluate: $(INSTALLED) $(EVALUATION) ## Measure function calling on a sample of BFCL, and answer two-turn questions
 	$(BIN)/python -m evaluation functions --sample $(sample)
 	$(BIN)/python -m evaluation chat
 

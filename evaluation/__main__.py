@@ -1,9 +1,10 @@
-"""python -m evaluation functions | json | chat | card | report: see docs/evaluation.md.
+"""python -m evaluation functions | json | chat | card: see docs/evaluation.md.
 
 Each part writes its replies and its figures to a folder, goes on where it was killed, and writes the report anew.
 """
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from hermes.devserver.server import PROJECT
 from hermes.errors import HermesError
 from hermes.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 PACKAGES = PROJECT / ".evaluation"
@@ -151,7 +152,9 @@ def compare_with_card(
 
 
 def main() -> None:
-    """Run a command; an error of this package is one line."""
+    """Run a command; an error of this package is one line, and SIGTERM ends the server, too."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
     try:
         app()
     except HermesError as error:

@@ -27,7 +27,7 @@ CATEGORIES = (
 NO_CALL = "irrelevance"  # the right answer is no call
 MAX_TOKENS = 256
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}  # BFCL's words for JSON schema's
-CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+BEGINS = re.compile(r"(?P<tag><tool_call>\s*)?\{")
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,22 @@ def as_json_schema(schema: Any) -> Any:
     }
 
 
-def calls_in(text: str) -> list[dict[str, Any]] | None:
-    """The calls between the tags of a text, read with nothing of this package; None if one of them is no JSON."""
-    try:
-        found = [json.loads(block) for block in CALL.findall(text)]
-    except ValueError:
-        return None
-    return [{"name": each.get("name"), "arguments": each.get("arguments")} for each in found]
+def calls_in(text: str) -> list[dict[str, Any]]:
+    """The calls in a text, read with nothing of this package: each whole JSON object that a tag marks as one.
+
+    The closing tag marks it, where the model forgot to open; or the opening one, where max_tokens came before the end.
+    """
+    found, past, decoder = [], 0, json.JSONDecoder()
+    for begins in BEGINS.finditer(text):
+        try:
+            call, end = decoder.raw_decode(text, begins.end() - 1) if begins.end() > past else (None, 0)
+        except ValueError:
+            continue
+        rest, past = text[end:].lstrip(), max(past, end)
+        marked = rest.startswith("</tool_call>") or (begins["tag"] and not rest)
+        if call and marked and {"name", "arguments"} <= call.keys():
+            found.append({"name": call["name"], "arguments": call["arguments"]})
+    return found
 
 
 def figures(asked: Sequence[Case], replies: Mapping[str, Reply], right: Mapping[str, bool]) -> Figures:

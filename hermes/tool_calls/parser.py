@@ -27,6 +27,8 @@ IN_BLOCK = re.compile(rf"(?P<object>\{{)|(?P<open>{OPEN})|(?P<close>{CLOSE})", r
 FILLER = re.compile(r"[\s\[]*+(?:```\w*+)?[\s\[]*+", re.ASCII)  # may stand between a tag and an object
 AROUND = [(re.compile(r"\[\s*+\Z"), re.compile(r"\s*+\]")), (re.compile(r"```\w*+\s*+\Z"), re.compile(r"\s*+```"))]
 BETWEEN = re.compile(r"[\s,]*+")
+TRAINED = "<tool_call>"
+ENDS_CALL = re.compile(r"\s*+</tool_call>")
 STRAY = re.compile(r"(?:\s*+</(?:tool_call|function_call|tools|function)>)*+")
 TRAILER = re.compile(r"[\s\]]*+(?:```)?", re.ASCII)  # belongs to the last object where the closing tag is missing
 
@@ -76,6 +78,7 @@ class _Reader:
         self._text = text
         self._tools = tools
         self._cut = cut
+        self._tagged = TRAINED in text  # then an object without a tag is an example or a copy, and no call
         self._found: list[Found] = []
         self._taken: list[tuple[int, int]] = []  # spans that are not prose
 
@@ -92,7 +95,7 @@ class _Reader:
 
     def _read_block(self, tag: re.Match[str]) -> int:
         """Read what follows an opening tag. Returns where prose goes on."""
-        block = _Block(tag.start(), tag.end(), tag["function"], tag[0] == "<tool_call>", tag.end())
+        block = _Block(tag.start(), tag.end(), tag["function"], tag[0] == TRAINED, tag.end())
         while token := IN_BLOCK.search(self._text, block.objects_end):
             if token.lastgroup != "object":
                 return self._end_block(block, token.start(), token.end() if token.lastgroup == "close" else None)
@@ -133,7 +136,10 @@ class _Reader:
         """What an object is: a call, a bad call, or None."""
         text = self._text[start : ending.at]
         cut = self._cut and ending.how == "more"
-        if block is None and not ("name" in text and ("arguments" in text or "parameters" in text)):
+        if block is None and not (
+            ("name" in text and ("arguments" in text or "parameters" in text))
+            and (not self._tagged or ENDS_CALL.match(self._text, ending.at))
+        ):
             return None  # an object without a tag is part of the response
         if ending.how == "closed":
             return self._called(text, text, block)

@@ -59,14 +59,14 @@ def test_a_question_is_asked_greedily_with_its_tools():
         (block("f", a=1) + "\n" + block("g"), [("f", {"a": 1}), ("g", {})]),
         (block("f", a="</tool>") + " and so on", [("f", {"a": "</tool>"})]),
         ("<tool_call>\n{cut", []),
+        ("<tool_call>{</tool_call>", []),
+        (block("f", a={"b": {}})[:-12], [("f", {"a": {"b": {}}})]),
+        (block("f") + block("g", a=2).removeprefix("<tool_call>"), [("f", {}), ("g", {"a": 2})]),
+        (block("f") + '\n```\n{"arguments": {}, "name": "g"}\n```', [("f", {})]),
     ],
 )
 def test_calls_are_read_from_the_text(text, calls):
     assert calls_in(text) == [{"name": name, "arguments": arguments} for name, arguments in calls]
-
-
-def test_a_block_that_is_no_json_is_not_read():
-    assert calls_in("<tool_call>{</tool_call>") is None
 
 
 AREA_OF_2 = {"id": "call_0", "name": "math.area", "arguments": {"base": 2}}

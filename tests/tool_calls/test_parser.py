@@ -133,7 +133,6 @@ def test_any_arguments_written_as_python_come_back_as_they_were(arguments):
         pytest.param("<tool_call>" + CALL[:20], CALL[:20], id="inside of a string"),
         pytest.param("<tool_call>{'a': '</tool_call> b", "{'a': '</tool_call> b", id="behind a tag in a string"),
         pytest.param(f"<tools>{CALL[:-1]}", CALL[:-1], id="another wrapper"),
-        pytest.param(OTHER[:-1], OTHER[:-1], id="no tag"),
     ],
 )
 def test_a_call_that_max_tokens_cut_off_is_never_completed(text, bad):
@@ -203,3 +202,31 @@ def test_reading_time_grows_no_faster_than_the_text():
         return sum(map(cpu_seconds, texts + [begun(text_of(each, length)) for each in HOSTILE_ARGUMENTS]))
 
     assert min(seconds(60_000) for _ in range(2)) < 3.5 * min(seconds(30_000) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        pytest.param(f"\n\nThe call is:\n```json\n{CALL}\n```", id="an example in a fence"),
+        pytest.param(f"\n\ndef call():\n    return {CALL}\n", id="in a program"),
+        pytest.param(f" I called it with {CALL}.", id="in a sentence"),
+    ],
+)
+def test_an_object_without_a_tag_is_no_call_where_the_model_has_written_tags(prose):
+    """Seen of SmolLM2 on questions of BFCL: it explains its call, and three calls were read where it made one."""
+    found, text = read(tagged(OTHER) + prose)
+    assert (found, text.strip()) == ([ROME], prose.strip())
+    found, text = read(prose + "\n" + tagged(OTHER))
+    assert (found, text.strip()) == ([ROME], prose.strip())
+    found, _ = read(f"{tagged(OTHER)}\n{CALL[:-1]}", cut=True)
+    assert found == [ROME]
+
+
+def test_a_call_whose_opening_tag_was_forgotten_is_one():
+    found, _ = read(f"{tagged(OTHER)}\n\n{OTHER}\n</tool_call>")
+    assert found == [ROME, ROME]
+
+
+def test_a_call_without_any_tag_that_max_tokens_cut_off_is_told():
+    found, _ = read(OTHER[:-1], cut=True)
+    assert [(each.text, each.problem) for each in found] == [(OTHER[:-1], "cut off before its end")]
