@@ -14,7 +14,7 @@ import pytest
 from hermes.client.cog import stream_prediction
 from hermes.client.errors import PredictionRefused
 from hermes.devserver.server import LocalServer
-from tests.support.asking import failure, post, predict, stream, text_of, until
+from tests.support.asking import failure, once_a_slot_is_free, post, predict, stream, text_of, until
 from tests.support.servers import LOCAL
 
 PREDICTORS = Path(__file__).parents[1] / "data" / "predictors"
@@ -62,7 +62,11 @@ def test_every_slot_streams_at_once_and_one_more_is_refused(relayed, tmp_path):
     with ThreadPoolExecutor(4) as callers:
         everyone_streams = threading.Barrier(5, timeout=10)
         inputs = {"count": 2, "gate": str(tmp_path / "done-")}
-        answers = callers.map(lambda n: stream(relayed, everyone_streams.wait, name=str(n), **inputs), range(4))
+
+        def ask(number):
+            return once_a_slot_is_free(lambda: stream(relayed, everyone_streams.wait, name=str(number), **inputs))
+
+        answers = callers.map(ask, range(4))
         everyone_streams.wait()
         assert post(relayed, count=0).status_code == 409
         with pytest.raises(PredictionRefused, match="409: At capacity"):

@@ -19,7 +19,7 @@ PROMPTS = [
     "What is 3 times 7?",
     "Bonjour, ça va ?",
 ]
-DRAWN, DRAWN_MORE = range(60), range(60, 300)
+DRAWN, DRAWN_MORE = range(40), range(40, 300)
 
 
 def constrained_inputs(number):

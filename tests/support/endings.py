@@ -17,7 +17,7 @@ import psutil
 
 from hermes.client.errors import PredictionFailed
 from hermes.devserver.server import LocalServer
-from tests.support.asking import lines_in_log, post, stream, until
+from tests.support.asking import lines_in_log, once_a_slot_is_free, post, stream, until
 from tests.support.servers import GRACE
 
 LONG = {"prompt": "Count to a million.", "min_tokens": 8000, "max_tokens": 8000}  # or as many as the context takes
@@ -120,7 +120,7 @@ class InFlight:
     def _run(self, server):
         """What the prediction said when it ended, its metrics, and when that was."""
         try:
-            completed = stream(server, self.began.wait, **LONG).completed
+            completed = once_a_slot_is_free(lambda: stream(server, self.began.wait, **LONG)).completed
             assert "error" in completed, "it ended before the fault"
             return completed["error"], completed["metrics"], time.monotonic()
         except PredictionFailed as failed:
