@@ -11,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.support.asking import until
+from tests.support.asking import three_chances, until
 from tests.support.gateways import MODEL
 
 STORY = [{"role": "user", "content": "Write a short story about a lighthouse."}]
@@ -255,6 +255,7 @@ def leave_before_the_answer(gateway, client):
 
 
 @pytest.mark.parametrize("leave", [leave_stream, leave_before_the_answer])
+@three_chances
 def test_a_caller_who_goes_away_frees_the_slot(gateway, client, leave):
     leave(gateway, client)
     assert until(lambda: gateway.running == 0, 10, "the slot is free") < 2

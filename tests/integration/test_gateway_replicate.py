@@ -9,7 +9,7 @@ from replicate.client import Client
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.webhook import Webhooks, WebhookSigningSecret
 
-from tests.support.asking import until
+from tests.support.asking import three_chances, until
 from tests.support.gateways import MODEL, gateway_before
 from tests.support.scripted import Handler, serving
 
@@ -85,6 +85,7 @@ def test_models_versions_deployments_and_the_account_are_there(client):
     assert client.accounts.current().username
 
 
+@three_chances
 def test_cancel_frees_the_slot_and_keeps_what_was_said(client, gateway):
     prediction = client.predictions.create(version=MODEL, input=LONG, stream=True)
     with closing(prediction.stream()) as stream:
