@@ -1,5 +1,6 @@
 """The models that commands name."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from hermes.errors import WeightsError
 from hermes.settings import Settings
 from hermes.weights import open_store
-from hermes.weights.folder import files_of
+from hermes.weights.folder import files_of, in_place
 from hermes.weights.remote import RemoteFile
 from hermes.weights.source import FetchedSource, FolderSource, parse_source
 
@@ -25,6 +26,14 @@ def fetched(text: str | None) -> FetchedSource:
     if isinstance(source, FetchedSource):
         return source
     raise WeightsError(source, "it is used where it is", "name a repository (hf://owner/repo) or an archive")
+
+
+def folder_of(text: str) -> Path:
+    """The folder of a model on this disk: the one that `text` names, or that of a fetched model, fetched if need be."""
+    source = parse_source(text)
+    if isinstance(source, FolderSource):
+        return in_place(source.path)
+    return open_store(Settings.load()).fetch(fetched(text)).folder
 
 
 def contents(text: str) -> list[RemoteFile]:

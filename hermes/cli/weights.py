@@ -7,19 +7,17 @@ from typing import Annotated
 import typer
 
 from hermes.cli.inputs import json_object
-from hermes.cli.sources import SourceArgument, contents, fetched
+from hermes.cli.sources import SourceArgument, contents, fetched, folder_of
 from hermes.errors import WeightsError
 from hermes.logs import log_to_stderr
 from hermes.settings import Settings
 from hermes.weights import compiled, open_store
-from hermes.weights.folder import in_place
 from hermes.weights.lock import Lock
 from hermes.weights.pack import pack as pack_files
 from hermes.weights.pack import predictor_config
 from hermes.weights.quantise import quantise
 from hermes.weights.remote import Patience
 from hermes.weights.safetensors import require_heads
-from hermes.weights.source import FolderSource, parse_source
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
 
@@ -70,9 +68,8 @@ def quantize(
     out: Annotated[Path, typer.Option("--output", "-o", help="the new folder")],
 ) -> None:
     """Write a model in 16 bits with its linear layers in fp8, for half the bytes. A run that was killed goes on."""
-    named = parse_source(source)
-    here = in_place(named.path) if isinstance(named, FolderSource) else None
-    print(f"{quantise(here or open_store(Settings.load()).fetch(fetched(source)).folder, out)}: {size_of(out)}")
+    sizes = [path.stat().st_size for path in quantise(folder_of(source), out).iterdir()]
+    print(f"{out}: {counted(len(sizes), sum(sizes))}")
 
 
 @app.command()
@@ -91,16 +88,15 @@ def pack(
         if with_cache:
             files.append(compiled.packed(Settings.load().weights_dir, Path(temporary) / compiled.PACKED))
         packed = pack_files(files, config, out, Patience())
-    print(f"{out}: {len(packed)} files, {out.stat().st_size / 1e9:.1f} GB")
+    print(f"{out}: {counted(len(packed), out.stat().st_size)}")
 
 
-def size_of(folder: Path) -> str:
-    """The files and bytes in a folder."""
-    sizes = [path.stat().st_size for path in folder.iterdir()]
-    return f"{len(sizes)} files, {sum(sizes) / 1e9:.1f} GB"
+def counted(files: int, size: int) -> str:
+    """A number of files and their bytes together."""
+    return f"{files} files, {size / 1e9:.1f} GB"
 
 
 def summary(held: Lock) -> str:
     """One line about a model."""
     commit = f"  commit {held.commit[:12]}" if held.commit else ""
-    return f"{held.source}{commit}  {len(held.files)} files, {held.size / 1e9:.1f} GB"
+    return f"{held.source}{commit}  {counted(len(held.files), held.size)}"

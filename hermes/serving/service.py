@@ -60,8 +60,8 @@ class ChatService:
         began = time.monotonic()
         require_devices(settings.defaults)
         importing = Beside(partial(import_vllm, settings.defaults, compiled.environment(settings.weights_dir)))
-        if is_converted(settings, source):  # vLLM imports transformers, too, and two threads would get half of it
-            importing.join()
+        if is_converted(settings, source) or (settings.draft and is_converted(settings, settings.draft)):
+            importing.join()  # it imports transformers, too, and two threads would get half of it
         draft = resolve(settings, settings.draft, role="guesses with").folder if settings.draft else None
         weights = resolve(settings, source, partial(require_fit, settings, draft=draft))
         compiled.take_out(weights.folder, settings.weights_dir, trusted=settings.packed_cache)

@@ -8,13 +8,11 @@ Compiled code is code: whoever made an archive can run anything with it. So a se
 
 import logging
 import os
-import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 
 from hermes.errors import WeightsError
-from hermes.weights.folder import on_disk
+from hermes.weights.folder import appearing_whole, on_disk
 from hermes.weights.remote import RemoteFile
 
 logger = logging.getLogger(__name__)
@@ -75,14 +73,10 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
     if not trusted:
         logger.info("weights: the compiled code in %s is not used; HERMES_PACKED_CACHE=true uses it", file)
         return
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=weights_dir))
     try:
-        with tarfile.open(file, "r:") as tar:
+        with appearing_whole(folder) as unfinished, tarfile.open(file, "r:") as tar:
             tar.extractall(unfinished, filter="data")
-        os.replace(unfinished, folder)
     except (tarfile.TarError, OSError) as error:
         problem = f"its compiled code can't be unpacked ({error})"
         raise WeightsError(file, problem, "pack the model again, or unset HERMES_PACKED_CACHE") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     logger.info("weights: the compiled code that came with the model is in %s", folder)

@@ -1,11 +1,15 @@
-"""Checks a model in a folder on this disk, in the Hugging Face layout."""
+"""Folders on this disk: checks a model in the Hugging Face layout, and makes a folder that appears whole."""
 
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
@@ -27,8 +31,8 @@ def in_place(folder: Path) -> Path:
     raise WeightsError(folder, problem, step)
 
 
-def require_one_model(folder: Path) -> None:
-    """Raises WeightsError if config.json leads to another model or to another config.json.
+def require_one_model(folder: Path) -> dict[str, Any]:
+    """The config.json of a model. Raises WeightsError if it leads to another model or to another config.json.
 
     vLLM serves the "verifier" that speculators_config names, from the hub. transformers follows configuration_files.
     """
@@ -42,6 +46,7 @@ def require_one_model(folder: Path) -> None:
     for key in ("speculators_config", "configuration_files"):
         if key in config:
             raise WeightsError(path, f"its {key} points to other files", f"name a model without {key}")
+    return config
 
 
 def files_of(folder: Path) -> list[RemoteFile]:
@@ -70,6 +75,26 @@ def on_disk(path: Path) -> RemoteFile:
                 yield piece
 
     return RemoteFile(path.name, path.stat().st_size, None, None, read)
+
+
+@contextmanager
+def appearing_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill. One rename makes it `folder` at the end."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        _move_whole(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _move_whole(unfinished: Path, folder: Path) -> None:
+    try:
+        os.replace(unfinished, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
 
 
 @contextmanager

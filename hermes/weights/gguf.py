@@ -7,9 +7,7 @@ The conversion de-quantises the weights to bfloat16. Only the local profile, on 
 import functools
 import hashlib
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any
 import psutil
 
 from hermes.errors import WeightsError
+from hermes.weights.folder import appearing_whole
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def dequantised(file: Path, folder: Path) -> Path:
     logger.info("weights: de-quantising %s, once", file.name)
     with _reading_once():
         header = read_header(file)
-        with _named_failures(file), _appearing_whole(folder) as unfinished:
+        with _named_failures(file), appearing_whole(folder) as unfinished:
             check_room(header, psutil.virtual_memory().available, shutil.disk_usage(unfinished).free)
             _convert(header, unfinished)
     return folder
@@ -179,26 +178,6 @@ def _reading_once() -> Iterator[None]:
         yield
     finally:
         gguf.GGUFReader, gguf.get_tensor_name_map = plain
-
-
-@contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill. One rename makes it `folder` at the end."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield unfinished
-        _move_whole(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _move_whole(unfinished: Path, folder: Path) -> None:
-    try:
-        os.replace(unfinished, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
 
 
 @contextmanager

@@ -8,8 +8,6 @@ One shard at a time is in memory. Finished shards stay in a staging folder, and 
 """
 
 import hashlib
-import json
-import logging
 import os
 import re
 import shutil
@@ -20,16 +18,15 @@ from typing import Any
 
 from hermes.errors import WeightsError
 from hermes.weights.folder import files_of, require_one_model
+from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
 from hermes.weights.safetensors import ENDING, INDEX
 
-logger = logging.getLogger(__name__)
-
 BLOCK = 128  # rows and columns that share a scale
 LINEAR = re.compile(r"model\.layers\.\d+\.\w+\.\w+_proj\.weight")  # the matrices of a Llama-like model's layers
-NOT_SO = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias")
+KEPT = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias")
 FORMAT = "float-quantized"
-NAMES = ("config.json", INDEX)  # that are written anew
+REWRITTEN = ("config.json", INDEX)
 
 CHOOSE = "name a model in 16 bits whose layers are those of Llama"
 
@@ -54,16 +51,19 @@ def quantise(model: Path, out: Path) -> Path:
         progress = Progress(total=sum((model / name).stat().st_size for name in shards), files=len(shards))
         with shown(progress, out.name):
             for name in shards:
-                if not (staging / name).is_file():
+                size = (model / name).stat().st_size
+                if (staging / name).is_file():
+                    progress.was_there(size)
+                else:
                     _write_shard(model / name, staging / name, scheme)
-                progress.arrived((model / name).stat().st_size)
+                    progress.arrived(size)
                 progress.finished_file()
         for file in files:
-            if file.name not in (*shards, *NAMES):
+            if file.name not in (*shards, *REWRITTEN):
                 shutil.copyfile(model / file.name, staging / file.name)
-        _write_json(staging / "config.json", {**config, "quantization_config": _quantization_config(scheme)})
+        write_whole(staging / "config.json", {**config, "quantization_config": _quantization_config(scheme)})
         if len(shards) > 1:
-            _write_json(staging / INDEX, _index(staging, shards))
+            write_whole(staging / INDEX, _index(staging, shards))
         os.replace(staging, out)
     return out
 
@@ -106,8 +106,7 @@ def _quantization_config(scheme: Any) -> dict[str, Any]:
 
 def _unquantised(model: Path) -> dict[str, Any]:
     """The config.json of a model. Raises WeightsError if it is not one, or the model is quantised already."""
-    require_one_model(model)
-    config = dict(json.loads((model / "config.json").read_text(encoding="utf-8")))
+    config = require_one_model(model)
     if config.get("quantization_config"):
         raise WeightsError(model, "it is quantised already", CHOOSE)
     return config
@@ -142,7 +141,7 @@ def _shapes(shard: Path) -> Iterator[Sequence[int]]:
             shape = opened.get_slice(name).get_shape()
             if LINEAR.fullmatch(name) and len(shape) == 2:
                 yield shape
-            elif not NOT_SO.fullmatch(name):
+            elif not KEPT.fullmatch(name):
                 raise WeightsError(shard, f"its tensor {name} is of no kind that is known here", CHOOSE)
 
 
@@ -169,10 +168,6 @@ def _index(folder: Path, shards: Sequence[str]) -> dict[str, Any]:
             where.update(dict.fromkeys(opened.keys(), shard))
             size += path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")  # without the header
     return {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
-
-
-def _write_json(path: Path, document: object) -> None:
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
