@@ -46,7 +46,7 @@ test-long: $(INSTALLED) $(EVALUATION) ## Run the tests with all depths, 20 times
 test-clients: $(INSTALLED) ## Run the clients of docs/clients.md that are not in the lock, a few minutes
 	$(BIN)/python -m pytest tests/integration -m clients
 
-test-evaluation: $(INSTALLED) $(EVALUATION) ## Run lm-eval and BFCL's checker on questions of our own, two minutes
+test-evaluation: $(INSTALLED) $(EVALUATION) ## Run lm-eval and BFCL's checker on questions of our own, a minute
 	$(BIN)/python -m pytest tests/evaluation -m evaluation
 
 check: $(INSTALLED) ## Check format, lint, types and which way imports point

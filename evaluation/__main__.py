@@ -4,7 +4,7 @@ Each part writes its replies and its figures to a folder, goes on where it was k
 """
 
 import json
-import signal
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from evaluation import asking, card, chat, functions, json_mode, report
-from hermes.cli.server import local_server, wait_until_ready
+from hermes.cli import run
+from hermes.cli.server import local_server, notes, wait_until_ready
 from hermes.devserver.server import PROJECT
-from hermes.errors import HermesError
 from hermes.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 PACKAGES = PROJECT / ".evaluation"
 Out = Annotated[Path, typer.Option("--out", "-o", help="the folder of this run")]
@@ -41,15 +39,21 @@ def served(url: str | None) -> Iterator[str]:
         yield server.url
 
 
-def keep(out: Path, part: str, found: Any) -> None:
-    """Put the figures of a part into the report."""
-    path = out / "report.json"
+def asked_of(url: str | None) -> str:
+    """What a part was measured on: a server that ran already, or the model of the settings."""
+    if url:
+        return url
     settings = Settings.load()
-    about = {"profile": settings.profile, "model": settings.source}
-    whole: dict[str, Any] = {"title": f"Evaluation of {settings.source}", "about": about}
+    return f"{settings.source}, profile {settings.profile}"
+
+
+def keep(out: Path, part: str, found: Any, asked: str) -> None:
+    """Put the figures of a part, and what it was measured on, into the report."""
+    path = out / "report.json"
+    whole: dict[str, Any] = {"title": "Evaluation", "about": {}}
     if path.is_file():
-        whole |= json.loads(path.read_text(encoding="utf-8"))
-    whole[part] = found
+        whole = json.loads(path.read_text(encoding="utf-8"))
+    whole["about"][part], whole[part] = asked, found
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     (out / "report.md").write_text(report.markdown(whole), encoding="utf-8")
@@ -69,17 +73,22 @@ def measure_functions(
     seed: Seed = 0,
 ) -> None:
     """Function calling: the questions of BFCL v4. Exit code 1 says that a call was invalid, lost or invented."""
+    data = wheel / "bfcl_eval" / "data"
+    if unknown := sorted(set(category or ()) - set(functions.CATEGORIES)):
+        raise typer.BadParameter(f"there is no category {unknown[0]}; there are {', '.join(functions.CATEGORIES)}")
+    if not data.is_dir():
+        raise typer.BadParameter(f"bfcl-eval is not in {wheel}; `make evaluate` installs it")
     part, found = "functions_required" if required else "functions", {}
     with served(url) as at:
         for name in category or functions.CATEGORIES:
             if required and name == functions.NO_CALL:
                 continue
-            cases = functions.cases(wheel / "bfcl_eval" / "data", name, sample, seed)
+            cases = functions.cases(data, name, sample, seed)
             questions = [case.asked(seed, required=required) for case in cases]
             replies = asking.ask_all(at, questions, out / part / f"{name}.jsonl")
             figures = functions.figures(cases, replies, functions.judged(cases, replies, wheel))
             found[name] = asdict(figures)
-    keep(out, part, found)
+    keep(out, part, found, asked_of(url))
     if any(each[wrong] for each in found.values() for wrong in ("refused", "invalid", "differing")):
         raise typer.Exit(1)
 
@@ -97,7 +106,7 @@ def measure_json(
     with served(url) as at:
         replies = asking.ask_all(at, json_mode.asked(drawn, seed), out / "json.jsonl")
     found = json_mode.documents(drawn, replies)
-    keep(out, "json", asdict(found))
+    keep(out, "json", asdict(found), asked_of(url))
     if found.invalid_though_enforced:
         raise typer.Exit(1)
 
@@ -146,21 +155,11 @@ def compare_with_card(
         }
         for each in rows
     ]
-    keep(out, "card", found)
+    keep(out, "card", found, asked_of(None))
     if any(each.off for each in rows):
         raise typer.Exit(1)
 
 
-def main() -> None:
-    """Run a command; an error of this package is one line, and SIGTERM ends the server, too."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.default_int_handler)
-    try:
-        app()
-    except HermesError as error:
-        notes.print(str(error), markup=False)
-        raise SystemExit(1) from error
-
-
 if __name__ == "__main__":
-    main()
+    os.environ.setdefault("HERMES_PROFILE", "local")  # as the server of `served` has it: the report names the model
+    run(app)

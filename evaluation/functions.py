@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from evaluation.asking import Question, Reply, sampled
+from evaluation.json_mode import problem_of
 
 CATEGORIES = (
     *("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance"),
@@ -75,17 +74,21 @@ class Figures:
 
 
 def cases(data: Path, category: str, most: int | None, seed: int) -> list[Case]:
-    """The questions of a category. `data` is the folder of that name in the wheel; `most` draws some by the seed."""
-    right = {each["id"]: each["ground_truth"] for each in _lines(data / "possible_answer" / f"BFCL_v4_{category}.json")}
-    entries = sampled(_lines(data / f"BFCL_v4_{category}.json"), most, seed)
+    """The questions of a category. `data` is the folder of that name in the wheel; `most` draws some by the seed.
+
+    Raises FileNotFoundError if the wheel has no such category.
+    """
+    name = f"BFCL_v4_{category}.json"
+    answers = [] if category == NO_CALL else _lines(data / "possible_answer" / name)
+    right = {each["id"]: each["ground_truth"] for each in answers}
+    entries = sampled(_lines(data / name), most, seed)
     return [
         Case(each["id"], category, each["question"][0], each["function"], right.get(each["id"])) for each in entries
     ]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return [json.loads(line) for line in text.splitlines() if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def as_json_schema(schema: Any) -> Any:
@@ -141,8 +144,8 @@ def _invalid(case: Case, call: Mapping[str, Any]) -> str | None:
     schemas = {tool["name"]: tool["parameters"] for tool in case.tools}
     if call["name"] not in schemas:
         return f"there is no tool {call['name']}"
-    error = next(jsonschema.Draft202012Validator(schemas[call["name"]]).iter_errors(call["arguments"]), None)
-    return error and f"{call['name']}: {error.json_path}: {error.message}"
+    problem = problem_of(schemas[call["name"]], call["arguments"])
+    return problem and f"{call['name']}: {problem}"
 
 
 def judged(asked: Sequence[Case], replies: Mapping[str, Reply], wheel: Path) -> dict[str, bool]:

@@ -69,10 +69,16 @@ def documents(schemas: Sequence[Mapping[str, Any]], replies: Mapping[str, Reply]
 
 def _problem(schema: Any, text: str) -> str | None:
     try:
-        kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-        error = next(kind(schema).iter_errors(json.loads(text)), None)
+        return problem_of(schema, json.loads(text))
     except ValueError as problem:
         return f"no JSON: {problem}"
+
+
+def problem_of(schema: Any, value: Any) -> str | None:
+    """What the library jsonschema finds wrong with a value first; None if it is valid."""
+    try:
+        kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+        error = next(kind(schema).iter_errors(value), None)
     except (SchemaError, Unresolvable) as problem:
         return f"jsonschema can't check it: {problem}"
     return f"{error.json_path}: {error.message[:200]}" if error else None

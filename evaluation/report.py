@@ -10,12 +10,12 @@ Row = Sequence[str]
 
 
 def share(part: int, whole: int) -> str:
-    """`12 of 40 (30 %)`"""
+    """`12 of 40 (30%)`"""
     return f"{part} of {whole} ({part / whole:.0%})" if whole else "0 of 0"
 
 
 def functions_table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
-    """A row for each category of BFCL, as the JSON report has them, and one for all."""
+    """A row for each category of BFCL, as the JSON report has them."""
     yield ("category", "right", "refused", "calls", "invalid", "differing", "cut off", "partly enforced")
     for name, each in found.items():
         counts = (len(each["refused"]), each["calls"], len(each["invalid"]), len(each["differing"]), each["cut_off"])

@@ -1,5 +1,9 @@
 """python -m hermes: run the Cog server of this folder without Docker, chat, manage weights, plan memory."""
 
+import signal
+import sys
+from typing import NoReturn
+
 import typer
 from typer.exceptions import TyperException
 
@@ -20,10 +24,22 @@ app.add_typer(weights.app, name="weights")
 app.command()(plan.plan)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(commands: typer.Typer = app) -> NoReturn:
+    """Run a command of this process, and exit. SIGINT and SIGTERM end its server, too.
+
+    A shell starts its background jobs with SIGINT ignored.
+    """
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
+    sys.exit(main(commands=commands))
+
+
+def main(arguments: list[str] | None = None, commands: typer.Typer = app) -> int:
     """Run a command. Returns 0 done, 1 failed (one line on standard error), 2 misuse, 130 interrupted."""
     try:
-        return int(app(args=arguments, standalone_mode=False) or DONE)  # typer gives 130 back for Ctrl-C in a command
+        return int(
+            commands(args=arguments, standalone_mode=False) or DONE
+        )  # typer gives 130 back for Ctrl-C in a command
     except TyperException as misuse:
         server.notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE

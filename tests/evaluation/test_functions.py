@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from evaluation.__main__ import app
 from evaluation.asking import Reply
 from evaluation.functions import Case, as_json_schema, calls_in, cases, figures
+from hermes.cli import main
 
 AREA = {
     "name": "math.area",
@@ -116,3 +118,15 @@ def test_questions_are_read_with_their_answers_and_a_sample_is_drawn_by_the_seed
     drawn = cases(tmp_path, "x", 3, 1)
     assert drawn == cases(tmp_path, "x", 3, 1) != cases(tmp_path, "x", 3, 2)
     assert [case.right for case in drawn] == [[{"math.area": {"base": [int(case.id[2:])]}}] for case in drawn]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--category", "simple"], "there is no category simple; there are simple_python, multiple, "),
+        (["--wheel", "nowhere"], "bfcl-eval is not in nowhere; `make evaluate` installs it"),
+    ],
+)
+def test_what_has_no_questions_is_misuse_and_no_success(options, said, tmp_path, capsys):
+    assert main(["functions", "--out", str(tmp_path), *options], commands=app) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
