@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 EVALUATION := .evaluation/installed
+CLUSTER := .cluster/installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 LOCKED_TORCH = { $(BIN)/pip install -qq --no-deps -r requirements/torch.txt 2>/dev/null \
@@ -14,7 +15,8 @@ LOCKED = { $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve up test test-fast test-long test-clients test-evaluation check format bench bench-schemas bench-weights evaluate soak lock audit sbom clean
+.PHONY: help install predict serve up cluster test test-fast test-long test-clients test-cluster test-evaluation check format bench \
+	bench-cluster bench-schemas bench-weights evaluate soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -30,6 +32,10 @@ serve: $(INSTALLED) ## Run the Cog server on port 5000 until Ctrl-C
 up: $(INSTALLED) ## Run the Cog server and the gateway: a page to chat, Replicate's and OpenAI's APIs
 	@$(BIN)/python -m hermes up
 
+replicas ?= 2
+cluster: $(INSTALLED) $(CLUSTER) ## Run the gateway before replicas on Ray Serve: make cluster replicas=2
+	@$(BIN)/python -m hermes cluster --replicas $(replicas)
+
 # Tests that share a server run in one process, beside the others.
 TESTS := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
@@ -39,12 +45,15 @@ test: $(INSTALLED) ## Run the tests, 10 minutes on 2 cores
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a minute
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
-test-long: $(INSTALLED) $(EVALUATION) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
+test-long: $(INSTALLED) $(EVALUATION) $(CLUSTER) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
 	FUZZ_EXAMPLES=20 $(TESTS) -m "" -o timeout=3600
 	$(BIN)/python -m tests.soak
 
 test-clients: $(INSTALLED) ## Run the clients of docs/clients.md that are not in the lock, a few minutes
 	$(BIN)/python -m pytest tests/integration -m clients
+
+test-cluster: $(INSTALLED) $(CLUSTER) ## Run replicas on Ray Serve, kill some, and let their number grow and shrink, 5 minutes
+	$(BIN)/python -m pytest tests/cluster -m cluster
 
 test-evaluation: $(INSTALLED) $(EVALUATION) ## Run lm-eval and BFCL's checker on questions of our own, a minute
 	$(BIN)/python -m pytest tests/evaluation -m evaluation
@@ -61,6 +70,9 @@ format: $(INSTALLED) ## Format, and mend what lint can mend
 
 bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 	$(BIN)/python -m bench.serving
+
+bench-cluster: $(INSTALLED) $(CLUSTER) ## Compare two replicas on Ray with one Cog server, side by side
+	$(BIN)/python -m bench.cluster
 
 bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, and ways to start, side by side
 	$(BIN)/python -m bench.weights
@@ -87,9 +99,10 @@ lock: $(INSTALLED) ## Resolve what the local environment and the image install a
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
 # What the local environment has already is left out.
-	$(BIN)/uv pip compile requirements/evaluation.in --constraint requirements/local.txt \
-		--override requirements/leave-out.txt --python-version 3.11 --no-annotate --no-header -q \
-		| grep -vxFf requirements/local.txt > requirements/evaluation.txt
+	for part in evaluation cluster; do \
+		$(BIN)/uv pip compile requirements/$$part.in --constraint requirements/local.txt \
+			--override requirements/leave-out.txt --python-version 3.11 --no-annotate --no-header -q \
+			| grep -vxFf requirements/local.txt > requirements/$$part.txt; done
 
 audit: $(INSTALLED) ## Look for known vulnerabilities of what is pinned (asks the package index)
 	@$(BIN)/python requirements/audit.py requirements.txt requirements/local.txt
@@ -98,7 +111,7 @@ sbom: $(INSTALLED) ## Write the bill of materials, requirements/sbom.cdx.json
 	$(BIN)/python requirements/sbom.py
 
 clean: ## Remove the environment and what it made; weights stay
-	rm -rf .venv .evaluation .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .evaluation .cluster .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The lock is complete, so nothing is resolved here. uv takes a sixth of pip's time; where it reaches no index, pip may.
 # PyTorch's index is asked only when no other has the CPU build.
@@ -117,3 +130,9 @@ $(EVALUATION): requirements/evaluation.txt requirements/bfcl.txt | $(INSTALLED)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --target .evaluation/lm-eval --no-deps -r requirements/evaluation.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --target .evaluation/bfcl --no-deps -r requirements/bfcl.txt
 	@touch $(EVALUATION)
+
+$(CLUSTER): requirements/cluster.txt | $(INSTALLED)
+	@echo "installing Ray into .cluster" >&2
+	@rm -rf .cluster
+	@$(BIN)/uv pip install -q --python $(BIN)/python --target .cluster --no-deps -r requirements/cluster.txt
+	@touch $(CLUSTER)

@@ -5,7 +5,7 @@ Cog's build reads this file as text and never runs it, so every Input is a plain
 
 from typing import Optional
 
-from cog import AsyncConcatenateIterator, BaseRunner, Input, concurrent, streaming
+from cog import AsyncConcatenateIterator, BaseRunner, Input, concurrent, current_scope, streaming
 
 from hermes.serving import ChatService, CogWorker, relayed
 
@@ -128,6 +128,7 @@ class Predictor(BaseRunner):
     ) -> AsyncConcatenateIterator[str]:
         """Stream one response."""
         pieces = self.chat.respond(
+            current_scope().record_metric,
             prompt=prompt,
             system_prompt=system_prompt,
             min_tokens=min_tokens,

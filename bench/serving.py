@@ -32,11 +32,11 @@ from bench.systems import (
     JSON_ANSWER,
     WITH_A_TOOL,
     Asked,
+    Gateway,
     OpenAIServer,
     OurServer,
     RawEngine,
     System,
-    ThroughGateway,
 )
 from hermes.devserver.server import PROJECT
 from hermes.serving.service import MANY
@@ -138,7 +138,7 @@ def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[lis
     many += [Asked(VLLMS_JOINED, theirs, ask_openai, {"stream_interval": 2})]
     if constrained:
         many += [Asked(name, ours, ask_cog, inputs) for name, inputs in CONSTRAINED.items()]
-    return [RawEngine(folder, log), ours, theirs], [ThroughGateway(THROUGH, ours, log)], many
+    return [RawEngine(folder, log), ours, theirs], [Gateway(THROUGH, ["gateway", "--upstream", ours.url], log)], many
 
 
 class Measured:

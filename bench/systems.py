@@ -104,16 +104,23 @@ class OurServer:
         self._server.stop()
 
 
-class ThroughGateway:
-    """A server of this package again, asked in OpenAI's dialect through a gateway."""
+class Gateway:
+    """A gateway, asked in OpenAI's dialect: `python -m hermes` with a command that starts one."""
 
-    def __init__(self, name: str, server: OurServer, log: IO[bytes]):
-        self.name, self._server, self._log, self._port = name, server, log, free_port()
+    def __init__(self, name: str, command: list[str], log: IO[bytes], **environment: str):
+        self.name, self._command, self._log, self._port = name, command, log, free_port()
+        self._environment = environment
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "hermes", "gateway", "--upstream", self._server.url, "--port", str(self._port)]
-        self._process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stderr=self._log)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "hermes", *self._command, "--port", str(self._port)],
+            cwd=PROJECT,
+            env={**os.environ, **self._environment},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
         while not is_healthy(f"{self.url}/healthz"):
             if self._process.poll() is not None:
                 raise RuntimeError("the gateway has ended; see the log beside the results")

@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from hermes.cli import chat, gateway, plan, server, weights
+from hermes.cli import chat, cluster, gateway, plan, server, weights
 from hermes.client.errors import PredictionFailed
 from hermes.devserver import ServerFailed
 from hermes.errors import HermesError
@@ -19,6 +19,7 @@ app.command()(server.predict)
 app.command()(server.serve)
 app.command()(gateway.gateway)
 app.command()(gateway.up)
+app.command()(cluster.cluster)
 app.command()(chat.chat)
 app.add_typer(weights.app, name="weights")
 app.command()(plan.plan)

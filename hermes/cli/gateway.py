@@ -1,6 +1,6 @@
 """python -m hermes gateway | up: Replicate's and OpenAI's APIs and a page, before servers that answer."""
 
-import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -8,7 +8,9 @@ import typer
 
 from hermes.cli.server import local_server, notes, wait_until_ready
 from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.upstream import Upstream, open_upstream
 from hermes.logs import log_to_stderr
+from hermes.settings import Settings
 
 Host = Annotated[str, typer.Option(help="the address to listen on; another than this machine's needs a token")]
 Port = Annotated[int, typer.Option(help="the port to listen on")]
@@ -35,41 +37,29 @@ def gateway(
     webhooks_anywhere: Anywhere = False,
 ) -> None:
     """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS holds tokens, by commas."""
-    run(
-        GatewaySettings(
-            upstreams=tuple(upstream),
-            host=host,
-            port=port,
-            model=model,
-            aliases=tuple(alias or ()),
-            tokens=tokens(),
-            no_auth=no_auth,
-            origins=tuple(origin or ()),
-            webhooks_anywhere=webhooks_anywhere,
-            slots=slots,
-            max_waiting=max_waiting,
-            max_wait=max_wait,
-        )
+    settings = GatewaySettings(
+        host=host,
+        port=port,
+        model=model,
+        aliases=tuple(alias or ()),
+        no_auth=no_auth,
+        origins=tuple(origin or ()),
+        webhooks_anywhere=webhooks_anywhere,
+        max_waiting=max_waiting,
+        max_wait=max_wait,
     )
+    run(settings, [open_upstream(name, slots) for name in upstream])
 
 
 def up(port: Port = 8000, model: Model = "local/model", alias: Alias = None) -> None:
     """Start the Cog server and a gateway before it, on this machine, until Ctrl-C."""
     with local_server() as server:
         wait_until_ready(server)
-        run(
-            GatewaySettings(
-                upstreams=(server.url,), port=port, model=model, aliases=tuple(alias or ()), tokens=tokens()
-            )
-        )
+        settings = GatewaySettings(port=port, model=model, aliases=tuple(alias or ()))
+        run(settings, [open_upstream(server.url, Settings.load().slots)])
 
 
-def tokens() -> tuple[str, ...]:
-    """The tokens in HERMES_GATEWAY_TOKENS."""
-    return tuple(token.strip() for token in os.environ.get("HERMES_GATEWAY_TOKENS", "").split(",") if token.strip())
-
-
-def run(settings: GatewaySettings) -> None:
+def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
     """Serve until Ctrl-C."""
     import uvicorn  # with Starlette, half a second that no other command has to wait
 
@@ -77,16 +67,21 @@ def run(settings: GatewaySettings) -> None:
 
     log_to_stderr("%(message)s")
     config = uvicorn.Config(
-        Gateway(settings).app(),
+        Gateway(settings, upstreams).app(),
         host=settings.host,
         port=settings.port,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
     )
-    at = f"http://{settings.host}:{settings.port}"
-    notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
-    notes.print(f"chat at {at}/; Ctrl-C to stop")
+    say_where(settings)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run()
     notes.print("stopping")
+
+
+def say_where(settings: GatewaySettings) -> None:
+    """Say at which addresses a gateway is found."""
+    at = f"http://{settings.host}:{settings.port}"
+    notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
+    notes.print(f"chat at {at}/; Ctrl-C to stop")

@@ -5,7 +5,7 @@ import hmac
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from hermes.gateway.replicate_api import ReplicateApi
 from hermes.gateway.responses_api import ResponsesApi
 from hermes.gateway.runs import Run, Runs
 from hermes.gateway.settings import GatewaySettings, is_loopback
-from hermes.gateway.upstream import NotThere, open_upstream
+from hermes.gateway.upstream import NotThere, Upstream
 from hermes.gateway.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,9 @@ SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 class Gateway:
     """A gateway and its parts."""
 
-    def __init__(self, settings: GatewaySettings):
+    def __init__(self, settings: GatewaySettings, upstreams: Sequence[Upstream]):
         self.settings = settings
-        self.pool = Pool(
-            [open_upstream(name) for name in settings.upstreams],
-            slots=settings.slots,
-            max_waiting=settings.max_waiting,
-            max_wait=settings.max_wait,
-        )
+        self.pool = Pool(upstreams, max_waiting=settings.max_waiting, max_wait=settings.max_wait)
         self._metrics = _Metrics(self.pool)
         self.runs = Runs(
             self.pool,
@@ -263,9 +258,11 @@ class _Metrics:
         waiting = Gauge("hermes_gateway_waiting", "callers in line", registry=registry)
         waiting.set_function(lambda: pool.waiting)
         ready = Gauge("hermes_gateway_upstream_ready", "1 if it takes predictions", ["upstream"], registry=registry)
+        slots = Gauge("hermes_gateway_upstream_slots", "predictions that it takes", ["upstream"], registry=registry)
         running = Gauge("hermes_gateway_upstream_running", "predictions", ["upstream"], registry=registry)
         for place in pool.places:
             ready.labels(place.upstream.name).set_function(partial(getattr, place, "ready"))
+            slots.labels(place.upstream.name).set_function(partial(getattr, place.upstream, "slots"))
             running.labels(place.upstream.name).set_function(partial(getattr, place, "running"))
 
     def count(self, run: Run) -> None:

@@ -30,7 +30,6 @@ class Place:
     """An upstream, and what is known of its slots."""
 
     upstream: Upstream
-    slots: int
     ready: bool = False
     running: int = 0
     rests: bool = False  # it had no slot a moment ago
@@ -38,7 +37,7 @@ class Place:
     @property
     def free(self) -> int:
         """How many more predictions it takes now, as far as is known."""
-        return self.slots - self.running if self.ready and not self.rests else 0
+        return self.upstream.slots - self.running if self.ready and not self.rests else 0
 
 
 @dataclass(order=True, frozen=True)
@@ -60,8 +59,8 @@ class Caller:
 class Pool:
     """The line, and the upstreams behind it."""
 
-    def __init__(self, upstreams: Sequence[Upstream], *, slots: int, max_waiting: int, max_wait: float):
-        self.places = [Place(upstream, slots) for upstream in upstreams]
+    def __init__(self, upstreams: Sequence[Upstream], *, max_waiting: int, max_wait: float):
+        self.places = [Place(upstream) for upstream in upstreams]
         self._line: list[Caller] = []  # a heap
         self._numbers = count()
         self._max_waiting, self._max_wait = max_waiting, max_wait

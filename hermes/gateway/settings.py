@@ -1,11 +1,17 @@
 """What a gateway is told when it starts."""
 
 import ipaddress
+import os
 from dataclasses import dataclass, field
 
 from hermes.errors import InvalidConfiguration
 
 LOCALHOST = "localhost"
+
+
+def tokens_of_environment() -> tuple[str, ...]:
+    """The tokens in HERMES_GATEWAY_TOKENS."""
+    return tuple(token.strip() for token in os.environ.get("HERMES_GATEWAY_TOKENS", "").split(",") if token.strip())
 
 
 @dataclass(frozen=True)
@@ -15,16 +21,15 @@ class GatewaySettings:
     Raises InvalidConfiguration if they contradict each other, or would open the gateway to everyone unasked.
     """
 
-    upstreams: tuple[str, ...]  # http://... of a Cog server, or replicate:owner/name
     host: str = "127.0.0.1"
     port: int = 8000
     model: str = "local/model"  # owner/name under which clients find the model
     aliases: tuple[str, ...] = ()  # more names, such as gpt-4o
-    tokens: tuple[str, ...] = field(default=(), repr=False)  # bearer tokens; none: everybody who reaches it is served
+    # bearer tokens; none: everybody who reaches it is served
+    tokens: tuple[str, ...] = field(default_factory=tokens_of_environment, repr=False)
     no_auth: bool = False  # serve other machines without a token
     origins: tuple[str, ...] = ()  # web pages of other origins that may ask, as CORS writes them
     webhooks_anywhere: bool = False  # else only to this machine
-    slots: int = 32  # predictions at once at each upstream
     max_waiting: int = 1000  # callers in line
     max_wait: float = 600.0  # s in line
     keep: float = 3600.0  # s that an ended run can be read
@@ -33,8 +38,6 @@ class GatewaySettings:
     max_body: int = 16 * 2**20  # bytes of a request
 
     def __post_init__(self) -> None:
-        if not self.upstreams:
-            raise InvalidConfiguration("--upstream", "name at least one")
         owner, slash, name = self.model.partition("/")
         if not (owner and slash and name) or "/" in name:
             raise InvalidConfiguration("--model", f"is {self.model!r}; write owner/name")

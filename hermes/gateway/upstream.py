@@ -37,6 +37,7 @@ class Upstream(Protocol):
     """One model that answers."""
 
     name: str
+    slots: int  # predictions that it takes at once; `ready` may change it
 
     async def ready(self) -> bool:
         """Whether it takes predictions now."""
@@ -63,20 +64,20 @@ class Upstream(Protocol):
         ...
 
 
-def open_upstream(name: str) -> Upstream:
+def open_upstream(name: str, slots: int) -> Upstream:
     """The upstream of a name on the command line. Raises InvalidConfiguration if it names none."""
     if name.startswith(REPLICATE):
-        return ReplicateUpstream(name)
+        return ReplicateUpstream(name, slots)
     if httpx.URL(name).scheme in ("http", "https"):
-        return CogUpstream(name.rstrip("/"))
+        return CogUpstream(name.rstrip("/"), slots)
     raise InvalidConfiguration("--upstream", f"is {name!r}; write http://HOST:PORT or replicate:owner/name")
 
 
 class CogUpstream:
     """A Cog server, asked with server-sent events."""
 
-    def __init__(self, url: str):
-        self.name = url
+    def __init__(self, url: str, slots: int):
+        self.name, self.slots = url, slots
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._http = httpx.AsyncClient(base_url=url, timeout=CONNECT, limits=limits, verify=tls())
 
@@ -130,8 +131,8 @@ class CogUpstream:
 class ReplicateUpstream:
     """A model on Replicate, or on whatever REPLICATE_BASE_URL names."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, slots: int):
+        self.name, self.slots = name, slots
         owner_name, _, self._version = name.removeprefix(REPLICATE).partition(":")
         base = os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com").rstrip("/").removesuffix("/v1")
         token = os.environ.get("REPLICATE_API_TOKEN", "")

@@ -2,6 +2,6 @@
 
 from hermes.serving.relay import relayed
 from hermes.serving.service import ChatService
-from hermes.serving.worker import CogWorker
+from hermes.serving.worker import CogWorker, start_guard
 
-__all__ = ["ChatService", "CogWorker", "relayed"]
+__all__ = ["ChatService", "CogWorker", "relayed", "start_guard"]

@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-from cog import current_scope
 
 from hermes.chat.finish_reason import FinishReason
 from hermes.chat.record import typed_record
@@ -87,8 +85,7 @@ class Meter:
             "preemptions": self.preemptions,
         }
 
-    def record(self) -> None:
-        """Hand the metrics to Cog, which puts them into the prediction."""
-        scope = current_scope()
+    def record(self, take: Callable[[str, Any], object]) -> None:
+        """Hand over the metrics, each with its name."""
         for name, value in self.metrics():
-            scope.record_metric(name, value)
+            take(name, value)

@@ -99,14 +99,20 @@ class ChatService:
                 pass
         logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
-    async def respond(self, **inputs: Unpack[Inputs]) -> AsyncGenerator[str, None]:
+    async def respond(
+        self, record: Callable[[str, Any], object], **inputs: Unpack[Inputs]
+    ) -> AsyncGenerator[str, None]:
         """The response, piece by piece. Joined, the pieces are exactly the response.
 
         After `timeout` seconds, or the server's own request_timeout if that is less, the response ends with what it
         has and with finish_reason "timeout".
 
+        Args:
+            record: is called at the end with the name and the value of each metric, after an error or a cancel, too.
+            inputs: all that predict.py has.
+
         Raises:
-            HermesError: see hermes.errors. Metrics are recorded then, too, and after a cancel.
+            HermesError: see hermes.errors.
         """
         meter = Meter(keeps_text=self.settings.log_prompts)
         self.running += 1
@@ -140,7 +146,7 @@ class ChatService:
             raise
         finally:
             self.running -= 1
-            meter.record()
+            meter.record(record)
             logger.info("prediction: %s", json.dumps(meter.line() | {"engine": self._engine_line()}))
             if self.settings.log_prompts:
                 logger.info("response: %s", json.dumps("".join(meter.text)))

@@ -1,4 +1,4 @@
-"""Cog's worker process: its log, its guard, and its end when the engine or the server ends."""
+"""The process with the engine in it: its log, its guard, and its end when the engine or the server ends."""
 
 import asyncio
 import atexit
@@ -35,7 +35,7 @@ class CogWorker:
         self.settings = Settings.load()
         self._on_stopping: Callable[[], object] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
-        threading.Thread(target=self._keep_guard, name="guard", daemon=True).start()
+        start_guard(os.getppid(), self.settings.engine_death_grace, lambda: self._on_stopping())
         atexit.register(os._exit, 0)  # the last of its kind: to take vLLM's modules apart takes Python seconds
 
     def look_after(self, chat: ChatService) -> None:
@@ -64,20 +64,32 @@ class CogWorker:
         await asyncio.sleep(grace)
         chat.stop(lambda: ServerStopping(grace))
 
-    def _keep_guard(self) -> None:
-        """Start the guard, listen to it, and start another if it ends: it must outlive this process."""
-        while True:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", str(Path(guard.__file__))),
-                    *(str(os.getppid()), str(os.getpid()), str(self.settings.engine_death_grace)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                text=True,
-                process_group=0,  # a Ctrl-C in a terminal is not for it
-            )
-            for _ in cast(IO[str], process.stdout):
-                self._on_stopping()
-            process.wait()
-            time.sleep(GUARD_PAUSE_SECONDS)
+
+def start_guard(server_pid: int, grace: float | str = "off", on_stopping: Callable[[], object] = lambda: None) -> None:
+    """Keep a guard beside this process: it ends what this process has started and leaves behind.
+
+    Args:
+        server_pid: of the process whose end is the end of this one, too; it may be this one.
+        grace: seconds from the end of this process to that of the server, or "off".
+        on_stopping: is called, in a thread, when the server no longer listens.
+    """
+    threading.Thread(target=_keep_guard, args=(server_pid, grace, on_stopping), name="guard", daemon=True).start()
+
+
+def _keep_guard(server_pid: int, grace: float | str, on_stopping: Callable[[], object]) -> None:
+    """Start the guard, listen to it, and start another if it ends: it must outlive this process."""
+    while True:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", str(Path(guard.__file__))),
+                *(str(server_pid), str(os.getpid()), str(grace)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,  # a Ctrl-C in a terminal is not for it
+        )
+        for _ in cast(IO[str], process.stdout):
+            on_stopping()
+        process.wait()
+        time.sleep(GUARD_PAUSE_SECONDS)

@@ -7,6 +7,7 @@ import pytest
 
 from hermes.gateway import GatewaySettings
 from hermes.gateway.app import Gateway
+from hermes.gateway.upstream import open_upstream
 
 NOBODY = "http://127.0.0.1:9"
 ASK = {"model": "local/model", "messages": [{"role": "user", "content": "Hi"}]}
@@ -16,7 +17,7 @@ def ask(method, path, *, base="http://127.0.0.1:8000", settings=None, **options)
     """The response of a gateway with these settings."""
 
     async def main():
-        app = Gateway(GatewaySettings((NOBODY,), **(settings or {}))).app()
+        app = Gateway(GatewaySettings(**(settings or {})), [open_upstream(NOBODY, slots=1)]).app()
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base) as client:
             return await client.request(method, path, **options)
 

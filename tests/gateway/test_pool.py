@@ -11,15 +11,16 @@ class Here:
     """An upstream whose health the test says."""
 
     def __init__(self, name, ready=True):
-        self.name, self.is_ready = name, ready
+        self.name, self.is_ready, self.slots = name, ready, 1
 
     async def ready(self):
         return self.is_ready
 
 
 def pool_of(*upstreams, slots=1, max_waiting=10, max_wait=60.0):
-    pool = Pool(upstreams, slots=slots, max_waiting=max_waiting, max_wait=max_wait)
+    pool = Pool(upstreams, max_waiting=max_waiting, max_wait=max_wait)
     for place in pool.places:
+        place.upstream.slots = slots
         place.ready = place.upstream.is_ready
     return pool
 

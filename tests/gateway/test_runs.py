@@ -22,6 +22,7 @@ class Scripted:
     """An upstream with a list of what each run meets: events, an error, or an event to wait for."""
 
     name = "scripted"
+    slots = 4
 
     def __init__(self, *scripts):
         self.scripts = list(scripts)
@@ -44,8 +45,8 @@ class Scripted:
 
 
 def runs_of(*scripts, ended=None, slots=4, **limits):
-    pool = Pool([Scripted(*scripts)], slots=slots, max_waiting=9, max_wait=9.0)
-    pool.places[0].ready = True
+    pool = Pool([Scripted(*scripts)], max_waiting=9, max_wait=9.0)
+    pool.places[0].ready, pool.places[0].upstream.slots = True, slots
     kept = {"keep": 3600.0, "keep_runs": 100, "keep_bytes": 10**6, **limits}
     return Runs(pool, on_end=(ended if ended is not None else []).append, **kept), pool
 
@@ -150,7 +151,7 @@ def test_runs_are_forgotten_by_time_by_number_and_by_size():
 
 def test_a_full_line_takes_no_run():
     async def main():
-        pool = Pool([Scripted()], slots=1, max_waiting=0, max_wait=9.0)
+        pool = Pool([Scripted()], max_waiting=0, max_wait=9.0)
         runs = Runs(pool, keep=1.0, keep_runs=1, keep_bytes=1, on_end=print)
         with pytest.raises(LineFull):
             runs.start({})

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import logging
-from types import SimpleNamespace
 
 import pytest
 
@@ -24,13 +23,13 @@ def service(engine, **settings):
     return ChatService(engine, CHATML, Settings(profile="local", **settings))
 
 
-def respond(service, **inputs):
+def respond(service, record=print, **inputs):
     """The pieces of a response, and the error that ended it, if one did."""
 
     async def collect():
         pieces = []
         try:
-            async for piece in service.respond(**{**OURS, **inputs}):
+            async for piece in service.respond(record, **{**OURS, **inputs}):
                 pieces.append(piece)
         except Exception as error:
             return pieces, error
@@ -67,7 +66,7 @@ def test_leaving_early_ends_the_engines_request():
     engine = FakeEngine([Chunk("a", 1)] * 100)
 
     async def leave():
-        pieces = service(engine).respond(**OURS)
+        pieces = service(engine).respond(print, **OURS)
         await anext(pieces)
         assert engine.unfinished == 1
         await pieces.aclose()
@@ -145,9 +144,10 @@ class StuckEngine(FakeEngine):
 
 
 @pytest.mark.parametrize(("own", "servers"), [(0.3, 900), (None, 0.3), (900, 0.3)])
-def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(recorded, own, servers):
-    engine = StuckEngine([Chunk("half", 1)])
-    assert respond(service(engine, request_timeout=servers), timeout=own) == (["half"], None)
+def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(own, servers):
+    engine, recorded = StuckEngine([Chunk("half", 1)]), {}
+    ended = respond(service(engine, request_timeout=servers), recorded.__setitem__, timeout=own)
+    assert ended == (["half"], None)
     assert (recorded["finish_reason"], recorded["output_token_count"]) == ("timeout", 1)
     assert engine.unfinished == 0
 
@@ -156,7 +156,7 @@ def test_replies_can_all_be_ended_and_later_ones_too():
     chat = service(StuckEngine([Chunk("half", 1)]))
 
     async def stop():
-        pieces = chat.respond(**OURS)
+        pieces = chat.respond(print, **OURS)
         got = [await anext(pieces)]
         chat.stop(lambda: ServerStopping(5))
         with pytest.raises(ServerStopping, match=r"E1205 .* not finished within 5 s; the request can be sent again"):
@@ -173,32 +173,24 @@ def test_with_many_at_once_the_later_ones_come_several_tokens_a_piece(settings, 
     chat = service(engine, **settings)
 
     async def ask_all():
-        return await asyncio.gather(*(anext(chat.respond(**OURS)) for _ in range(18)))
+        return await asyncio.gather(*(anext(chat.respond(print, **OURS)) for _ in range(18)))
 
     assert asyncio.run(ask_all()) == ["Hello"] * 18
     assert engine.intervals == [1] * 15 + [later] * 3
 
 
-def test_preemptions_are_in_the_metrics(recorded):
-    respond(service(FakeEngine([Chunk("a", 1), Chunk("b", 1, preemptions=2), Chunk("c", 1, "stop", preemptions=2)])))
-    assert recorded["preemptions"] == 2
-    respond(service(FakeEngine()))
-
-
-@pytest.fixture
-def recorded(monkeypatch):
-    """The metrics that Cog gets."""
+def test_preemptions_are_in_the_metrics():
     recorded = {}
-    scope = SimpleNamespace(record_metric=recorded.__setitem__)
-    monkeypatch.setattr("hermes.serving.metrics.current_scope", lambda: scope)
-    return recorded
+    engine = FakeEngine([Chunk("a", 1), Chunk("b", 1, preemptions=2), Chunk("c", 1, "stop", preemptions=2)])
+    respond(service(engine), recorded.__setitem__)
+    assert recorded["preemptions"] == 2
 
 
-def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls(recorded):
+def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls():
     call = '<tool_call>\n{"arguments": {"x": 1}, "name": "f"}\n</tool_call>'
-    engine = FakeEngine([Chunk(call[:20], 9), Chunk(call[20:], 9, "stop")], context_tokens=2000)
+    engine, recorded = FakeEngine([Chunk(call[:20], 9), Chunk(call[20:], 9, "stop")], context_tokens=2000), {}
     tools = [{"name": "f"}]
-    assert respond(service(engine), tools=tools) == ([call[:20], call[20:]], None)
+    assert respond(service(engine), recorded.__setitem__, tools=tools) == ([call[:20], call[20:]], None)
     assert engine.seen[0][2] == request(tools=tools).constraint is not None
     assert (recorded["finish_reason"], recorded["tool_call_errors"]) == ("tool_calls", [])
     assert recorded["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]

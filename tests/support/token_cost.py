@@ -72,7 +72,7 @@ async def stream(settings, tokens):
     chat = ChatService(engine, ChatML(byte_tokenizer()), settings)
 
     async def read():
-        async with aclosing(chat.respond(**WANTED)) as pieces:
+        async with aclosing(chat.respond({}.__setitem__, **WANTED)) as pieces:
             return len([piece async for piece in pieces])
 
     got, _ = await asyncio.gather(asyncio.gather(*(read() for _ in range(STREAMS))), llm.play(tokens))

@@ -1,0 +1,117 @@
+"""python -m hermes cluster: the gateway before many replicas of the model, by Ray Serve."""
+
+import importlib.util
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hermes.cli.gateway import Alias, Anywhere, Host, Model, NoAuth, Origin, Port, say_where
+from hermes.cli.server import notes
+from hermes.devserver import PROJECT, ServerFailed
+from hermes.errors import InvalidConfiguration, NoAccelerator, find_error
+from hermes.gateway.settings import GatewaySettings
+from hermes.serving import start_guard
+from hermes.settings import Settings
+
+NAME = "hermes"  # of the application
+PACKAGES = PROJECT / ".cluster"  # where `make cluster` installs Ray
+OBJECT_STORE_BYTES = 100 * 2**20  # pieces of text need none; by default it is 30 % of the memory
+POLL_SECONDS = 1.0
+STOP_SECONDS = 10.0  # for Ray to answer
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports to its makers otherwise
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # a piece of text costs a third of what it costs as an object of Ray's
+    "HERMES_PROFILE": "local",
+}
+
+
+def cluster(
+    replicas: Annotated[int, typer.Option(help="engines; the fewest with --max-replicas", min=1)] = 1,
+    max_replicas: Annotated[int | None, typer.Option(help="most engines; Ray adds and removes some by load")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    model: Model = "local/model",
+    alias: Alias = None,
+    origin: Origin = None,
+    no_auth: NoAuth = False,
+    webhooks_anywhere: Anywhere = False,
+) -> None:
+    """Serve from many replicas until Ctrl-C: on this machine, or on the Ray cluster that RAY_ADDRESS names."""
+    gateway = GatewaySettings(
+        host=host,
+        port=port,
+        model=model,
+        aliases=tuple(alias or ()),
+        no_auth=no_auth,
+        origins=tuple(origin or ()),
+        webhooks_anywhere=webhooks_anywhere,
+    )
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    settings = Settings.load()
+    require_ray()
+
+    import ray
+    from ray import serve
+
+    from hermes.cluster import ClusterSettings, application
+
+    args = ClusterSettings(replicas=replicas, max_replicas=max_replicas, gateway=gateway)
+    here = not os.environ.get("RAY_ADDRESS")
+    if here:
+        start_guard(os.getpid())
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **(this_machine() if here else {}))
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has taken it
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        if here:
+            require_gpus(settings, replicas, int(ray.cluster_resources().get("GPU", 0)))
+        serve.start(http_options={"host": host, "port": port})
+        notes.print(f"Ray's log is in {Path(ray.nodes()[0]['ObjectStoreSocketName']).parents[1]}/logs", style="dim")
+        with notes.status(f"starting {replicas} replicas"):
+            ingress = serve.run(application(args), name=NAME)
+        say_where(gateway)
+        with suppress(KeyboardInterrupt):
+            while serve.status().applications[NAME].status != "DEPLOY_FAILED":
+                time.sleep(POLL_SECONDS)
+        notes.print("stopping")
+        ingress.stop.remote(settings.shutdown_grace).result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
+        if not here:
+            serve.delete(NAME)
+    except (RuntimeError, TimeoutError) as error:
+        raise ServerFailed(find_error(str(error)) or str(error)) from error
+    finally:
+        ray.shutdown()  # with it ends what has been started here; the guard ends what Ray leaves behind
+
+
+def require_ray() -> None:
+    """Find Ray for this process and for those that it starts. Raises InvalidConfiguration if it is not installed."""
+    if PACKAGES.is_dir():
+        sys.path.insert(1, str(PACKAGES))
+    if not importlib.util.find_spec("ray"):
+        raise InvalidConfiguration("ray", "is not installed; run `make cluster`, or install requirements/cluster.txt")
+    paths = [str(PROJECT), *([str(PACKAGES)] if PACKAGES.is_dir() else []), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+def this_machine() -> dict[str, Any]:
+    """How Ray starts on this machine alone: nobody else reaches it, and it takes little memory."""
+    return {
+        "_node_ip_address": "127.0.0.1",
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+
+
+def require_gpus(settings: Settings, replicas: int, found: int) -> None:
+    """Raises NoAccelerator if this machine has not the GPUs: Ray would wait for more machines, without a word."""
+    needed = replicas * settings.defaults.cuda_devices
+    if found < needed:
+        raise NoAccelerator(settings.profile, needed, found)

@@ -1,0 +1,106 @@
+"""The replicas of a Ray Serve application, as one upstream of the gateway."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import grpc
+from jsonschema import Draft202012Validator
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+from hermes.client.cog import Json
+from hermes.client.errors import MAX_REASON
+from hermes.devserver import PROJECT, PredictorSource
+from hermes.engine import Breaker
+from hermes.errors import EngineFailed, ServerStopping
+from hermes.gateway.upstream import Full, NotThere, Refused
+from hermes.text import shortened
+
+GONE = "gone"  # the only event of a replica whose engine is dead
+RAY_ERRORS = (RayError, RayServeException, grpc.RpcError)
+
+
+class RayUpstream:
+    """An Upstream; see there."""
+
+    def __init__(self, replicas: "DeploymentHandle[Any]", slots: int):
+        """Args:
+        replicas: the handle of their deployment.
+        slots: of each replica.
+        """
+        self.name, self.slots = "ray", 0
+        self._each = slots
+        self._app, self._deployment = replicas.app_name, replicas.deployment_name
+        self._answer = replicas.options(method_name="answer", stream=True)
+        self._responses: dict[str, DeploymentResponseGenerator[Any]] = {}  # of running predictions
+        self._idle = asyncio.Event()  # set while none runs
+        self._idle.set()
+        self._stopping = Breaker()
+        self._document = PredictorSource(PROJECT / "predict.py").openapi()
+        self._inputs = Draft202012Validator({**self._document, "$ref": "#/components/schemas/Input"})
+
+    async def ready(self) -> bool:
+        """See Upstream. The slots are those of the replicas that run now."""
+        try:
+            found = await asyncio.to_thread(serve.status)
+        except RAY_ERRORS:
+            return False
+        states = found.applications[self._app].deployments[self._deployment].replica_states
+        self.slots = int(states.get("RUNNING", 0)) * self._each
+        return self.slots > 0
+
+    async def document(self) -> Json:
+        """See Upstream."""
+        return self._document
+
+    async def run(self, run_id: str, inputs: Mapping[str, Any]) -> AsyncIterator[tuple[str, Json]]:
+        """See Upstream. Serve chooses the replica, and chooses again if that one dies before it begins."""
+        if problem := next(self._inputs.iter_errors(dict(inputs)), None):
+            place = ".".join(map(str, problem.absolute_path))
+            raise Refused(shortened(f"{place}: {problem.message}", MAX_REASON))
+        self._responses[run_id] = response = self._answer.remote(dict(inputs))
+        self._idle.clear()
+        begun = False
+        try:
+            async with self._stopping.waiting():
+                async for name, data in response:
+                    if name == GONE:
+                        raise Full("the engine of this replica is dead")
+                    begun = True
+                    yield name, data
+        except ServerStopping as error:
+            yield "completed", {"status": "failed", "error": str(error)}
+        except DeploymentUnavailableError as error:
+            raise NotThere(error.message) from error
+        except RAY_ERRORS as error:
+            if response.cancelled():
+                yield "completed", {"status": "canceled"}
+            elif isinstance(error, RayTaskError):
+                raise EngineFailed(f"the replica failed: {shortened(str(error), MAX_REASON)}") from error
+            elif not begun:
+                raise Full("the replica died before it began") from error
+            else:
+                raise EngineFailed("the replica that answered has died") from error
+        finally:
+            del self._responses[run_id]
+            response.cancel()
+            if not self._responses:
+                self._idle.set()
+
+    async def cancel(self, run_id: str) -> None:
+        """See Upstream."""
+        self._responses[run_id].cancel()
+
+    async def stop(self, grace: float) -> None:
+        """Give running predictions `grace` seconds, then end them, and all later ones, with E1205."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        self._stopping.trip(lambda: ServerStopping(grace))
+
+    async def close(self) -> None:
+        """See Upstream. Serve closes the handle."""
