@@ -1,6 +1,10 @@
 import gc
 import os
 
+import pytest
+
+from hermes.devserver.server import PROJECT
+
 
 def pytest_configure():
     """Tests, and the servers that they start, see only the settings that the tests give them.
@@ -16,3 +20,11 @@ def pytest_configure():
 def pytest_collection_finish():
     """Hundreds of thousands of objects are there until the end: no garbage collection need look at them again."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """The folder of SmolLM2, prepared once for every test and every server."""
+    from hermes.weights import smollm2  # after pytest_configure: it imports huggingface_hub
+
+    return smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)

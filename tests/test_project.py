@@ -142,14 +142,21 @@ def third_party(paths):
 
 def served_sources():
     """The files of hermes/ that the image runs."""
-    apart = ["client", "gateway", "cli/chat.py", "cli/gateway.py"]
+    apart = ["client", "cluster", "gateway", "cli/chat.py", "cli/cluster.py", "cli/gateway.py"]
     return [path for path in SOURCES if not any(f"hermes/{each}" in str(path) for each in apart)]
 
 
 def test_every_direct_dependency_is_pinned_for_the_image():
     served = served_sources()
     assert third_party(served) <= pins("requirements/image.in").keys()
-    assert third_party(set(SOURCES) - set(served)) <= pins("requirements/local.txt").keys()
+    apart = {"grpcio" if name == "grpc" else name for name in third_party(set(SOURCES) - set(served))}
+    assert apart <= pins("requirements/local.txt").keys() | pins("requirements/cluster.txt").keys()
+
+
+def test_ray_is_neither_in_the_image_nor_in_the_local_environment():
+    assert pins("requirements/cluster.txt")["ray"] in (PROJECT / "requirements/cluster.in").read_text()
+    for lock in ("requirements.txt", "requirements/local.txt"):
+        assert not pins(lock).keys() & pins("requirements/cluster.txt").keys(), lock
 
 
 def test_every_import_of_the_image_is_in_its_lock_for_python_3_12():
@@ -284,7 +291,7 @@ def test_vllm_is_imported_in_one_file_and_late():
 def test_predict_py_and_the_command_line_load_nothing_heavy():
     code = (
         "import sys, predict, hermes.cli, hermes.chat; "
-        "heavy = {'torch', 'vllm', 'transformers', 'huggingface_hub'} & set(sys.modules); "
+        "heavy = {'torch', 'vllm', 'transformers', 'huggingface_hub', 'ray', 'hermes.cluster'} & set(sys.modules); "
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )
     done = subprocess.run(

@@ -35,6 +35,8 @@ ENVIRONMENT = {
 def cluster(
     replicas: Annotated[int, typer.Option(help="engines; the fewest with --max-replicas", min=1)] = 1,
     max_replicas: Annotated[int | None, typer.Option(help="most engines; Ray adds and removes some by load")] = None,
+    scale_up_after: Annotated[float, typer.Option(help="seconds of more load, before one is added")] = 10,
+    scale_down_after: Annotated[float, typer.Option(help="seconds of less load, before one is removed")] = 600,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     model: Model = "local/model",
@@ -63,7 +65,13 @@ def cluster(
 
     from hermes.cluster import ClusterSettings, application
 
-    args = ClusterSettings(replicas=replicas, max_replicas=max_replicas, gateway=gateway)
+    args = ClusterSettings(
+        replicas=replicas,
+        max_replicas=max_replicas,
+        upscale_delay_s=scale_up_after,
+        downscale_delay_s=scale_down_after,
+        gateway=gateway,
+    )
     here = not os.environ.get("RAY_ADDRESS")
     if here:
         start_guard(os.getpid())
@@ -79,8 +87,9 @@ def cluster(
             ingress = serve.run(application(args), name=NAME)
         say_where(gateway)
         with suppress(KeyboardInterrupt):
-            while serve.status().applications[NAME].status != "DEPLOY_FAILED":
+            while (found := serve.status().applications[NAME]).status != "DEPLOY_FAILED":
                 time.sleep(POLL_SECONDS)
+            raise ServerFailed(found.message)
         notes.print("stopping")
         ingress.stop.remote(settings.shutdown_grace).result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
         if not here:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
-from jsonschema import Draft202012Validator
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
@@ -17,7 +16,7 @@ from hermes.client.errors import MAX_REASON
 from hermes.devserver import PROJECT, PredictorSource
 from hermes.engine import Breaker
 from hermes.errors import EngineFailed, ServerStopping
-from hermes.gateway.upstream import Full, NotThere, Refused
+from hermes.gateway.upstream import Full, NotThere, Refused, input_check
 from hermes.text import shortened
 
 GONE = "gone"  # the only event of a replica whose engine is dead
@@ -41,7 +40,7 @@ class RayUpstream:
         self._idle.set()
         self._stopping = Breaker()
         self._document = PredictorSource(PROJECT / "predict.py").openapi()
-        self._inputs = Draft202012Validator({**self._document, "$ref": "#/components/schemas/Input"})
+        self._inputs = input_check(self._document)
 
     async def ready(self) -> bool:
         """See Upstream. The slots are those of the replicas that run now."""

@@ -19,6 +19,7 @@ from hermes.gateway.openai_api import EVENT_STREAM, NO_CACHE, read_body
 from hermes.gateway.problems import Problem, of_failed
 from hermes.gateway.runs import Run, Runs
 from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.upstream import input_check
 from hermes.gateway.webhooks import Events, Webhooks
 from hermes.text import shortened
 
@@ -164,7 +165,7 @@ class ReplicateApi:
 
     @cached_property
     def _inputs(self) -> Draft202012Validator:
-        return Draft202012Validator({**self._document(), "$ref": "#/components/schemas/Input"})
+        return input_check(self._document())
 
     def prediction(self, run: Run, base: str) -> Json:
         """A run as Replicate writes a prediction."""

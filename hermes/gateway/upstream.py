@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 import httpx
+from jsonschema import Draft202012Validator
 
 from hermes.client.cog import READY, EventReader, Json, detail_of, given, json_data, tls
 from hermes.client.errors import MAX_REASON, PredictionFailed
@@ -71,6 +72,11 @@ def open_upstream(name: str, slots: int) -> Upstream:
     if httpx.URL(name).scheme in ("http", "https"):
         return CogUpstream(name.rstrip("/"), slots)
     raise InvalidConfiguration("--upstream", f"is {name!r}; write http://HOST:PORT or replicate:owner/name")
+
+
+def input_check(document: Json) -> Draft202012Validator:
+    """What finds the inputs that are not as an OpenAPI document of Cog's has them."""
+    return Draft202012Validator({**document, "$ref": "#/components/schemas/Input"})
 
 
 class CogUpstream:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from hermes.devserver.server import PROJECT, LocalServer
-from hermes.weights import smollm2
 from tests.support.asking import assert_goes_on
 from tests.support.endings import GUARD_KILLED, cog_fails, is_started_again, is_told_to_stop
 from tests.support.gateways import gateway_before
@@ -36,12 +35,6 @@ def pytest_collection_modifyitems(items):
         group = next((group for fixture, group in TOGETHER.items() if fixture in item.fixturenames), None)
         if group and item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.xdist_group(group))
-
-
-@pytest.fixture(scope="session")
-def small_model():
-    """The folder of SmolLM2, prepared once for every test and every server."""
-    return smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
 
 
 @pytest.fixture(scope="session")

@@ -44,18 +44,22 @@ class Gateway:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
-@contextmanager
 def gateway_before(*upstreams, options=(), environment=None):
     """A gateway that is ready, before these upstreams."""
+    named = [word for upstream in upstreams for word in ("--upstream", upstream)]
+    return gateway_of("gateway", *options, *named, environment=environment)
+
+
+@contextmanager
+def gateway_of(*command, environment=None, seconds=60):
+    """The gateway that this command of `python -m hermes` starts, when it is ready."""
     port = free_port()
-    command = [sys.executable, "-m", "hermes", "gateway", "--port", str(port), *options]
-    for upstream in upstreams:
-        command += ["--upstream", upstream]
+    command = [sys.executable, "-m", "hermes", *command, "--port", str(port)]
     with tempfile.TemporaryFile() as log:  # a pipe that nobody reads would stop it when it is full
         process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **(environment or {})}, stderr=log)
         gateway = Gateway(f"http://127.0.0.1:{port}", process)
         try:
-            until_ready(gateway)
+            until_ready(gateway, seconds=seconds)
             yield gateway
         finally:
             process.terminate()

@@ -1,0 +1,169 @@
+"""Two replicas of the real model on Ray Serve: many callers, and what dies under them."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from openai import APIError, BadRequestError, OpenAI
+
+from hermes.serving.guard import is_alive
+from tests.cluster.conftest import REPLICAS, SLOTS, Cluster, cluster_of, family_of
+from tests.support.asking import until
+from tests.support.gateways import MODEL
+
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+
+SECONDS = 120  # for Ray to start a new replica
+
+
+@dataclass
+class Told:
+    """What a caller was told."""
+
+    pieces: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+
+def caller(gateway):
+    return OpenAI(base_url=gateway.openai, api_key="none", max_retries=0, timeout=300)
+
+
+def ask(client, number, tokens):
+    """A text of exactly so many tokens, streamed."""
+    told = Told()
+    asked = {"seed": number, "max_tokens": tokens, "extra_body": {"min_tokens": tokens}}
+    try:
+        for chunk in client.completions.create(model=MODEL, prompt=f"Story {number}", stream=True, **asked):
+            told.pieces += [chunk.choices[0].text] if chunk.choices and chunk.choices[0].text else []
+    except APIError as error:
+        told.problem = error.message
+    return told
+
+
+@contextmanager
+def callers(gateway, number, tokens):
+    """So many callers at once; gives what they will have been told."""
+    client = caller(gateway)
+    with ThreadPoolExecutor(number) as threads:
+        yield [threads.submit(ask, client, each, tokens) for each in range(number)]
+    client.close()
+
+
+def test_both_replicas_answer_64_callers_token_by_token(cluster):
+    with callers(cluster.gateway, REPLICAS * SLOTS, 100) as asked:
+        until(lambda: cluster.gateway.running == REPLICAS * SLOTS, 60, "all run at once, more than one replica takes")
+        assert not any(each.done() for each in asked)
+        told = [each.result() for each in asked]
+    assert [each.problem for each in told] == [None] * REPLICAS * SLOTS
+    assert min(len(each.pieces) for each in told) > 30, "with 32 at once, two tokens a piece, some joined on the way"
+    assert len({"".join(each.pieces) for each in told}) == REPLICAS * SLOTS
+
+
+def test_the_weights_were_fetched_once_for_both(cluster):
+    assert len(cluster.engines()) == REPLICAS
+    assert cluster.fetched == pytest.approx(1, abs=0.01)
+
+
+def test_the_same_requests_are_refused_for_the_same_reasons(cluster):
+    client = caller(cluster.gateway)
+    with pytest.raises(BadRequestError, match="E1002"):
+        client.completions.create(model=MODEL, prompt="word " * 9000)
+    with pytest.raises(BadRequestError, match="repetition_penalty: 99 is greater than the maximum of 10"):
+        client.completions.create(model=MODEL, prompt="Hi", extra_body={"repetition_penalty": 99})
+    client.close()
+
+
+def test_a_cancel_frees_the_slot(cluster):
+    made = cluster.gateway.post(
+        "/v1/predictions", {"version": MODEL, "input": {"prompt": "Hi", "min_tokens": 1900, "max_tokens": 1900}}
+    ).json()
+    at = made["urls"]["get"].removeprefix(cluster.gateway.url)
+    until(lambda: cluster.gateway.get(at).json()["output"], 30, "it streams")
+    canceled = cluster.gateway.post(f"{at}/cancel", {}).json()
+    assert canceled["status"] == "canceled"
+    assert canceled["output"], "what was said stays"
+    until(lambda: cluster.gateway.running == 0, 5, "its slot is free")
+
+
+def killed(cluster, victims):
+    """Kill the first of two while both stream, and see the callers of one fail, and no other, now or later."""
+    before = victims()
+    with callers(cluster.gateway, 16, 400) as asked:
+        until(lambda: cluster.gateway.running == 16, 60, "all run")
+        before[0].send_signal(signal.SIGKILL)
+        until(lambda: any(each.done() for each in asked), 30, "the first have failed")
+        later = [ask(caller(cluster.gateway), 100 + each, 20) for each in range(8)]  # one after the other
+        told = [each.result() for each in asked]
+    failed = [each.problem for each in told if each.problem]
+    assert 4 <= len(failed) <= 12, "those of one replica"
+    assert all("E1203" in problem and "can be sent again" in problem for problem in failed), failed
+    assert all(len(each.pieces) > 200 for each in told if not each.problem)
+    assert [each.problem for each in later] == [None] * 8
+    until(lambda: len(victims()) == REPLICAS and before[0] not in victims(), SECONDS, "Ray starts another")
+    until(lambda: cluster.slots == REPLICAS * SLOTS, SECONDS, "it takes predictions")
+    with callers(cluster.gateway, REPLICAS * SLOTS, 20) as asked:
+        assert [each.result().problem for each in asked] == [None] * REPLICAS * SLOTS
+    return before[0]
+
+
+def test_a_killed_engine_fails_its_own_and_ray_starts_another(cluster):
+    replicas = cluster.replicas()
+    killed(cluster, cluster.engines)
+    assert len(set(replicas) & set(cluster.replicas())) == 1, "its process ended with it, and the other stayed"
+
+
+def test_a_killed_replica_fails_its_own_and_leaves_nothing_behind(cluster):
+    engines = cluster.engines()
+    killed(cluster, cluster.replicas)
+    until(lambda: sum(map(is_alive, engines)) == 1, 10, "its engine has ended with it")
+
+
+def test_replicas_come_and_go_with_the_load_and_no_request_is_lost():
+    options = ["--max-replicas", "2", "--scale-up-after", "1", "--scale-down-after", "5"]
+    with cluster_of(*options) as gateway, ThreadPoolExecutor(SLOTS) as threads:
+        cluster, client, told = Cluster(gateway), caller(gateway), []
+
+        def load(number, enough):
+            """So many callers, each with its next request after the last, until `enough`."""
+
+            def one(caller):
+                requests = 0
+                while not stopped:
+                    requests += 1
+                    told.append(ask(client, 1000 * caller + requests, 50))
+
+            stopped = []
+            running = [threads.submit(one, each) for each in range(number)]
+            try:
+                until(enough, SECONDS, f"enough slots or engines with {number} callers")
+            finally:
+                stopped.append(True)
+                wait(running)
+
+        assert cluster.slots == SLOTS
+        load(24, lambda: cluster.slots == 2 * SLOTS)
+        worked = [each.cpu_times().user for each in cluster.engines()]
+        load(
+            24,
+            lambda: all(each.cpu_times().user > was + 1 for each, was in zip(cluster.engines(), worked, strict=True)),
+        )
+        load(3, lambda: cluster.slots == SLOTS)
+        load(3, lambda: len(cluster.engines()) == 1)
+        assert [each.problem for each in told if each.problem] == []
+        assert len(told) > 50
+        client.close()
+
+
+def test_ctrl_c_ends_what_runs_with_e1205_and_leaves_nothing_behind():
+    with cluster_of() as gateway:
+        family = family_of(gateway.process.pid)
+        assert len(Cluster(gateway).engines()) == 1
+        with callers(gateway, 4, 1900) as asked:
+            until(lambda: gateway.running == 4, 60, "all run")
+            gateway.process.send_signal(signal.SIGINT)
+            problems = [each.result().problem for each in asked]
+        assert all("E1205" in problem for problem in problems), problems
+        assert gateway.process.wait(timeout=60) == 0
+        until(lambda: not any(map(is_alive, family)), 15, "all have ended")
