@@ -1,6 +1,6 @@
-"""make bench-cluster: two replicas on Ray beside one Cog server, each through the same gateway, in one run.
+"""make bench-cluster: one and two replicas on Ray beside one Cog server, each through the same gateway, in one run.
 
-Each round starts both systems anew. They take turns with the same new prompts, 96 new tokens each. Ratios are taken
+Each round starts all systems anew. They take turns with the same new prompts, 96 new tokens each. Ratios are taken
 within a round, as in bench.serving; printed is their median, with its 95 % interval by bootstrap.
 """
 
@@ -17,7 +17,7 @@ from bench.systems import Gateway, OurServer, System
 from hermes.devserver.server import PROJECT
 from hermes.weights import smollm2
 
-SERVER, COG, RAY = "Cog server", "one Cog server, through the gateway", "two replicas on Ray"
+SERVER, COG, ONE, TWO = "Cog server", "one Cog server", "one replica on Ray", "two replicas on Ray"
 
 
 def main(
@@ -34,7 +34,8 @@ def main(
             server = OurServer(SERVER, folder, log)
             systems: list[System] = [
                 Gateway(COG, ["gateway", "--upstream", server.url], log),
-                Gateway(RAY, ["cluster", "--replicas", "2"], log, HERMES_PROFILE="local", HERMES_MODEL=str(folder)),
+                Gateway(ONE, ["cluster"], log, HERMES_PROFILE="local", HERMES_MODEL=str(folder)),
+                Gateway(TWO, ["cluster", "--replicas", "2"], log, HERMES_PROFILE="local", HERMES_MODEL=str(folder)),
             ]
             with ExitStack() as started:
                 started.callback(server.stop)
@@ -42,8 +43,8 @@ def main(
                 measured.add_round(number, counts, systems, [], [])
     print("| clients | system | tokens/s | of the Cog server's | TTFT p50 / p95 |\n|--:|---|--:|--:|--:|")
     for count in counts:
-        speeds = {name: [speed(each) for each in measured.runs[name, count]] for name in (COG, RAY)}
-        for name in (COG, RAY):
+        speeds = {name: [speed(each) for each in measured.runs[name, count]] for name in (COG, ONE, TWO)}
+        for name in speeds:
             firsts = [timeline[0] for timelines in measured.runs[name, count] for timeline in timelines]
             print(
                 f"| {count} | {name} | {median(speeds[name]):.0f} | {median_ratio(speeds[name], speeds[COG])} "

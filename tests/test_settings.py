@@ -139,6 +139,11 @@ def test_every_field_is_a_variable(monkeypatch):
     assert "hf_secret" not in repr(settings)
 
 
+def test_a_variable_of_the_gateway_beside_it_is_not_the_servers(monkeypatch):
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS", "secret")
+    assert "secret" not in repr(Settings.load())
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ OBJECT_STORE_BYTES = 100 * 2**20  # pieces of text need none; by default it is 3
 POLL_SECONDS = 1.0
 STOP_SECONDS = 10.0  # for Ray to answer
 ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",  # who reaches Ray's ports may run code
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports to its makers otherwise
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # a piece of text costs a third of what it costs as an object of Ray's
     "HERMES_PROFILE": "local",
@@ -35,8 +37,8 @@ ENVIRONMENT = {
 def cluster(
     replicas: Annotated[int, typer.Option(help="engines; the fewest with --max-replicas", min=1)] = 1,
     max_replicas: Annotated[int | None, typer.Option(help="most engines; Ray adds and removes some by load")] = None,
-    scale_up_after: Annotated[float, typer.Option(help="seconds of more load, before one is added")] = 10,
-    scale_down_after: Annotated[float, typer.Option(help="seconds of less load, before one is removed")] = 600,
+    scale_up_after: Annotated[float, typer.Option(help="seconds of more load, before one is added", min=0)] = 10,
+    scale_down_after: Annotated[float, typer.Option(help="seconds of less load, before one is removed", min=0)] = 600,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     model: Model = "local/model",
@@ -63,7 +65,7 @@ def cluster(
     import ray
     from ray import serve
 
-    from hermes.cluster import ClusterSettings, application
+    from hermes.cluster import ClusterSettings, application, resources_of
 
     args = ClusterSettings(
         replicas=replicas,
@@ -75,12 +77,14 @@ def cluster(
     here = not os.environ.get("RAY_ADDRESS")
     if here:
         start_guard(os.getpid())
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **(this_machine() if here else {}))
     try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **(this_machine() if here else {}))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has taken it
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         if here:
-            require_gpus(settings, replicas, int(ray.cluster_resources().get("GPU", 0)))
+            require_resources(settings, resources_of(settings), replicas, ray.cluster_resources())
+        if serve.status().proxies:
+            raise ServerFailed("this cluster runs Ray Serve already; deploy hermes.cluster:application there")
         serve.start(http_options={"host": host, "port": port})
         notes.print(f"Ray's log is in {Path(ray.nodes()[0]['ObjectStoreSocketName']).parents[1]}/logs", style="dim")
         with notes.status(f"starting {replicas} replicas"):
@@ -94,8 +98,8 @@ def cluster(
         ingress.stop.remote(settings.shutdown_grace).result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
         if not here:
             serve.delete(NAME)
-    except (RuntimeError, TimeoutError) as error:
-        raise ServerFailed(find_error(str(error)) or str(error)) from error
+    except (RuntimeError, ConnectionError, TimeoutError) as error:
+        raise ServerFailed(find_error(str(error)) or f"Ray: {error}") from error
     finally:
         ray.shutdown()  # with it ends what has been started here; the guard ends what Ray leaves behind
 
@@ -119,8 +123,24 @@ def this_machine() -> dict[str, Any]:
     }
 
 
-def require_gpus(settings: Settings, replicas: int, found: int) -> None:
-    """Raises NoAccelerator if this machine has not the GPUs: Ray would wait for more machines, without a word."""
-    needed = replicas * settings.defaults.cuda_devices
-    if found < needed:
-        raise NoAccelerator(settings.profile, needed, found)
+def require_resources(
+    settings: Settings, replica: Mapping[str, int], replicas: int, found: Mapping[str, float]
+) -> None:
+    """Raises an error if this machine has too little: Ray would wait for more machines, without a word.
+
+    Args:
+        settings: of the server.
+        replica: the resources of one, by Ray's names: CPU and GPU.
+        replicas: how many there are to be.
+        found: the resources of this machine.
+
+    Raises:
+        NoAccelerator: there are too few GPUs.
+        InvalidConfiguration: there are too few CPUs.
+    """
+    for kind, count in replica.items():
+        needed, there = replicas * count, int(found.get(kind, 0))
+        if there < needed and kind == "GPU":
+            raise NoAccelerator(settings.profile, needed, there)
+        if there < needed:
+            raise InvalidConfiguration("--replicas", f"{replicas} take {needed} CPUs, and this machine has {there}")

@@ -7,6 +7,6 @@ Ray places the replicas, starts a new one where one has died, and adds and remov
 see requirements/cluster.txt.
 """
 
-from hermes.cluster.application import ClusterSettings, application
+from hermes.cluster.application import ClusterSettings, application, resources_of
 
-__all__ = ["ClusterSettings", "application"]
+__all__ = ["ClusterSettings", "application", "resources_of"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -36,7 +36,7 @@ DRAIN_SECONDS = 30.0  # over the longest response, until a replica that is remov
 class ClusterSettings(BaseModel):
     """The arguments of the application. What a replica serves is in Settings, as for a Cog server.
 
-    Raises pydantic's ValidationError, a ValueError, if they contradict each other.
+    Raises InvalidConfiguration if they contradict each other.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,14 +44,14 @@ class ClusterSettings(BaseModel):
     replicas: PositiveInt = 1  # the fewest
     max_replicas: PositiveInt | None = None  # None: no more than the fewest
     target_ongoing_requests: PositiveFloat | None = None  # a replica, on average; None: half of its slots
-    upscale_delay_s: PositiveFloat = 10  # of more load, before a replica is added
-    downscale_delay_s: PositiveFloat = 600  # of less load, before one is removed: a new one takes minutes to load
+    upscale_delay_s: NonNegativeFloat = 10  # of more load, before a replica is added
+    downscale_delay_s: NonNegativeFloat = 600  # of less load, before one is removed: a new one takes minutes to load
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
 
     @model_validator(mode="after")
     def _check(self) -> "ClusterSettings":
         if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise ValueError(f"max_replicas is {self.max_replicas}, less than the {self.replicas} replicas")
+            raise InvalidConfiguration("max_replicas", f"is {self.max_replicas}, fewer than the {self.replicas} replicas")
         return self
 
 
@@ -61,6 +61,7 @@ def application(args: ClusterSettings) -> Application:
     Raises InvalidConfiguration: see Settings.load.
     """
     settings = Settings.load()
+    resources = resources_of(settings)
     number: dict[str, Any] = {"num_replicas": args.replicas}
     if args.max_replicas:
         number = {
@@ -74,7 +75,9 @@ def application(args: ClusterSettings) -> Application:
         }
     replicas = serve.deployment(Replica).options(
         **number,
-        **placement(settings),
+        placement_group_bundles=[resources],  # all of a replica on one node
+        placement_group_strategy="STRICT_PACK",
+        ray_actor_options={"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0)},
         max_ongoing_requests=settings.slots,
         max_constructor_retry_count=2,
         health_check_period_s=HEALTH_SECONDS,
@@ -86,18 +89,13 @@ def application(args: ClusterSettings) -> Application:
     return ingress.bind(args.gateway, replicas.bind(settings), settings.slots)
 
 
-def placement(settings: Settings) -> dict[str, Any]:
-    """The resources of a replica, as options of its deployment: one placement group, all of it on one node.
+def resources_of(settings: Settings) -> dict[str, int]:
+    """What a replica holds, by Ray's names of resources; vLLM's workers are its child processes.
 
-    The replica holds the GPUs, and vLLM's workers are its child processes.
+    Raises InvalidConfiguration if the engine is to run on several nodes.
     """
     workers = tensor_parallel_size(settings)
-    resources = {"CPU": 1, "GPU": workers} if settings.defaults.cuda_devices else {"CPU": workers}
-    return {
-        "placement_group_bundles": [resources],
-        "placement_group_strategy": "STRICT_PACK",
-        "ray_actor_options": {f"num_{kind.lower()}s": count for kind, count in resources.items()},
-    }
+    return {"CPU": 1, "GPU": workers} if settings.defaults.cuda_devices else {"CPU": workers}
 
 
 def tensor_parallel_size(settings: Settings) -> int:

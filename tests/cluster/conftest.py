@@ -1,7 +1,9 @@
 """Ray is not in the local environment: tests that need it are marked `cluster` and import it when they run."""
 
+import importlib
 import sys
 import tarfile
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,6 +22,9 @@ START_SECONDS = 240  # of two engines at once on two cores that others use, too
 def ray_installed():
     """Ray, for the process of the tests."""
     sys.path.append(str(PROJECT / ".cluster"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own, of pydantic's older ways
+        importlib.import_module("ray.serve.schema")
 
 
 @dataclass

@@ -1,6 +1,9 @@
 """Two replicas of the real model on Ray Serve: many callers, and what dies under them."""
 
+import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,13 +11,17 @@ from dataclasses import dataclass, field
 import pytest
 from openai import APIError, BadRequestError, OpenAI
 
+from hermes.devserver.server import PROJECT, free_port
+from hermes.engine.devices import cuda_gpus
 from hermes.serving.guard import is_alive
-from tests.cluster.conftest import REPLICAS, SLOTS, Cluster, cluster_of, family_of
+from tests.cluster.conftest import REPLICAS, SLOTS, START_SECONDS, Cluster, cluster_of, family_of
 from tests.support.asking import until
 from tests.support.gateways import MODEL
+from tests.support.tiny_llama import write_tiny_llama
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
+CUDA_DEVICES = len(cuda_gpus())
 SECONDS = 120  # for Ray to start a new replica
 
 
@@ -167,3 +174,26 @@ def test_ctrl_c_ends_what_runs_with_e1205_and_leaves_nothing_behind():
         assert all("E1205" in problem for problem in problems), problems
         assert gateway.process.wait(timeout=60) == 0
         until(lambda: not any(map(is_alive, family)), 15, "all have ended")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(CUDA_DEVICES < 2, reason=f"needs 2 CUDA devices; this machine has {CUDA_DEVICES}")
+def test_a_replica_holds_two_gpus(tmp_path, small_model):
+    write_tiny_llama(tmp_path, small_model)
+    with cluster_of(HERMES_PROFILE="production", HERMES_MODEL=str(tmp_path)) as gateway:
+        assert len(Cluster(gateway).processes("VLLM::Worker")) == 2
+        assert ask(caller(gateway), 1, 20).problem is None
+
+
+def test_a_replica_that_cannot_start_says_why_on_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "hermes", "cluster", "--port", str(free_port())],
+        cwd=PROJECT,
+        env={**os.environ, "HERMES_PROFILE": "local", "HERMES_MODEL": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("E1000 WeightsError: ")

@@ -25,6 +25,11 @@ def test_other_machines_are_served_with_a_token_or_when_told_so(more):
     assert not GatewaySettings(host="0.0.0.0", **more).local
 
 
+def test_the_environment_has_the_tokens(monkeypatch):
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS", " one,two ,")
+    assert GatewaySettings(host="0.0.0.0").tokens == ("one", "two")
+
+
 def test_tokens_are_not_shown():
     assert "secret" not in repr(GatewaySettings(tokens=("secret",)))
 
