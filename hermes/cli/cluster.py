@@ -9,27 +9,32 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hermes.cli.gateway import Alias, Anywhere, Host, Model, NoAuth, Origin, Port, say_where
+from hermes.cli.gateway import Alias, Anywhere, Host, Model, NoAuth, Origin, Port, say_where, settings_of
 from hermes.cli.server import notes
 from hermes.devserver import PROJECT, ServerFailed
 from hermes.errors import InvalidConfiguration, NoAccelerator, find_error
-from hermes.gateway.settings import GatewaySettings
 from hermes.serving import start_guard
 from hermes.settings import Settings
 
+if TYPE_CHECKING:
+    from hermes.cluster import ClusterSettings
+
 NAME = "hermes"  # of the application
 PACKAGES = PROJECT / ".cluster"  # where `make cluster` installs Ray
-OBJECT_STORE_BYTES = 100 * 2**20  # pieces of text need none; by default it is 30 % of the memory
+THIS_MACHINE: dict[str, Any] = {  # how Ray starts on one machine
+    "include_dashboard": False,
+    "object_store_memory": 100 * 2**20,  # bytes; pieces of text need none, and by default it is 30 % of the memory
+}
 POLL_SECONDS = 1.0
 STOP_SECONDS = 10.0  # for Ray to answer
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # who reaches Ray's ports may run code
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports to its makers otherwise
-    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # a piece of text costs a third of what it costs as an object of Ray's
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",  # as an object of Ray's, a piece of text costs the gateway twice as much
     "HERMES_PROFILE": "local",
 }
 
@@ -48,24 +53,12 @@ def cluster(
     webhooks_anywhere: Anywhere = False,
 ) -> None:
     """Serve from many replicas until Ctrl-C: on this machine, or on the Ray cluster that RAY_ADDRESS names."""
-    gateway = GatewaySettings(
-        host=host,
-        port=port,
-        model=model,
-        aliases=tuple(alias or ()),
-        no_auth=no_auth,
-        origins=tuple(origin or ()),
-        webhooks_anywhere=webhooks_anywhere,
-    )
+    gateway = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     settings = Settings.load()
     require_ray()
-
-    import ray
-    from ray import serve
-
-    from hermes.cluster import ClusterSettings, application, resources_of
+    from hermes.cluster import ClusterSettings
 
     args = ClusterSettings(
         replicas=replicas,
@@ -74,22 +67,34 @@ def cluster(
         downscale_delay_s=scale_down_after,
         gateway=gateway,
     )
-    here = not os.environ.get("RAY_ADDRESS")
+    try:
+        run(args, settings, here=not os.environ.get("RAY_ADDRESS"))
+    except (RuntimeError, ConnectionError, TimeoutError) as error:  # Ray's
+        raise ServerFailed(find_error(str(error)) or f"Ray: {error}") from error
+
+
+def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
+    """Start Ray `here`, or join the cluster that RAY_ADDRESS names, and serve until Ctrl-C."""
+    import ray
+    from ray import serve
+
+    from hermes.cluster import application, resources_of
+
     if here:
         start_guard(os.getpid())
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **(THIS_MACHINE if here else {}))
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **(this_machine() if here else {}))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has taken it
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         if here:
-            require_resources(settings, resources_of(settings), replicas, ray.cluster_resources())
+            require_resources(settings, resources_of(settings), args.replicas, ray.cluster_resources())
         if serve.status().proxies:
             raise ServerFailed("this cluster runs Ray Serve already; deploy hermes.cluster:application there")
-        serve.start(http_options={"host": host, "port": port})
         notes.print(f"Ray's log is in {Path(ray.nodes()[0]['ObjectStoreSocketName']).parents[1]}/logs", style="dim")
-        with notes.status(f"starting {replicas} replicas"):
+        with notes.status(f"starting {args.replicas} replicas"):
+            serve.start(http_options={"host": args.gateway.host, "port": args.gateway.port})
             ingress = serve.run(application(args), name=NAME)
-        say_where(gateway)
+        say_where(args.gateway)
         with suppress(KeyboardInterrupt):
             while (found := serve.status().applications[NAME]).status != "DEPLOY_FAILED":
                 time.sleep(POLL_SECONDS)
@@ -98,8 +103,6 @@ def cluster(
         ingress.stop.remote(settings.shutdown_grace).result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
         if not here:
             serve.delete(NAME)
-    except (RuntimeError, ConnectionError, TimeoutError) as error:
-        raise ServerFailed(find_error(str(error)) or f"Ray: {error}") from error
     finally:
         ray.shutdown()  # with it ends what has been started here; the guard ends what Ray leaves behind
 
@@ -112,15 +115,6 @@ def require_ray() -> None:
         raise InvalidConfiguration("ray", "is not installed; run `make cluster`, or install requirements/cluster.txt")
     paths = [str(PROJECT), *([str(PACKAGES)] if PACKAGES.is_dir() else []), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-
-
-def this_machine() -> dict[str, Any]:
-    """How Ray starts on this machine alone: nobody else reaches it, and it takes little memory."""
-    return {
-        "_node_ip_address": "127.0.0.1",
-        "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE_BYTES,
-    }
 
 
 def require_resources(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,17 +37,8 @@ def gateway(
     webhooks_anywhere: Anywhere = False,
 ) -> None:
     """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS holds tokens, by commas."""
-    settings = GatewaySettings(
-        host=host,
-        port=port,
-        model=model,
-        aliases=tuple(alias or ()),
-        no_auth=no_auth,
-        origins=tuple(origin or ()),
-        webhooks_anywhere=webhooks_anywhere,
-        max_waiting=max_waiting,
-        max_wait=max_wait,
-    )
+    limits = {"max_waiting": max_waiting, "max_wait": max_wait}
+    settings = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere, **limits)
     run(settings, [open_upstream(name, slots) for name in upstream])
 
 
@@ -57,6 +48,29 @@ def up(port: Port = 8000, model: Model = "local/model", alias: Alias = None) -> 
         wait_until_ready(server)
         settings = GatewaySettings(port=port, model=model, aliases=tuple(alias or ()))
         run(settings, [open_upstream(server.url, Settings.load().slots)])
+
+
+def settings_of(
+    host: str,
+    port: int,
+    model: str,
+    alias: list[str] | None,
+    origin: list[str] | None,
+    no_auth: bool,
+    webhooks_anywhere: bool,
+    **limits: Any,
+) -> GatewaySettings:
+    """The settings that the options of a command ask for. Raises InvalidConfiguration, see GatewaySettings."""
+    return GatewaySettings(
+        host=host,
+        port=port,
+        model=model,
+        aliases=tuple(alias or ()),
+        no_auth=no_auth,
+        origins=tuple(origin or ()),
+        webhooks_anywhere=webhooks_anywhere,
+        **limits,
+    )
 
 
 def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:

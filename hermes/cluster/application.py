@@ -51,7 +51,9 @@ class ClusterSettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "ClusterSettings":
         if self.max_replicas is not None and self.max_replicas < self.replicas:
-            raise InvalidConfiguration("max_replicas", f"is {self.max_replicas}, fewer than the {self.replicas} replicas")
+            raise InvalidConfiguration(
+                "max_replicas", f"is {self.max_replicas}, fewer than the {self.replicas} replicas"
+            )
         return self
 
 
