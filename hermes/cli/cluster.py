@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +70,7 @@ def cluster(
     try:
         run(args, settings, here=not os.environ.get("RAY_ADDRESS"))
     except (RuntimeError, ConnectionError, TimeoutError) as error:  # Ray's
-        raise ServerFailed(find_error(str(error)) or f"Ray: {error}") from error
+        raise ServerFailed(f"Ray: {error}") from error
 
 
 def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
@@ -91,20 +91,32 @@ def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
         if serve.status().proxies:
             raise ServerFailed("this cluster runs Ray Serve already; deploy hermes.cluster:application there")
         notes.print(f"Ray's log is in {Path(ray.nodes()[0]['ObjectStoreSocketName']).parents[1]}/logs", style="dim")
-        with notes.status(f"starting {args.replicas} replicas"):
-            serve.start(http_options={"host": args.gateway.host, "port": args.gateway.port})
-            ingress = serve.run(application(args), name=NAME)
-        say_where(args.gateway)
         with suppress(KeyboardInterrupt):
-            while (found := serve.status().applications[NAME]).status != "DEPLOY_FAILED":
-                time.sleep(POLL_SECONDS)
-            raise ServerFailed(found.message)
+            with notes.status(f"starting {args.replicas} replicas"):
+                serve.start(http_options={"host": args.gateway.host, "port": args.gateway.port})
+                target = serve.RunTarget(application(args), name=NAME)
+                serve.run_many([target], wait_for_applications_running=False)
+                wait(serve.status, until="RUNNING")
+            say_where(args.gateway)
+            wait(serve.status)
         notes.print("stopping")
-        ingress.stop.remote(settings.shutdown_grace).result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
+        found = serve.status().applications.get(NAME)
+        if found and found.deployments["Ingress"].replica_states.get("RUNNING"):
+            stopping = serve.get_app_handle(NAME).stop.remote(settings.shutdown_grace)
+            stopping.result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
         if not here:
             serve.delete(NAME)
     finally:
         ray.shutdown()  # with it ends what has been started here; the guard ends what Ray leaves behind
+
+
+def wait(serve_status: Callable[[], Any], until: str | None = None) -> None:
+    """Wait until the application has a status, or for ever. Raises ServerFailed if it could not be started."""
+    while (found := serve_status().applications[NAME]).status != until:
+        if found.status == "DEPLOY_FAILED":
+            said = [each.message for each in found.deployments.values()]
+            raise ServerFailed(find_error("\n".join(said)) or f"Ray: {found.message}")
+        time.sleep(POLL_SECONDS)
 
 
 def require_ray() -> None:
