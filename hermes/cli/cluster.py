@@ -70,7 +70,7 @@ def cluster(
     try:
         run(args, settings, here=not os.environ.get("RAY_ADDRESS"))
     except (RuntimeError, ConnectionError, TimeoutError) as error:  # Ray's
-        raise ServerFailed(f"Ray: {error}") from error
+        raise ServerFailed(f"Ray: {(str(error) or repr(error)).splitlines()[-1]}") from error
 
 
 def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
