@@ -46,9 +46,9 @@ class RayUpstream:
         """See Upstream. The slots are those of the replicas that run now."""
         try:
             found = await asyncio.to_thread(serve.status)
-        except RAY_ERRORS:
+            states = found.applications[self._app].deployments[self._deployment].replica_states
+        except (*RAY_ERRORS, KeyError):  # Serve's controller is being started again, or this application is deleted
             return False
-        states = found.applications[self._app].deployments[self._deployment].replica_states
         self.slots = int(states.get("RUNNING", 0)) * self._each
         return self.slots > 0
 

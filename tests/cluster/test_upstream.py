@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,6 +73,28 @@ def run(*events, inputs=None, meanwhile=None):
         return seen
 
     return asyncio.run(main())
+
+
+def test_the_slots_are_those_of_the_replicas_that_run(monkeypatch):
+    from ray.exceptions import ActorDiedError
+
+    from hermes.cluster.upstream import RayUpstream
+
+    def status(states):
+        if isinstance(states, Exception):
+            raise states
+        replicas = SimpleNamespace(replica_states=states)
+        return SimpleNamespace(applications={"hermes": SimpleNamespace(deployments={"Replica": replicas})})
+
+    async def ready(states):
+        monkeypatch.setattr("ray.serve.status", lambda: status(states))
+        upstream = RayUpstream(Handle(), slots=4)
+        return await upstream.ready(), upstream.slots
+
+    assert asyncio.run(ready({"RUNNING": 2, "STARTING": 1, "STOPPING": 1})) == (True, 8)
+    assert asyncio.run(ready({"STARTING": 1})) == (False, 0)
+    assert asyncio.run(ready(ActorDiedError())) == (False, 0)
+    assert asyncio.run(ready(KeyError("hermes"))) == (False, 0)
 
 
 def dead():
