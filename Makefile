@@ -72,7 +72,7 @@ format: $(INSTALLED) ## Format, and mend what lint can mend
 bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 	$(BIN)/python -m bench.serving
 
-bench-cluster: $(INSTALLED) $(CLUSTER) ## Compare two replicas on Ray with one Cog server, side by side
+bench-cluster: $(INSTALLED) $(CLUSTER) ## Compare one and two replicas on Ray with one Cog server, side by side
 	$(BIN)/python -m bench.cluster
 
 bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, and ways to start, side by side

@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hermes.errors import InvalidConfiguration
 
 PREFIX = "HERMES_"
-GATEWAYS = "HERMES_GATEWAY_"  # variables that are not of a server
+GATEWAYS = "HERMES_GATEWAY_TOKENS"  # the only variable that is not of a server
 
 # A weights folder may set sizes and speeds. No argument here names code, a file, a host or another model.
 FOLDER_MAY_SET = frozenset(
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
         for name in os.environ:
-            if name.startswith(PREFIX) and not name.startswith(GATEWAYS) and name not in known:
+            if name.startswith(PREFIX) and name not in (*known, GATEWAYS):
                 raise InvalidConfiguration(name, f"there is no such setting; there are {', '.join(sorted(known))}")
         try:
             return cls()

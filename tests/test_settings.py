@@ -148,6 +148,7 @@ def test_a_variable_of_the_gateway_beside_it_is_not_the_servers(monkeypatch):
     ("name", "value", "message"),
     [
         ("HERMES_PROFIL", "local", "E1202 .*HERMES_PROFIL: there is no such setting; there are .*HERMES_PROFILE"),
+        ("HERMES_GATEWAY_TOKEN", "secret", "E1202 .*HERMES_GATEWAY_TOKEN: there is no such setting"),
         ("HERMES_PROFILE", "laptop", "E1202 .*HERMES_PROFILE: .*'production', 'production-fp8' or 'local'"),
         ("HERMES_ENGINE_ARGS", "{dtype: 1}", "E1202 .*HERMES_ENGINE_ARGS: this is not a JSON object"),
         ("HERMES_ENGINE_ARGS", "[1]", "E1202 .*HERMES_ENGINE_ARGS: .*dict"),

@@ -38,9 +38,8 @@ def run(commands: typer.Typer = app) -> NoReturn:
 def main(arguments: list[str] | None = None, commands: typer.Typer = app) -> int:
     """Run a command. Returns 0 done, 1 failed (one line on standard error), 2 misuse, 130 interrupted."""
     try:
-        return int(
-            commands(args=arguments, standalone_mode=False) or DONE
-        )  # typer gives 130 back for Ctrl-C in a command
+        status = commands(args=arguments, standalone_mode=False)  # 130 for Ctrl-C in a command
+        return int(status or DONE)
     except TyperException as misuse:
         server.notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE

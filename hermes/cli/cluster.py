@@ -92,7 +92,7 @@ def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
             raise ServerFailed("this cluster runs Ray Serve already; deploy hermes.cluster:application there")
         notes.print(f"Ray's log is in {Path(ray.nodes()[0]['ObjectStoreSocketName']).parents[1]}/logs", style="dim")
         with suppress(KeyboardInterrupt):
-            with notes.status(f"starting {args.replicas} replicas"):
+            with notes.status("starting the replicas"):
                 serve.start(http_options={"host": args.gateway.host, "port": args.gateway.port})
                 target = serve.RunTarget(application(args), name=NAME)
                 serve.run_many([target], wait_for_applications_running=False)

@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from hermes.chat.inputs import Inputs
+from hermes.client.cog import Json
 from hermes.cluster.upstream import GONE, RayUpstream
 from hermes.devserver import PROJECT, PredictorSource
 from hermes.errors import HermesError, InvalidConfiguration
@@ -24,8 +25,6 @@ from hermes.serving import ChatService, start_guard
 from hermes.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-Event = tuple[str, dict[str, Any]]
 
 INGRESS_REQUESTS = 10_000  # at once; those that wait and those that stream. The gateway has its own, lower limits
 HEALTH_SECONDS = 2.0  # between two looks at a replica
@@ -64,7 +63,7 @@ def application(args: ClusterSettings) -> Application:
     """
     settings = Settings.load()
     resources = resources_of(settings)
-    number: dict[str, Any] = {"num_replicas": args.replicas}
+    number: Json = {"num_replicas": args.replicas}
     if args.max_replicas:
         number = {
             "autoscaling_config": {
@@ -130,15 +129,15 @@ class Replica:
         self._chat = await ChatService.start(settings)
         self._ending = asyncio.create_task(self._end_after_death())
 
-    async def answer(self, inputs: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+    async def answer(self, inputs: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Json], None]:
         """The events of one prediction, as coglet sends them, or GONE alone: ask another replica."""
         if not self._chat.engine.alive:
             yield GONE, {}
             return
         yield "start", {}
-        metrics: dict[str, Any] = {}
+        metrics: Json = {}
         given = {name: inputs.get(name, default) for name, default in self._defaults.items()}
-        result: dict[str, Any] = {"status": "succeeded", "metrics": metrics}
+        result: Json = {"status": "succeeded", "metrics": metrics}
         try:
             async with aclosing(self._chat.respond(metrics.__setitem__, **cast(Inputs, given))) as pieces:
                 async for piece in pieces:

@@ -74,7 +74,6 @@ def killed(cluster, victims):
     until(lambda: cluster.slots == REPLICAS * SLOTS, REPLICA_SECONDS, "it takes predictions")
     with callers(cluster.gateway, REPLICAS * SLOTS, 20) as asked:
         assert [each.result().problem for each in asked] == [None] * REPLICAS * SLOTS
-    return before[0]
 
 
 def test_a_killed_engine_fails_its_own_and_ray_starts_another(cluster):
