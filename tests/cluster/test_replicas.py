@@ -7,13 +7,14 @@ from openai import BadRequestError
 
 from hermes.serving.guard import is_alive
 from tests.cluster.conftest import REPLICAS
-from tests.support.asking import until
+from tests.support.asking import three_chances, until
 from tests.support.clusters import REPLICA_SECONDS, SLOTS, ask, caller, callers
 from tests.support.gateways import MODEL
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 
+@three_chances
 def test_both_replicas_answer_64_callers_token_by_token(cluster):
     with callers(cluster.gateway, REPLICAS * SLOTS, 100) as asked:
         until(lambda: cluster.gateway.running == REPLICAS * SLOTS, 60, "all run at once, more than one replica takes")

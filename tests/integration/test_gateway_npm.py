@@ -6,11 +6,13 @@ import subprocess
 
 import pytest
 
+from tests.support.asking import three_chances
 from tests.support.gateways import MODEL
 
 pytestmark = pytest.mark.skipif(not shutil.which("npm"), reason="needs node and npm")
 
 
+@three_chances
 def test_npms_client_runs_streams_cancels_and_reports(gateway, npm_folder):
     command = ["node", "answers.js", gateway.openai, MODEL]
     done = subprocess.run(command, cwd=npm_folder, capture_output=True, text=True, timeout=120, check=False)
