@@ -7,6 +7,7 @@ import pytest
 
 from evaluation import asking, chat, functions, json_mode
 
+pytestmark = pytest.mark.xdist_group("hostile")  # the shorter of the two queues for a server
 WEATHER = {
     "name": "get_weather",
     "description": "The weather of a city.",

@@ -4,8 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from hermes.devserver import PROJECT
 from tests.support.asking import QUESTION
+
+pytestmark = pytest.mark.xdist_group("hostile")  # the shorter of the two queues for a server
 
 ASK = """
 import json, sys
