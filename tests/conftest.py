@@ -1,4 +1,5 @@
 import gc
+import logging
 import os
 
 import pytest
@@ -20,6 +21,16 @@ def pytest_configure():
 def pytest_collection_finish():
     """Hundreds of thousands of objects are there until the end: no garbage collection need look at them again."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def quiet_log():
+    """Undo what a command that ran in this process did to the package's log: the next test may count its messages."""
+    yield
+    logger = logging.getLogger("hermes")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

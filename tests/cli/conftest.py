@@ -1,7 +1,5 @@
 """The tests run the commands with the real huggingface_hub, against a hub on 127.0.0.1."""
 
-import logging
-
 import pytest
 from huggingface_hub.utils import close_session
 
@@ -35,11 +33,7 @@ def home(server, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, str(value))
     server.clear()
-    yield tmp_path
-    logger = logging.getLogger("hermes")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
+    return tmp_path
 
 
 @pytest.fixture
