@@ -77,6 +77,10 @@ PRODUCTION_FP8 = replace(
     },
 )
 
+# One core is for the server and for other programs. Threads on all cores wait for each other in busy loops: beside a
+# program that kept one of two cores busy, the engine gave less than a token a second.
+THREADS = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) - 1))
+
 LOCAL = Profile(
     name="local",
     model="demo",
@@ -95,9 +99,9 @@ LOCAL = Profile(
         "VLLM_USE_AOT_COMPILE": "0",
         # The model runs in the core process. vLLM would make a worker process, and its queue keeps a core busy.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        # One core is for the server and for other programs. Threads on all cores wait for each other in busy
-        # loops: beside a program that kept one of two cores busy, the engine gave less than a token a second.
-        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
+        "OMP_NUM_THREADS": THREADS,
+        # vLLM looks for n-grams with numba, which gives its own number of threads, all cores, to torch as well.
+        "NUMBA_NUM_THREADS": THREADS,
     },
 )
 

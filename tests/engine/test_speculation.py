@@ -1,5 +1,8 @@
 """What makes vLLM guess tokens ahead."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,27 @@ def test_each_value_is_repeated_for_the_guesses_of_its_request(dtype):
     values, ends, output = torch.tensor([50, 0, 7], dtype=dtype), torch.tensor([2, 2, 5]), torch.empty(5, dtype=dtype)
     expand(output, values, ends, 7, 9)
     assert output.tolist() == [50, 50, 9, 9, 9]
+
+
+# As vLLM's n-gram proposer does it, without the time of an import of vLLM.
+LOOK_FOR_N_GRAMS = """
+import numba, numpy, torch
+before = torch.get_num_threads()
+
+@numba.njit(parallel=True)
+def look(tokens):
+    for request in numba.prange(len(tokens)):
+        tokens[request] += 1
+
+look(numpy.zeros(2))
+print(before, torch.get_num_threads(), numba.threading_layer())
+"""
+
+
+def test_looking_for_n_grams_leaves_torch_its_number_of_threads():
+    """numba's pool sets OpenMP's, which torch has, too. With threads on all cores, each waits in busy loops."""
+    command = [sys.executable, "-W", "ignore", "-c", LOOK_FOR_N_GRAMS]
+    environment = os.environ | PROFILES["local"].environment
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    threads = environment["OMP_NUM_THREADS"]
+    assert printed.split() == [threads, threads, "omp"]
