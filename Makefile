@@ -46,7 +46,7 @@ test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a mi
 	$(BIN)/python -m pytest -n 2 --ignore tests/integration
 
 test-long: $(INSTALLED) $(EVALUATION) $(CLUSTER) ## Run the tests with all depths, 20 times the fuzz and the soak, about an hour
-	FUZZ_EXAMPLES=20 $(TESTS) -m "not cluster" -o timeout=3600
+	FUZZ_EXAMPLES=20 $(TESTS) -n 2 -m "not cluster" -o timeout=3600
 	$(BIN)/python -m pytest tests/cluster -m cluster
 	$(BIN)/python -m tests.soak
 

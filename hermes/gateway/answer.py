@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from hermes.tool_calls.call import ToolCall
 from hermes.tool_calls.definitions import Function
 from hermes.tool_calls.literal import OPEN, object_ending
-from hermes.tool_calls.parser import FIRST_KEY, Reading, read_tool_calls
+from hermes.tool_calls.parser import FIRST_KEY, TRAINED_END, Reading, read_tool_calls
 
 Part = str | ToolCall
 
@@ -22,7 +22,6 @@ UNDECIDED = re.compile(
     re.ASCII | re.VERBOSE,
 )
 AROUND = re.compile(r"(?:```\w*+\s*+)?(?:\[\s*+)?\Z", re.ASCII)
-CLOSED = "</tool_call>"
 
 
 class Answer:
@@ -45,8 +44,8 @@ class Answer:
         self._text += piece
         if not self._calling:
             yield from self._prose(self._certain())
-        if self._calling and CLOSED in self._text[-len(piece) - len(CLOSED) :]:
-            end = self._text.rindex(CLOSED) + len(CLOSED)
+        if self._calling and TRAINED_END in self._text[-len(piece) - len(TRAINED_END) :]:
+            end = self._text.rindex(TRAINED_END) + len(TRAINED_END)
             yield from self._new_calls(self._read(self._text[:end], cut=True))
 
     def end(self, *, cut: bool) -> Iterator[Part]:

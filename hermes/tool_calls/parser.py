@@ -28,7 +28,8 @@ FILLER = re.compile(r"[\s\[]*+(?:```\w*+)?[\s\[]*+", re.ASCII)  # may stand betw
 AROUND = [(re.compile(r"\[\s*+\Z"), re.compile(r"\s*+\]")), (re.compile(r"```\w*+\s*+\Z"), re.compile(r"\s*+```"))]
 BETWEEN = re.compile(r"[\s,]*+")
 TRAINED = "<tool_call>"
-ENDS_CALL = re.compile(r"\s*+</tool_call>")
+TRAINED_END = "</tool_call>"
+ENDS_CALL = re.compile(rf"\s*+{TRAINED_END}")
 STRAY = re.compile(r"(?:\s*+</(?:tool_call|function_call|tools|function)>)*+")
 TRAILER = re.compile(r"[\s\]]*+(?:```)?", re.ASCII)  # belongs to the last object where the closing tag is missing
 
@@ -78,7 +79,8 @@ class _Reader:
         self._text = text
         self._tools = tools
         self._cut = cut
-        self._tagged = TRAINED in text  # then an object without a tag is an example or a copy, and no call
+        self._tag = text.find(TRAINED)
+        self._closing = 0  # where the next closing tag is
         self._found: list[Found] = []
         self._taken: list[tuple[int, int]] = []  # spans that are not prose
 
@@ -138,7 +140,7 @@ class _Reader:
         cut = self._cut and ending.how == "more"
         if block is None and not (
             ("name" in text and ("arguments" in text or "parameters" in text))
-            and (not self._tagged or ENDS_CALL.match(self._text, ending.at))
+            and (ENDS_CALL.match(self._text, ending.at) or not self._tagged(ending.at))
         ):
             return None  # an object without a tag is part of the response
         if ending.how == "closed":
@@ -152,6 +154,16 @@ class _Reader:
                 return self._called(text, completed, block)
         problem = "a string in it is not closed" if ending.how == "torn" else "the JSON object is not finished"
         return bad(text, CUT_OFF if cut else problem, seen_name(text, self._tools))
+
+    def _tagged(self, at: int) -> bool:
+        """Whether calls have tags, so that an object without one, which ends there, is an example or a copy.
+
+        No tag after the next closing one counts: who reads the text as it comes knows the calls up to there by then.
+        """
+        if self._closing < at:
+            found = self._text.find(TRAINED_END, at)
+            self._closing = len(self._text) if found == -1 else found
+        return 0 <= self._tag < self._closing
 
     def _called(self, written: str, text: str, block: _Block | None) -> Found | None:
         return judged(

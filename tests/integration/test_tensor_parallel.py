@@ -8,7 +8,7 @@ from hermes.sizing import ModelShape
 from hermes.sizing.gpus import GIB
 from tests.support.asking import kv_cache_tokens, predict, text_of
 from tests.support.endings import IN_CHUNKS, WORKER_RAISES, engine_fails, is_started_again, with_name
-from tests.support.servers import BLOCK, serving
+from tests.support.servers import BLOCK, KV_CACHE, TINY_KV_CACHE, serving
 
 PROMPTS = ["Hello", "What is the capital of France?", "日本語", "one two three four", "x" * 300]
 
@@ -28,19 +28,20 @@ def greedy(server):
     return [(text_of(each), each["metrics"]["output_token_count"]) for each in answers]
 
 
-def planned_cache_tokens(model, tensor_parallel_size):
-    """Tokens that 2 GiB for each worker take, by our arithmetic, in float32."""
+def planned_cache_tokens(model, tensor_parallel_size, gib):
+    """Tokens that so much for each worker takes, by our arithmetic, in float32."""
     shape = ModelShape.from_config(json.loads((model / "config.json").read_text()))
-    return 2 * GIB // (BLOCK * shape.kv_bytes_per_token(tensor_parallel_size, cache_bytes=4)) * BLOCK
+    return gib * GIB // (BLOCK * shape.kv_bytes_per_token(tensor_parallel_size, cache_bytes=4)) * BLOCK
 
 
 def test_a_token_takes_the_planned_bytes_of_kv_cache(server, small_model):
-    assert kv_cache_tokens(server) == planned_cache_tokens(small_model, 1)
+    assert kv_cache_tokens(server) == planned_cache_tokens(small_model, 1, KV_CACHE)
 
 
 def test_with_two_workers_there_is_room_for_twice_as_many(two_workers, tiny_model):
-    assert kv_cache_tokens(two_workers) == planned_cache_tokens(tiny_model, 2)
-    assert planned_cache_tokens(tiny_model, 2) // planned_cache_tokens(tiny_model, 1) == 2
+    of_one, of_two = (planned_cache_tokens(tiny_model, workers, TINY_KV_CACHE) for workers in (1, 2))
+    assert kv_cache_tokens(two_workers) == of_two
+    assert of_two // of_one == 2
 
 
 def test_two_workers_give_the_greedy_tokens_of_one(tiny_server, two_workers):

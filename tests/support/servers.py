@@ -11,6 +11,7 @@ from hermes.devserver import PROJECT, LocalServer
 ENGINE_ARGS = {"dtype": "float32", "max_model_len": 2048}
 LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS), "PYTHONPATH": str(PROJECT)}
 BLOCK = 128  # tokens: what vLLM gives out at a time on a CPU
+KV_CACHE, TINY_KV_CACHE = 2, 1  # GiB for each worker: of the profile, and of the servers that `serving` gives
 TINY_SLOTS, TINY_BLOCKS = 4, 9  # of the fixture tiny_server; vLLM keeps one block for itself
 TINY_CONTEXT = (TINY_BLOCKS - 1) * BLOCK  # all of its KV cache
 GRACE = 3  # seconds from the engine's death to the server's exit
@@ -30,6 +31,7 @@ def serving(
     return LocalServer(
         environment={
             **LOCAL,
+            "VLLM_CPU_KVCACHE_SPACE": str(TINY_KV_CACHE),
             "COG_WEIGHTS": str(model),
             "HERMES_ENGINE_ARGS": json.dumps(engine_args),
             "HERMES_ENGINE_DEATH_GRACE": str(GRACE),

@@ -26,6 +26,7 @@ SHAPES = [
     shape("two opens and one close", f"<tool_call>{CALL}<tool_call>{OTHER}</tool_call>", [OSLO, ROME]),
     shape("an open that stutters", f"<tool_call>\n<tool_call>{CALL}</tool_call>", [OSLO]),
     shape("no opening tag", f"{CALL}</tool_call>", [OSLO]),
+    shape("a closing tag before the first opening one", f"{CALL}{OTHER}</tool_call>{tagged(CALL)}", [OSLO, ROME, OSLO]),
     shape("two closes", f"<tool_call>{CALL}</tool_call>\n</tool_call>", [OSLO]),
     shape("half a closing tag", f"<tool_call>{CALL}</tool_", [OSLO], "</tool_"),
     answer("half an opening tag", "So <tool_ca"),
