@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes.json_schema.keywords import OPENING, Own
+from hermes.json_schema.keywords import OPENING, WIDER_THAN_UNICODE, Own
 from hermes.json_schema.limits import SchemaProblem, check_size, dialect
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.places import IN_PLACE, Place
@@ -178,7 +178,8 @@ class Rewriting:
         if said == {"pattern"} and not plain.keys() & {"properties", "patternProperties", "required"}:
             plain["patternProperties"] = {key["pattern"]: plain.get("additionalProperties", True)}
             plain["additionalProperties"] = False
-        elif said:
+            said = bool(WIDER_THAN_UNICODE.search(key["pattern"]))
+        if said:
             self._leave_out(place.at, ["propertyNames"])
 
     def _add_items(self, plain: dict[str, Any], place: Place) -> None:

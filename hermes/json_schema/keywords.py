@@ -6,6 +6,7 @@ Source: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md,
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from hermes.json_schema.limits import SchemaProblem
@@ -26,6 +27,8 @@ KEYWORDS = (
     *("format", "enum", "const", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 )
 LEFT_OUT = object()
+# In a grammar these take é and ٣: the letters and digits of llguidance, as of ECMAScript, are the ASCII ones.
+WIDER_THAN_UNICODE = re.compile(r"\\[WD]|\[\^[^]]*\\[wd]")
 
 
 @dataclass
@@ -36,13 +39,15 @@ class Own:
 
     def keywords(self, schema: Mapping[str, Any], at: str) -> tuple[dict[str, Any], list[str]]:
         """Return the keywords for llguidance, and the names of those that it does not enforce."""
-        for pattern in (schema.get("pattern", ""), *schema.get("patternProperties", ())):
+        patterns = {"pattern": [schema.get("pattern", "")], "patternProperties": [*schema.get("patternProperties", ())]}
+        for pattern in chain(*patterns.values()):
             if problem := pattern_problem(pattern):
                 raise SchemaProblem(at, "pattern", f"{shown(pattern)} is refused: {problem}")
         said = [each for each in KEYWORDS if each in schema and not _says_nothing(each, schema[each])]
         told = {keyword: self._told(keyword, schema[keyword], at) for keyword in said}
         plain = {keyword: value for keyword, value in told.items() if value is not LEFT_OUT}
         left_out = [keyword for keyword in told if keyword not in plain]
+        left_out += [keyword for keyword, each in patterns.items() if any(map(WIDER_THAN_UNICODE.search, each))]
         is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
         if plain.get("minProperties", 0) > 1 and is_free:
             left_out.append("minProperties")  # a model may write a free name twice, which counts once

@@ -230,6 +230,19 @@ KINDS = {  # the schema, what its grammar allows, what not, and what is left out
         [],
         ["$.properties.p5.maxItems"],
     ),
+    "all but words, which are ASCII for llguidance and not for the validator": (
+        {"type": "object", "patternProperties": {"^[^\\w]$": {"pattern": "^\\W$"}}, "additionalProperties": False},
+        [{"-": "+"}],
+        [{"a": "+"}, {"-": "a"}],
+        ["$.patternProperties", "$.patternProperties['^[^\\\\w]$'].pattern"],
+    ),
+    "words and digits": ({"pattern": "^\\w\\d[^a]$"}, ["a1b"], ["é1b", "a٣b", "a1a"], []),
+    "names that are no words": (
+        {"propertyNames": {"pattern": "^\\W$"}},
+        [{"-": 1}],
+        [{"a": 1}],
+        ["$.propertyNames"],
+    ),
     "a number that llguidance reads inexactly": ({"enum": [1, 2**60]}, [1], [], ["$.enum"]),
     "a reference by an anchor": (
         {"$ref": "#here", "$defs": {"a": {"$anchor": "here", "type": "integer"}}},
