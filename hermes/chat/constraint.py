@@ -14,8 +14,9 @@ from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.shapes import plain_schema
 from hermes.tool_calls.definitions import Function, of_parameters
+from hermes.tool_calls.parser import TRAINED, TRAINED_END
 
-CALL_TAGS = OPEN, CLOSE = "<tool_call>", "</tool_call>"
+CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
 # At most one white space, after a comma or colon: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
