@@ -8,18 +8,21 @@ Compiled code is code: whoever made an archive can run anything with it. So a se
 
 import logging
 import os
+import shutil
 import tarfile
+from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hermes.errors import WeightsError
-from hermes.weights.folder import appearing_whole, on_disk
+from hermes.weights.folder import on_disk
 from hermes.weights.remote import RemoteFile
 
 logger = logging.getLogger(__name__)
 
 FOLDER, PACKED = "vllm-cache", "vllm-cache.tar"
 PLACES = {"VLLM_CACHE_ROOT": ".", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
-LEFT_OUT = (".lock",)  # files that only a running process needs
+LEFT_OUT = ("*.lock", "startup_plan/*", "gpu_p2p_access_cache_*")  # of a running process, or facts of one machine
 
 
 def environment(weights_dir: Path) -> dict[str, str]:
@@ -39,13 +42,14 @@ def packed(weights_dir: Path, tar: Path) -> RemoteFile:
     Raises WeightsError if nothing is kept there, or the tar cannot be written.
     """
     folder = weights_dir / FOLDER
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(LEFT_OUT))
-    if not files:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    names = sorted(filter(_goes_along, files))
+    if not names:
         raise WeightsError(folder, "there is no compiled code", "start the server once on the GPUs, then pack again")
     try:
         with tarfile.open(tar, "w", format=tarfile.GNU_FORMAT) as out:
-            for path in files:
-                info = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            for name in names:
+                info, path = tarfile.TarInfo(name), files[name]
                 info.size = path.stat().st_size
                 info.mode = 0o755 if path.suffix == ".so" else 0o644
                 with path.open("rb") as content:
@@ -58,7 +62,9 @@ def packed(weights_dir: Path, tar: Path) -> RemoteFile:
 
 
 def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
-    """Unpack what came with a model, unless something is kept here already. It appears whole or not at all.
+    """Unpack what came with a model and is not kept here yet. It replaces no file.
+
+    The folder may be there already: torch makes it when it is imported, and vLLM keeps other things in it.
 
     Args:
         model: the folder of the model.
@@ -68,15 +74,33 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
     Raises WeightsError if the file is not a tar of plain files, or the disk fails.
     """
     file, folder = model / PACKED, weights_dir / FOLDER
-    if not file.is_file() or folder.exists():
+    if not file.is_file():
         return
     if not trusted:
         logger.info("weights: the compiled code in %s is not used; HERMES_PACKED_CACHE=true uses it", file)
         return
     try:
-        with appearing_whole(folder) as unfinished, tarfile.open(file, "r:") as tar:
-            tar.extractall(unfinished, filter="data")
+        with tarfile.open(file, "r:") as tar:
+            files = [each for each in tar if each.isfile() and _goes_along(each.name)]
+            missing = [each for each in files if not (folder / each.name).exists()]
+            if not missing:
+                return
+            with TemporaryDirectory(prefix=f".{FOLDER}-", dir=weights_dir) as unfinished:
+                tar.extractall(unfinished, missing, filter="data")
+                _move_files(Path(unfinished), folder)
     except (tarfile.TarError, OSError) as error:
         problem = f"its compiled code can't be unpacked ({error})"
         raise WeightsError(file, problem, "pack the model again, or unset HERMES_PACKED_CACHE") from error
     logger.info("weights: the compiled code that came with the model is in %s", folder)
+
+
+def _goes_along(name: str) -> bool:
+    return not any(fnmatchcase(name, pattern) for pattern in LEFT_OUT)
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move files one by one, so that each is there whole or not at all."""
+    for path in [each for each in source.rglob("*") if each.is_file()]:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, place)

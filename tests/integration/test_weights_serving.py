@@ -11,11 +11,14 @@ import pytest
 
 from hermes.client import CogServer
 from hermes.devserver.server import free_port
+from hermes.weights import compiled
 from tests.support.asking import predict, text_of, until
+from tests.support.file_server import FileServer
 from tests.support.hub_server import HubServer
 from tests.support.running import Command
 from tests.support.servers import ENGINE_ARGS, serving
-from tests.support.tiny_models import files_in
+from tests.support.starting import Starter
+from tests.support.tiny_models import MODEL, files_in, tar_of
 
 TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 ASKED = {"prompt": "Hello", "temperature": 0, "min_tokens": 24, "max_tokens": 24}
@@ -103,3 +106,20 @@ def test_an_archive_is_served(host, elsewhere, tiny_model, tiny_server, tmp_path
         (report,) = re.findall(r"boot report: (\{.*\})", "\n".join(server.log))
     assert json.loads(report)["fetched_bytes"] == int(httpx.head(source).headers["Content-Length"])
     assert text_of(answer) == text_of(predict(tiny_server, **ASKED))
+
+
+def test_compiled_code_comes_out_of_an_archive_that_takes_longer_than_the_import_of_vllm(tmp_path):
+    weights = tmp_path / "weights"
+    code = {"torch_compile_cache/ab/rank_0_0/model": b"compiled"}
+    model = {**MODEL, compiled.PACKED: tar_of(code)}
+    settings = {
+        "HERMES_WEIGHTS_DIR": str(weights),
+        "HERMES_WEIGHTS_LOCK": str(tmp_path / "weights.lock"),
+        "HERMES_PACKED_CACHE": "true",
+        "HERMES_ENGINE_ARGS": '{"no_such_argument": 1}',  # it is read once the weights are there
+    }
+    with FileServer() as host, Starter() as fresh:
+        source = host.add_file("/tiny.tar", tar_of(model))
+        host.on_bytes(20_000, lambda: until((weights / compiled.FOLDER).exists, 120, "vLLM is imported"))
+        assert fresh.refusal(source, **settings).startswith("E1201 UnknownEngineArgument: ")
+    assert files_in(weights / compiled.FOLDER) == code

@@ -16,14 +16,18 @@ FILES = {
     "torch_compile_cache/torch_aot_compile/abc/rank_0_0/model": b"pickled",
     "inductor/ab/kernel.so": b"\x7fELF",
     "inductor/ab/kernel.cpp": b"int main();",
+}
+LEFT_OUT = {
+    "inductor/ab/kernel.lock": b"",
     "startup_plan/startup_plan_1.json": b"{}",
+    "gpu_p2p_access_cache_for_0,1.json": b"{}",
 }
 
 
 @pytest.fixture
 def kept(tmp_path):
     """A folder of weights with compiled code."""
-    for name, content in {**FILES, "inductor/ab/kernel.lock": b""}.items():
+    for name, content in {**FILES, **LEFT_OUT}.items():
         path = tmp_path / "weights" / FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -80,13 +84,43 @@ def test_there_may_be_none(tmp_path):
         packed(tmp_path, tmp_path / "x.tar")
 
 
-def test_it_comes_out_where_it_is_trusted_and_nothing_is_kept_yet(model, tmp_path):
+def test_it_comes_out_where_it_is_trusted_and_once(model, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "hermes")
+    for _ in range(2):
+        take_out(model, tmp_path, trusted=True)
+    assert files_in(tmp_path / FOLDER) == FILES
+    assert caplog.messages == [f"weights: the compiled code that came with the model is in {tmp_path / FOLDER}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", FOLDER, "weights"]
+
+
+@pytest.mark.parametrize(
+    "already",
+    [
+        {"inductor": None},
+        {"torch_compile_cache/torch_aot_compile": None, "modelinfos/llama.json": b"of vLLM"},
+        {"inductor/ab/kernel.so": b"\x7fELF, and newer", "mine": b""},
+    ],
+    ids=["folders that the import of vLLM makes", "facts that vLLM keeps before it compiles", "compiled code"],
+)
+def test_it_completes_what_is_kept_and_replaces_none_of_it(model, tmp_path, already):
+    for name, content in already.items():
+        path = tmp_path / FOLDER / name
+        (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+    take_out(model, tmp_path, trusted=True)
+    assert files_in(tmp_path / FOLDER) == {
+        **FILES,
+        **{name: content for name, content in already.items() if content is not None},
+    }
+
+
+def test_facts_of_another_machine_in_an_older_file_stay_there(model, tmp_path):
+    with tarfile.open(model / PACKED, "a") as tar:
+        for name in LEFT_OUT:
+            tar.addfile(tarfile.TarInfo(name))
     take_out(model, tmp_path, trusted=True)
     assert files_in(tmp_path / FOLDER) == FILES
-    (tmp_path / FOLDER / "mine").write_bytes(b"")
-    take_out(model, tmp_path, trusted=True)
-    assert files_in(tmp_path / FOLDER) == {**FILES, "mine": b""}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", FOLDER, "weights"]
 
 
 def test_code_that_is_not_trusted_stays_in_its_file_and_the_log_says_so(model, tmp_path, caplog):
