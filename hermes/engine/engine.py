@@ -27,6 +27,7 @@ from hermes.engine import core_process
 from hermes.engine.chunk import Chunk, GrammarRefused
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
+from hermes.engine.processes import workers
 from hermes.engine.root_cause import one_line, root_cause
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",  # vLLM reports to its makers otherwise
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # Cog's worker has threads and sockets that a fork must not copy
+    "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # EngineWatch ends a step that hangs, and not one that was paused
 }
 
 UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for want of memory"
@@ -104,7 +106,7 @@ class Engine:
             engine_processes(llm),
             stall_timeout=stall_timeout,
             unfinished=lambda: self.unfinished,
-            last_sign=lambda: counts.last_sign,
+            steps=lambda: counts.steps,
         )
         self._watch.start()
         atexit.register(self.stop)  # before vLLM's own, which gives its processes 5 s
@@ -274,11 +276,10 @@ def _start(config: Any, counts: EngineCounts) -> Any:
 
 
 def engine_processes(llm: Any) -> list[psutil.Process]:
-    """vLLM's engine core and its tensor-parallel workers. The engine needs each of them."""
+    """vLLM's engine core and its workers. The engine needs each of them."""
     manager = llm.engine_core.resources.engine_manager
     cores = [psutil.Process(process.pid) for process in getattr(manager, "processes", [])]  # none of Ray's
-    workers = [child for core in cores for child in core.children(recursive=True)]
-    return [*cores, *(worker for worker in workers if "resource_tracker" not in " ".join(worker.cmdline()))]
+    return [*cores, *(worker for core in cores for worker in workers(core))]
 
 
 def _stat_logger(counts: EngineCounts) -> type:

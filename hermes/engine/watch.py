@@ -2,23 +2,24 @@
 
 vLLM itself notices when a process of the engine ends. It does not notice a process that hangs: one that a signal or a
 debugger has stopped, or one that waits for a GPU that no longer answers.
+
+The watch counts its looks, and no seconds: when the whole machine or container was paused, it goes on where it was.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import psutil
 
 from hermes.engine.breaker import Breaker
+from hermes.engine.processes import kill_trees
 from hermes.errors import EngineFailed
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-STOPPED_SECONDS = 2.0  # longer than a debugger that attaches, or a machine that is suspended, holds a process
+STOPPED_LOOKS = 4  # in a row: a debugger that attaches holds a process for less
 FIRST_STEP = 10  # times the stall timeout, for the first step allocates and may compile
 
 
@@ -31,7 +32,7 @@ class EngineWatch:
         *,
         stall_timeout: float,
         unfinished: Callable[[], int],
-        last_sign: Callable[[], float | None],
+        steps: Callable[[], int],
     ):
         """Prepare the watch; `start` begins it.
 
@@ -39,14 +40,14 @@ class EngineWatch:
             processes: of the engine. It is dead if one of them ends.
             stall_timeout: seconds that may pass without a sign of the engine while it has requests.
             unfinished: how many requests it has.
-            last_sign: time.monotonic() of the last step that it reported, or None.
+            steps: how many steps it has reported.
         """
         self.breaker = Breaker()
         self.died = asyncio.Event()
         self._processes = list(processes)
         self._stall_timeout = stall_timeout
         self._unfinished = unfinished
-        self._last_sign = last_sign
+        self._steps = steps
 
     def fail(self, reason: str) -> None:
         """Declare the engine dead: end every wait for it, and refuse later ones.
@@ -62,9 +63,7 @@ class EngineWatch:
 
     def kill(self) -> None:
         """Kill what is left of the engine."""
-        for process in self._processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_trees(self._processes)
 
     def start(self) -> None:
         """Begin to watch, in the running event loop."""
@@ -75,24 +74,22 @@ class EngineWatch:
         self.breaker.trip(lambda: EngineFailed("the engine has been stopped"))
 
     async def _run(self) -> None:
-        idle_since = stopped_since = time.monotonic()
+        stopped_looks = silent_looks = 0  # in a row
+        before = self._steps()
         while not self.breaker.tripped:
             await asyncio.sleep(POLL_SECONDS)
-            now = time.monotonic()
             states = {process.pid: _state(process) for process in self._processes}
             ended = [pid for pid, state in states.items() if state == "ended"]
             stopped = [pid for pid, state in states.items() if state == "stopped"]
-            if not stopped:
-                stopped_since = now
-            if not self._unfinished():
-                idle_since = now
-            last_sign = self._last_sign()
-            silent = now - max(idle_since, last_sign or 0)
+            steps = self._steps()
+            stopped_looks = stopped_looks + 1 if stopped else 0
+            silent_looks = silent_looks + 1 if self._unfinished() and steps == before else 0
+            before, silent = steps, silent_looks * POLL_SECONDS
             if ended:
                 self.fail(f"the engine has died (its process {ended[0]} is gone)")
-            elif now - stopped_since > STOPPED_SECONDS:
+            elif stopped_looks > STOPPED_LOOKS:
                 self.fail(f"the engine hangs (its process {stopped[0]} is stopped)")
-            elif silent > self._stall_timeout * (1 if last_sign else FIRST_STEP):
+            elif silent > self._stall_timeout * (1 if steps else FIRST_STEP):
                 self.fail(f"the engine hangs (nothing came from it for {silent:.0f} s)")
 
 

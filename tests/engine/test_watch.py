@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
+import os
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
+from hermes.devserver import PROJECT
 from hermes.engine import Breaker, watch
 from hermes.engine.watch import EngineWatch
 from hermes.errors import EngineFailed
@@ -17,7 +21,7 @@ from hermes.errors import EngineFailed
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "STOPPED_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "STOPPED_LOOKS", 10)
 
 
 @pytest.fixture
@@ -29,8 +33,8 @@ def engine_process():
     process.wait()
 
 
-def watching(*processes, stall_timeout=60.0, unfinished=1, last_sign=lambda: 0.1):
-    return EngineWatch(processes, stall_timeout=stall_timeout, unfinished=lambda: unfinished, last_sign=last_sign)
+def watching(*processes, stall_timeout=60.0, unfinished=1, steps=lambda: 1):
+    return EngineWatch(processes, stall_timeout=stall_timeout, unfinished=lambda: unfinished, steps=steps)
 
 
 async def failure_of(looking_on, strike=lambda: None):
@@ -71,13 +75,13 @@ def test_an_engine_that_says_nothing_while_it_has_work_hangs(engine_process):
 
 
 def test_an_engine_that_never_says_anything_hangs(engine_process):
-    said = asyncio.run(failure_of(watching(engine_process, stall_timeout=0.02, last_sign=lambda: None)))
+    said = asyncio.run(failure_of(watching(engine_process, stall_timeout=0.02, steps=lambda: 0)))
     assert "the engine hangs (nothing came from it" in said
 
 
 @pytest.mark.parametrize(
     "signs",
-    [{"unfinished": 0}, {"last_sign": time.monotonic}, {"last_sign": lambda: None}],
+    [{"unfinished": 0}, {"steps": itertools.count(1).__next__}, {"steps": lambda: 0}],
     ids=["no work", "signs of work", "a first step"],
 )
 def test_an_engine_that_need_not_have_computed_anything_is_left_alone(engine_process, signs):
@@ -95,7 +99,7 @@ def test_an_engine_that_need_not_have_computed_anything_is_left_alone(engine_pro
 
 
 def test_a_pause_shorter_than_a_hang_passes(engine_process, monkeypatch):
-    monkeypatch.setattr(watch, "STOPPED_SECONDS", 5)
+    monkeypatch.setattr(watch, "STOPPED_LOOKS", 500)
 
     async def look_on():
         looking_on = watching(engine_process)
@@ -107,6 +111,43 @@ def test_a_pause_shorter_than_a_hang_passes(engine_process, monkeypatch):
         looking_on.breaker.check()
 
     asyncio.run(look_on())
+
+
+# It watches an engine that computes a step in a fifth of a second, and says so at each.
+WATCHING = """
+import asyncio, psutil, subprocess, sys
+from hermes.engine import watch
+
+watch.POLL_SECONDS, watch.STOPPED_LOOKS = 0.01, 10
+
+async def main():
+    engine, steps = psutil.Process(subprocess.Popen(["sleep", "60"]).pid), 0
+    looking_on = watch.EngineWatch([engine], stall_timeout=0.4, unfinished=lambda: 1, steps=lambda: steps)
+    looking_on.start()
+    while not looking_on.died.is_set():
+        await asyncio.sleep(0.2)
+        steps += 1
+        print("a step", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_pause_of_everything_passes_whatever_its_length():
+    """As `docker pause`, or a virtual machine that is suspended."""
+    command = [sys.executable, "-c", WATCHING]
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as looking_on:
+        try:
+            for _ in range(2):
+                assert [looking_on.stdout.readline() for _ in range(3)] == ["a step\n"] * 3
+                os.killpg(looking_on.pid, signal.SIGSTOP)
+                time.sleep(1)  # more than each limit
+                os.killpg(looking_on.pid, signal.SIGCONT)
+            assert [looking_on.stdout.readline() for _ in range(3)] == ["a step\n"] * 3
+        finally:
+            os.killpg(looking_on.pid, signal.SIGKILL)
 
 
 def test_a_wait_ends_as_it_would_without_a_breaker():
