@@ -24,7 +24,8 @@ async def serve(folder: Path, answers: int) -> None:
     settings = Settings(profile="local").with_predictor_config(folder)
     import_vllm(settings.defaults)
     plan = EnginePlan(folder, settings.engine_args)
-    engine = plan.start(settings.stall_timeout)
+    with plan.starting(stall_timeout=settings.stall_timeout, start_timeout=settings.start_timeout) as engine:
+        pass
     llm, chatml = engine._llm, ChatML(plan.tokenizer)
     sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
     params = engine._sampling_params(sampling, None, 1)

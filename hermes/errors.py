@@ -194,6 +194,7 @@ class EngineFailed(ServerError):
 
     def __init__(self, cause: str, next_step: str = AGAIN):
         super().__init__(f"{cause}; {next_step}")
+        self.cause = cause
 
 
 class NoAccelerator(ServerError):

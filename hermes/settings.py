@@ -134,6 +134,7 @@ class Settings(BaseSettings):
     speculation: str | None = None  # "ngram", or the source of a draft model; None does without
     packed_cache: bool = False  # use the compiled code that came in the archive of the weights
     request_timeout: PositiveFloat = 900  # seconds until a prediction ends with its text so far
+    start_timeout: PositiveFloat = 3600  # seconds for the engine to load the model and to answer once
     stall_timeout: PositiveFloat = 60  # seconds without progress until a busy engine counts as dead
     engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the exit of the server
     shutdown_grace: NonNegativeFloat = 4  # seconds for running predictions after SIGTERM

@@ -12,7 +12,7 @@ import os
 import sysconfig
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import ExitStack, aclosing, contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,8 @@ from hermes.engine.chunk import Chunk, GrammarRefused
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
 from hermes.engine.processes import workers
-from hermes.engine.root_cause import one_line, root_cause
+from hermes.engine.root_cause import StartLog, one_line, start_log
+from hermes.engine.starting import UNEXPLAINED, EngineStart
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
     AGAIN,
@@ -49,8 +50,6 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # Cog's worker has threads and sockets that a fork must not copy
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # EngineWatch ends a step that hangs, and not one that was paused
 }
-
-UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for want of memory"
 
 GRAMMARS = {"structured_outputs_config": {"backend": "guidance"}}  # whose grammars Constraint holds
 
@@ -77,23 +76,40 @@ class EnginePlan:
             self._config = _vllm_config(folder, engine_args)
             self.tokenizer: Any = cached_tokenizer_from_config(self._config.model_config)  # a transformers tokenizer
 
-    def start(self, stall_timeout: float) -> "Engine":
-        """Load the model. This blocks: seconds for a small model, minutes for a large one.
+    @contextmanager
+    def starting(self, *, stall_timeout: float, start_timeout: float) -> Iterator["Engine"]:
+        """A context for the start of the engine, which has loaded the model and is to be tried inside.
+
+        To load blocks: seconds for a small model, minutes for a large one. The engine ends if anything raises inside.
 
         Args:
             stall_timeout: seconds. An engine that has work and shows no sign for that long counts as dead.
+            start_timeout: seconds until the end of the context.
 
-        Raises EngineStartFailed: vLLM did not start.
+        Raises EngineStartFailed: vLLM did not start, took too long, or died inside.
         """
+        from vllm.logger import DEFAULT_LOGGING_CONFIG
+
         counts = EngineCounts()
-        with ThreadPoolExecutor() as beside, _vllm_errors():
-            grammars = beside.submit(Grammars, self.tokenizer)
-            llm = _start(self._config, counts)
-            return Engine(llm, grammars.result(), self._eos_token_ids, counts, stall_timeout)
+        several = self._config.parallel_config.distributed_executor_backend == "ray"  # machines, which share no folder
+        logging_config = None if several else self._config.logging_config
+        with (
+            start_log(logging_config, DEFAULT_LOGGING_CONFIG) as log,
+            EngineStart(start_timeout, log),
+            ExitStack() as undo,
+        ):
+            with ThreadPoolExecutor() as beside, _vllm_errors():
+                grammars = beside.submit(Grammars, self.tokenizer)
+                llm = _start(self._config, counts, log)
+                undo.callback(llm.shutdown, timeout=0)
+                engine = Engine(llm, grammars.result(), self._eos_token_ids, counts, stall_timeout)
+                undo.callback(engine.stop)
+            yield engine
+            undo.pop_all()
 
 
 class Engine:
-    """A running vLLM engine. `EnginePlan.start` makes it, in the event loop that uses it; `stop` ends it."""
+    """A running vLLM engine. `EnginePlan.starting` makes it, in the event loop that uses it; `stop` ends it."""
 
     def __init__(
         self, llm: Any, grammars: Grammars, eos_token_ids: Sequence[int], counts: EngineCounts, stall_timeout: float
@@ -257,22 +273,18 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
         raise InvalidConfiguration("engine_args", one_line(error)) from error
 
 
-def _start(config: Any, counts: EngineCounts) -> Any:
+def _start(config: Any, counts: EngineCounts, log: StartLog) -> Any:
     """vLLM's AsyncLLM, with its processes started and the model loaded."""
-    from vllm.logger import DEFAULT_LOGGING_CONFIG
     from vllm.platforms import current_platform
     from vllm.v1.engine import utils
     from vllm.v1.engine.async_llm import AsyncLLM
 
     loggers = [cast(Any, _stat_logger(counts))]
-    if config.parallel_config.distributed_executor_backend == "ray":  # other machines would not have the file
-        return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
-    with root_cause(config.logging_config, DEFAULT_LOGGING_CONFIG) as cause:
-        try:
-            with core_process.forked(utils) if current_platform.is_cpu() else nullcontext():
-                return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
-        except Exception as error:
-            raise EngineStartFailed(cause() or f"{one_line(error)} ({UNEXPLAINED})") from error
+    try:
+        with core_process.forked(utils) if current_platform.is_cpu() else nullcontext():
+            return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
+    except Exception as error:
+        raise EngineStartFailed(log.cause or f"{one_line(error)} ({UNEXPLAINED})") from error
 
 
 def engine_processes(llm: Any) -> list[psutil.Process]:

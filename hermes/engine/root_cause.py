@@ -1,56 +1,94 @@
-"""Finds out why vLLM's own processes did not start. They log the cause and tell their parent only that they failed.
+"""What vLLM's own processes log while they start: they tell their parent only that they failed.
 
-While an engine starts, vLLM's logging configuration has one more handler, from this module. It writes the first
-exception that a process logs into a file.
+While an engine starts, vLLM's logging configuration has one more handler, from this module. It writes into a folder the
+first exception of any process, and the messages of each.
 """
 
 import json
 import logging
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hermes.text import shortened
+
 SAYING_TOO_MUCH = ("vllm.v1.structured_output.backend_guidance",)  # its warnings hold the response and its grammar
 
+CAUSE = "cause"
+MAX_LINE = 200  # characters
 
-class RootCause(logging.Handler):
-    """A logging handler that writes the first exception into a file, while that file exists and is empty."""
 
-    def __init__(self, path: str):
-        super().__init__(logging.ERROR)
-        self._path = Path(path)
+class StartHandler(logging.Handler):
+    """A logging handler that writes into a folder, while that folder exists."""
+
+    def __init__(self, folder: str, parent: int):
+        super().__init__()
+        self._folder = Path(folder)
+        self._parent = parent  # the process that waits for the others: what it logs is no cause
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's exception, if it has one and is the first."""
+        """Write the message, and the exception if there is one and it is the first."""
+        if record.process == self._parent:
+            return
         error = record.exc_info and record.exc_info[1]
-        if error and self._path.is_file() and not self._path.stat().st_size:
-            self._path.write_text(one_line(error), encoding="utf-8", errors="backslashreplace")
+        with suppress(FileNotFoundError):  # the start is over
+            with (self._folder / str(record.process)).open("a", encoding="utf-8") as lines:
+                lines.write(f"{record.processName}: {shortened(record.getMessage(), MAX_LINE)}\n")
+            if error and not (self._folder / CAUSE).exists():
+                (self._folder / CAUSE).write_text(one_line(error), encoding="utf-8", errors="backslashreplace")
+
+
+class StartLog:
+    """What was logged since the start."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    @property
+    def cause(self) -> str:
+        """The first exception; "" if there is none."""
+        return self._read(CAUSE)
+
+    def last_line(self, pid: int) -> str:
+        """The name of a process and its last message; "" if it has logged nothing."""
+        return (self._read(str(pid)).splitlines() or [""])[-1]
+
+    def _read(self, name: str) -> str:
+        with suppress(FileNotFoundError):
+            return (self._folder / name).read_text(encoding="utf-8")
+        return ""
 
 
 @contextmanager
-def root_cause(logging_config: Any, plain: Mapping[str, Any]) -> Iterator[Callable[[], str]]:
-    """A context for the start of an engine. It gives a function that returns the logged cause, or "" if there is none.
+def start_log(logging_config: Any | None, plain: Mapping[str, Any]) -> Iterator[StartLog]:
+    """A context for the start of an engine, with the log of the start.
 
     Args:
-        logging_config: vLLM's LoggingConfig for its processes. It stays as it is if it names a file.
+        logging_config: vLLM's LoggingConfig for its processes. It stays as it is if it names a file. None if the
+            processes are on other machines.
         plain: vLLM's dictConfig, to which the handler is added.
     """
-    with tempfile.TemporaryDirectory(prefix="hermes-") as folder:
-        cause, file = Path(folder, "cause"), Path(folder, "logging.json")
-        cause.touch()
-        if logging_config.pylogging_config_file is None:
-            file.write_text(json.dumps(_with_handler(plain, cause)), encoding="utf-8")
+    folder = Path(tempfile.mkdtemp(prefix="hermes-"))
+    try:
+        if logging_config and logging_config.pylogging_config_file is None:
+            file = folder / "logging.json"
+            file.write_text(json.dumps(_with_handler(plain, folder)), encoding="utf-8")
             logging_config.pylogging_config_file = str(file)
-        yield lambda: cause.read_text(encoding="utf-8")
+        yield StartLog(folder)
+    finally:
+        shutil.rmtree(folder.rename(f"{folder}-over"))  # under this name no process writes into it any more
 
 
-def _with_handler(plain: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    ours = {"class": f"{RootCause.__module__}.{RootCause.__name__}", "path": str(path)}
-    loggers = {name: {**each, "handlers": [*each["handlers"], "cause"]} for name, each in plain["loggers"].items()}
+def _with_handler(plain: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    kind = f"{StartHandler.__module__}.{StartHandler.__name__}"
+    ours = {"class": kind, "folder": str(folder), "parent": os.getpid()}
+    loggers = {name: {**each, "handlers": [*each["handlers"], "start"]} for name, each in plain["loggers"].items()}
     quiet = {name: {"level": "ERROR"} for name in SAYING_TOO_MUCH}
-    return {**plain, "handlers": {**plain["handlers"], "cause": ours}, "loggers": {**loggers, **quiet}}
+    return {**plain, "handlers": {**plain["handlers"], "start": ours}, "loggers": {**loggers, **quiet}}
 
 
 def one_line(error: BaseException) -> str:

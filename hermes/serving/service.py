@@ -73,14 +73,11 @@ class ChatService:
         plan = EnginePlan(weights.folder, engine_arguments(settings, draft))
         loading = time.monotonic()
         chatml = Beside(partial(ChatML, plan.tokenizer))
-        engine = plan.start(settings.stall_timeout)
-        try:
+        limits = {"stall_timeout": settings.stall_timeout, "start_timeout": settings.start_timeout}
+        with plan.starting(**limits) as engine:
             service = cls(engine, chatml.join(), settings)
             warming = time.monotonic()
             await service.warm_up()
-        except BaseException:
-            engine.stop()
-            raise
         now = time.monotonic()
         phases = {
             "imports": importing.seconds - importing.saved,

@@ -4,12 +4,13 @@ import importlib.util
 import json
 import logging
 import logging.config
+import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from hermes.engine.root_cause import SAYING_TOO_MUCH, one_line, root_cause
+from hermes.engine.root_cause import MAX_LINE, SAYING_TOO_MUCH, one_line, start_log
 
 PLAIN = {
     "version": 1,
@@ -26,19 +27,30 @@ class Config:
     pylogging_config_file: str | None = None
 
 
-@pytest.fixture
-def logger():
-    """The logger that the configuration speaks of, as it is in a process of the engine."""
-    logger = logging.getLogger("scripted_vllm")
-    yield logger
-    logger.handlers.clear()
+def configure(config):
+    """As each process of vLLM does."""
+    logging.config.dictConfig(json.loads(Path(config.pylogging_config_file).read_text()))
+    return logging.getLogger("scripted_vllm")
 
 
-def log(logger, error, text="It failed."):
-    try:
-        raise error
-    except type(error):
-        logger.exception(text)
+def in_a_process(name, work, *arguments):
+    """Run it in a process of that name, and return its id."""
+    process = multiprocessing.get_context("fork").Process(target=work, args=arguments, name=name)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    return process.pid
+
+
+def fail(config, *errors):
+    logger = configure(config)
+    logger.warning("a warning")
+    logger.error("an error without an exception")
+    for error in errors:
+        try:
+            raise error
+        except type(error):
+            logger.exception("It failed.")
 
 
 @pytest.mark.parametrize(
@@ -49,31 +61,58 @@ def log(logger, error, text="It failed."):
         (OSError("caf\udce9"), "caf\\udce9"),
     ],
 )
-def test_the_first_exception_that_is_logged_is_the_cause(logger, error, cause):
+def test_the_first_exception_that_a_process_logs_is_the_cause(error, cause):
     config = Config()
-    with root_cause(config, PLAIN) as told:
-        logging.config.dictConfig(json.loads(Path(config.pylogging_config_file).read_text()))
-        logger.warning("a warning")
-        logger.error("an error without an exception")
-        assert told() == ""
-        log(logger, error)
-        log(logger, RuntimeError("see above"))
-        assert told() == cause
+    with start_log(config, PLAIN) as log:
+        in_a_process("EngineCore", fail, config)
+        assert log.cause == ""
+        in_a_process("Worker", fail, config, error, RuntimeError("see above"))
+        in_a_process("EngineCore", fail, config, RuntimeError("a worker failed"))
+        assert log.cause == cause
 
 
-def test_what_is_logged_after_the_start_goes_nowhere(logger):
+def test_what_the_process_says_that_waits_for_them_is_no_cause():
     config = Config()
-    with root_cause(config, PLAIN):
-        file = Path(config.pylogging_config_file)
-        logging.config.dictConfig(json.loads(file.read_text()))
-    log(logger, ValueError("later"))
-    assert not file.parent.exists()
+    with start_log(config, PLAIN) as log:
+        fail(config, RuntimeError("see above"))
+        assert log.cause == ""
+
+
+def speak(config, *messages):
+    logger = configure(config)
+    for message in messages:
+        logger.info(message)
+
+
+def test_the_last_line_of_each_process_is_known():
+    config = Config()
+    with start_log(config, PLAIN) as log:
+        core = in_a_process("EngineCore", speak, config, "one", "two\nlines", "")
+        worker = in_a_process("VllmWorker-0", speak, config, "half a char\udce9", "x" * 300)
+        assert log.last_line(core) == "EngineCore: "
+        assert log.last_line(worker) == f"VllmWorker-0: {'x' * (MAX_LINE - 3)}..."
+        assert log.last_line(1) == ""
+
+
+def test_what_is_logged_after_the_start_goes_nowhere():
+    config = Config()
+    with start_log(config, PLAIN):
+        configuration = json.loads(Path(config.pylogging_config_file).read_text())
+    folder = Path(config.pylogging_config_file).parent
+    config.pylogging_config_file = None
+
+    def later():
+        logging.config.dictConfig(configuration)
+        logging.getLogger("scripted_vllm").error("later")
+
+    in_a_process("EngineCore", later)
+    assert list(folder.parent.glob(f"{folder.name}*")) == []
 
 
 def test_a_logging_configuration_of_somebody_elses_is_left_alone():
     config = Config("theirs.json")
-    with root_cause(config, PLAIN) as told:
-        assert (config.pylogging_config_file, told()) == ("theirs.json", "")
+    with start_log(config, PLAIN) as log:
+        assert (config.pylogging_config_file, log.cause) == ("theirs.json", "")
 
 
 def test_an_error_is_one_line():
@@ -86,8 +125,8 @@ def test_an_error_is_one_line():
 
 def test_what_was_written_is_not_in_the_log_of_a_grammar_that_fails():
     config = Config()
-    with root_cause(config, PLAIN):
-        logging.config.dictConfig(json.loads(Path(config.pylogging_config_file).read_text()))
+    with start_log(config, PLAIN):
+        configure(config)
     vllm = Path(importlib.util.find_spec("vllm").origin).parent
     for name in SAYING_TOO_MUCH:
         assert vllm.joinpath(*name.split(".")[1:]).with_suffix(".py").is_file(), "there is such a logger"

@@ -1,13 +1,17 @@
 """A server that cannot start says why, with a code, at once, and leaves nothing behind."""
 
 import json
+import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.support.asking import refusal
-from tests.support.servers import LOCAL
+from hermes.engine.processes import title
+from tests.support.asking import refusal, until
+from tests.support.servers import ENGINE_ARGS, LOCAL
+from tests.support.tiny_llama import change, write_tiny_llama
 
 
 def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_path):
@@ -68,3 +72,47 @@ def test_a_predictor_config_in_the_weights_folder_is_used(starter, tiny_model, t
     (tmp_path / "predictor_config.json").write_text(json.dumps({"engine_args": {"no_such_argument": 1}}))
     error = starter.refusal(tmp_path)
     assert error.startswith("E1202 InvalidConfiguration: predictor_config.json.engine_args.no_such_argument: a weights")
+
+
+def engine_of(starter):
+    """What vLLM has started there."""
+    return [each for each in starter.processes() if "::EngineCore" in title(each) or "::Worker" in title(each)]
+
+
+def test_an_engine_that_loads_and_dies_in_its_warm_up_has_not_started_and_the_cause_is_told(
+    starter, small_model, tmp_path
+):
+    write_tiny_llama(tmp_path, small_model, hidden_size=128)
+    error = starter.refusal(tmp_path, VLLM_CPU_KVCACHE_SPACE="1")
+    cause = "Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
+    assert error == f"E1200 EngineStartFailed: vLLM did not start: {cause}; the server's log has more"
+    assert engine_of(starter) == []
+
+
+def test_what_fails_behind_the_loaded_engine_ends_the_engine(starter, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
+    change(tmp_path / "tokenizer.json", decoder=None)  # which vLLM can do without, and no grammar can
+    error = starter.refusal(tmp_path, VLLM_CPU_KVCACHE_SPACE="1")
+    assert error.startswith("E1200 EngineStartFailed: vLLM did not start: can't determine decoder type: None; ")
+    assert engine_of(starter) == []
+
+
+def test_a_worker_that_hangs_ends_the_start_with_the_last_line_of_each_process(starter, tiny_model):
+    settings = {
+        "HERMES_START_TIMEOUT": "300",
+        "HERMES_ENGINE_ARGS": json.dumps({**ENGINE_ARGS, "tensor_parallel_size": 2}),
+        "VLLM_CPU_OMP_THREADS_BIND": "0|1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
+    with ThreadPoolExecutor(1) as caller:
+        error = caller.submit(starter.refusal, tiny_model, **settings)
+        until(lambda: any("Worker_TP1" in title(each) for each in starter.processes()), 120, "there are workers")
+        (last,) = [each for each in engine_of(starter) if "Worker_TP1" in title(each)]
+        last.suspend()  # the other one waits for it, and the core for both
+        starter.hurry()
+        said = error.result(120)
+    assert said.startswith(
+        "E1200 EngineStartFailed: vLLM did not start: it was not ready after 300 s (HERMES_START_TIM"
+    )
+    assert re.search(r"; its processes logged last: EngineCore: .+; VllmWorker-0: .+; VllmWorker-1: .+; the serv", said)
+    assert engine_of(starter) == []

@@ -12,8 +12,11 @@ AUTO_MAP = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForCausalLM"), "e
 ENDLESS = "{% for _ in range(99999) %}" * 4 + "{% endfor %}" * 4  # as a template: whoever renders it is busy for years
 
 
-def write_tiny_llama(folder, small_model):
-    """A random Llama with SmolLM2's tokenizer that two tensor-parallel workers can share: 8 heads, 2 KV heads."""
+def write_tiny_llama(folder, small_model, hidden_size=256):
+    """A random Llama with SmolLM2's tokenizer that two tensor-parallel workers can share: 8 heads, 2 KV heads.
+
+    With a hidden size of 128 a head has 16 dimensions, which vLLM's kernel for the CPU refuses at the first step.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -23,7 +26,7 @@ def write_tiny_llama(folder, small_model):
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=49152,
-        hidden_size=256,
+        hidden_size=hidden_size,
         intermediate_size=512,
         num_hidden_layers=2,
         num_attention_heads=8,
