@@ -3,7 +3,8 @@
 A fork server of multiprocessing imports the modules, and the core process is a fork of it. vLLM itself knows only
 `spawn`, which begins with nothing, and `fork`, which copies the locks and sockets of this process.
 
-On GPUs the core is spawned: a load of minutes hides the import, and no test here shows a fork beside CUDA.
+On GPUs the core is spawned: a load of minutes hides the import, and no test here shows a fork beside CUDA. So it is
+wherever VLLM_WORKER_MULTIPROC_METHOD says so.
 """
 
 import gc
@@ -36,8 +37,13 @@ class CoreContext(ForkServerContext):
     Process = CoreProcess
 
 
+prepared = False
+
+
 def prepare() -> None:
     """Start the fork server. It imports what the core needs, and this returns at once."""
+    global prepared  # as the fork server itself, there is one a process
+    prepared = True
     multiprocessing.set_forkserver_preload(["hermes.engine.core_imports"])
     forkserver.ensure_running()
 

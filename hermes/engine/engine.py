@@ -219,10 +219,11 @@ def import_vllm(profile: Profile, environment: Mapping[str, str] | None = None) 
 
     Raises EngineStartFailed if vLLM cannot be imported, mostly for want of a driver or a library.
     """
+    spawned = profile.cuda_devices or "VLLM_WORKER_MULTIPROC_METHOD" in os.environ
     for name, value in {**ENVIRONMENT, **profile.environment, **(environment or {})}.items():
         os.environ.setdefault(name, value)
     os.environ["PATH"] = with_scripts(os.environ.get("PATH", os.defpath))
-    if not profile.cuda_devices:
+    if not spawned:
         core_process.prepare()
     with _vllm_errors():
         core_process.import_quickly("vllm.v1.engine.async_llm")
@@ -275,13 +276,12 @@ def _vllm_config(folder: Path, engine_args: Mapping[str, Any]) -> Any:
 
 def _start(config: Any, counts: EngineCounts, log: StartLog) -> Any:
     """vLLM's AsyncLLM, with its processes started and the model loaded."""
-    from vllm.platforms import current_platform
     from vllm.v1.engine import utils
     from vllm.v1.engine.async_llm import AsyncLLM
 
     loggers = [cast(Any, _stat_logger(counts))]
     try:
-        with core_process.forked(utils) if current_platform.is_cpu() else nullcontext():
+        with core_process.forked(utils) if core_process.prepared else nullcontext():
             return AsyncLLM.from_vllm_config(config, disable_log_stats=True, stat_loggers=loggers)
     except Exception as error:
         raise EngineStartFailed(log.cause or f"{one_line(error)} ({UNEXPLAINED})") from error

@@ -1,22 +1,37 @@
-"""Two tensor-parallel workers compute what one does, and the KV cache is as large as planned."""
+"""Two tensor-parallel workers compute what one does, and the KV cache is as large as planned.
+
+Their core is spawned from Cog's worker, as on GPUs.
+"""
 
 import json
+import time
 
+import psutil
 import pytest
 
 from hermes.sizing import ModelShape
 from hermes.sizing.gpus import GIB
-from tests.support.asking import kv_cache_tokens, predict, text_of
-from tests.support.endings import IN_CHUNKS, WORKER_RAISES, engine_fails, is_started_again, with_name
+from tests.support.asking import assert_goes_on, kv_cache_tokens, predict, stream, text_of
+from tests.support.endings import (
+    IN_CHUNKS,
+    WORKER_RAISES,
+    cogs_worker,
+    engine_core,
+    engine_fails,
+    is_started_again,
+    with_name,
+)
 from tests.support.servers import BLOCK, KV_CACHE, TINY_KV_CACHE, serving
 
+STALL_TIMEOUT = 5
 PROMPTS = ["Hello", "What is the capital of France?", "日本語", "one two three four", "x" * 300]
 
 
 @pytest.fixture(scope="module")
 def two_workers(tiny_model):
     """Two tensor-parallel workers, one of which raises at last."""
-    with serving(tiny_model, 2, IN_CHUNKS) as server:
+    environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "HERMES_STALL_TIMEOUT": str(STALL_TIMEOUT)}
+    with serving(tiny_model, 2, IN_CHUNKS, **environment) as server:
         server.wait_until_ready(timeout=300)
         yield server
         engine_fails(server, WORKER_RAISES, 1)
@@ -49,3 +64,26 @@ def test_two_workers_give_the_greedy_tokens_of_one(tiny_server, two_workers):
     assert len(with_name(two_workers, "VLLM::Worker")) == 2
     assert greedy(two_workers) == one
     assert len({text for text, _ in one}) == len(PROMPTS), "the tiny model must say something of its own to each"
+
+
+def test_their_core_is_spawned_from_cogs_worker(two_workers):
+    assert engine_core(two_workers).parent() == cogs_worker(two_workers)
+    assert with_name(two_workers, "VLLM::ForkServe") == []
+
+
+def pause(server):
+    """All of it, as `docker pause`, for longer than any part of it may be silent or stopped."""
+    paused = server.processes()
+    for process in paused:
+        process.suspend()
+    time.sleep(STALL_TIMEOUT + 1)
+    assert {process.status() for process in paused} == {psutil.STATUS_STOPPED}
+    for process in paused:
+        process.resume()
+
+
+def test_a_pause_of_everything_in_the_middle_of_a_response_ends_nothing(two_workers):
+    streamed = stream(two_workers, lambda: pause(two_workers), prompt="Hello", min_tokens=200, max_tokens=200)
+    assert streamed.completed["status"] == "succeeded"
+    assert streamed.completed["metrics"]["output_token_count"] == 200
+    assert_goes_on(two_workers)
