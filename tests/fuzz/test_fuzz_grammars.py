@@ -1,38 +1,40 @@
-"""What the real grammar lets through: random texts, drawn byte by byte from it, are valid where nothing is left out."""
+"""What the real grammar lets through: random texts, drawn token by token, are valid where nothing is left out."""
 
 import json
 import random
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.limits import SchemaProblem, dialect
 from hermes.json_schema.validate import Validator
-from tests.support.grammars import BYTES, matcher_of
+from tests.support.grammars import grammar_of, mask_of, matcher_at, vocabularies
 from tests.support.hostile import TIMES, examples
 
 SCHEMAS = 800
-CLOSING = set(b'"}],0')  # drawn more often, so that texts end
+CLOSING = '"}],0'  # drawn more often, so that texts end
 
 
-def write(matcher, seed, most=200):
-    """A random text that the grammar allows, or None when it did not end in time."""
-    draw, written = random.Random(seed), bytearray()
+def write(enforced, seed, most=200):
+    """A random text that the grammar allows, or None when it did not end in time. Each third is of real tokens."""
+    engine, ids_of = vocabularies()[seed % 3 == 0 and -1]
+    matcher, closing = matcher_at(grammar_of(enforced), engine), np.array([ids_of(each)[0] for each in CLOSING])
+    draw, written = random.Random(seed), []
     while len(written) < most:
-        mask = int.from_bytes(matcher.compute_bitmask(), "little")
+        mask = mask_of(matcher)
         if matcher.is_error():  # the engine finds out before it begins
             assert not written, matcher.get_error()
             return None
-        allowed = [token for token in range(BYTES.vocab_size) if mask >> token & 1]
-        assert allowed, f"the grammar leads nowhere after {written!r}"
-        if BYTES.eos_token in allowed and (len(allowed) == 1 or draw.random() < 0.5):
-            return written.decode()
-        closing = [token for token in allowed if token in CLOSING] if draw.random() < 0.6 else []
-        token = draw.choice(closing or [token for token in allowed if token != BYTES.eos_token])
-        assert matcher.consume_token(token)
-        written.append(token)
+        assert mask.any(), f"the grammar leads nowhere after {engine.decode_bytes(written)!r}"
+        if mask[engine.eos_token] and (mask.sum() == 1 or draw.random() < 0.5):
+            return engine.decode_bytes(written).decode()
+        mask[engine.eos_token] = False
+        ending = closing[mask[closing]] if draw.random() < 0.6 else ()
+        written.append(int(draw.choice(ending if len(ending) else np.flatnonzero(mask))))
+        assert matcher.consume_token(written[-1])
     return None
 
 
@@ -110,7 +112,7 @@ def test_every_text_of_the_grammar_is_valid_where_nothing_is_left_out(capsys):
             return
         drawn["schemas of which something is left out"] += bool(enforced.unenforced)
         for number in range(3):
-            text = write(matcher_of(enforced), seed + number)
+            text = write(enforced, seed + number)
             drawn["texts" if text is not None else "unfinished texts"] += 1
             if text is None:
                 continue
