@@ -4,8 +4,8 @@ Meta's part comes from a package on the index (requirements/llama3.txt). The ids
 NousResearch/Hermes-2-Theta-Llama-3-70B as far as they are known: 128,256 ids, of which the last 256 are added tokens,
 two ends in generation_config.json, two named chat templates. The ids of the tags are made up.
 
-The weights draw a text. Attention and MLP add nothing, so the next token depends on the current one alone: `CHAINS`
-have one successor each, `FORKS` several, and after any other token the text ends soon, by chance.
+The weights draw a text. Attention and MLP add nothing, so the next token depends on the current one alone. Those in
+CHAINS have one successor, a few have several (STARTS), and after any other token a text ends soon, by chance.
 """
 
 import atexit
@@ -170,19 +170,25 @@ def write_tokenizer(folder, form):
 
 
 def write_weights(folder):
-    """The weights of the model whose tokenizer is in `folder`."""
+    """The weights of the model whose tokenizer is in `folder`.
+
+    Each token that has successors has a dimension of its own. All others share the first one.
+    """
     import torch
     from safetensors.torch import save_file
 
     vocabulary, hidden, inner = (CONFIG[name] for name in ("vocab_size", "hidden_size", "intermediate_size"))
+    successors = _successors(folder)
+    dimensions = {token: number for number, token in enumerate(dict.fromkeys(before for before, _ in successors), 1)}
     random = torch.Generator().manual_seed(0)
     embedding = torch.randn(vocabulary, hidden, generator=random)
-    embedding[:, 0] = SHARED  # what all tokens have in common
+    embedding[:, 0], embedding[:, 1 : len(dimensions) + 1] = 3.0, 0.0
     head = torch.randn(vocabulary, hidden, generator=random) * 0.05
-    for token_id in ENDS:
-        head[token_id, 0] += ENDING
-    for before, after in _successors(folder):
-        head[after] += embedding[before] / embedding[before].norm() * CERTAIN
+    head[list(ENDS), 0] += 2.4  # a logit of 9: among 128,256 tokens that nothing favours, each end has some 5 %
+    for token, dimension in dimensions.items():
+        embedding[token] = torch.nn.functional.one_hot(torch.tensor(dimension), hidden)
+    for before, after in successors:
+        head[after, dimensions[before]] += 4.0  # a logit of 32
     tensors = {"model.embed_tokens.weight": embedding, "lm_head.weight": head, "model.norm.weight": torch.ones(hidden)}
     shapes = {
         **{f"self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"},
@@ -197,11 +203,6 @@ def write_weights(folder):
             tensors[f"model.layers.{layer}.{name}.weight"] = torch.ones(hidden)
     half = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}
     save_file(half, Path(folder, "model.safetensors"), metadata={"format": "pt"})
-
-
-SHARED = 3.0  # of each embedding, in a norm of about 8.4
-ENDING = 3.2  # a logit of about 9: among 128,256 tokens that nothing favours, each end has about 5 %
-CERTAIN = 4.0  # a logit of about 32
 
 
 def _successors(folder):
