@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes.json_schema.keywords import OPENING, Own, are_portable
+from hermes.json_schema.keywords import OPENING, Own, are_enforced
 from hermes.json_schema.limits import SchemaProblem, check_size, dialect
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.patterns import for_llguidance
@@ -185,7 +185,7 @@ class Rewriting:
         if isinstance(key, bool):
             return key
         given = [key["pattern"]] if "pattern" in key else []
-        same = are_portable(given, place.at, "propertyNames")
+        same = are_enforced(given, place.at, "propertyNames")
         pattern = "".join(map(for_llguidance, given))
         said = key.keys() - {"description"} - ({"type"} if "string" in key.get("type", ()) else set())
         declares = plain.keys() & {"properties", "patternProperties", "required"}

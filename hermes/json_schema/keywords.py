@@ -4,7 +4,7 @@ Source: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md,
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,11 @@ class Own:
 
     def keywords(self, schema: Mapping[str, Any], at: str) -> tuple[dict[str, Any], list[str]]:
         """Return the keywords for llguidance, and the names of those that it does not enforce."""
-        patterns = {"pattern": [schema.get("pattern", "")], "patternProperties": [*schema.get("patternProperties", ())]}
-        left_out = [keyword for keyword, each in patterns.items() if not are_portable(each, at, keyword)]
+        texts = [schema["pattern"]] if "pattern" in schema else []
+        names = [*schema.get("patternProperties", ())]
+        left_out = [] if are_enforced(texts, at, "pattern") else ["pattern"]
+        if not are_enforced(names, at, "patternProperties", others=schema.get("additionalProperties") is not False):
+            left_out.append("patternProperties")
         said = [each for each in KEYWORDS if each in schema and not _says_nothing(each, schema[each])]
         told = {keyword: self._told(keyword, schema[keyword], at) for keyword in said}
         plain = {keyword: value for keyword, value in told.items() if value is not LEFT_OUT}
@@ -71,16 +74,25 @@ class Own:
         return number if self.counted <= MAX_COUNTED else LEFT_OUT
 
 
-def are_portable(patterns: Iterable[str], at: str, keyword: str) -> bool:
-    """Whether llguidance enforces each pattern. Raises SchemaProblem for one that can't be used."""
-    patterns = [*patterns]
+def are_enforced(patterns: Sequence[str], at: str, keyword: str, *, others: bool = False) -> bool:
+    """Whether llguidance enforces patterns as the validator reads them.
+
+    Args:
+        patterns: the patterns, of texts or of names.
+        at: the path of their schema.
+        keyword: the keyword that has them.
+        others: names that match none of them have another schema, so that their grammar must not be stricter.
+
+    Raises:
+        SchemaProblem: a pattern can't be used.
+    """
     for pattern in patterns:
         if problem := pattern_problem(pattern):
             raise SchemaProblem(at, keyword, f"{shown(pattern)} is refused: {problem}")
     rewritten = [portable(pattern) for pattern in patterns]
-    if keyword == "patternProperties" and rewritten != [*dict.fromkeys(map(for_llguidance, patterns))]:
-        return False  # other names are those that match none, so that less than the whole of a pattern is wrong
-    return None not in rewritten
+    if None in rewritten or len({*rewritten}) < len(rewritten):
+        return False
+    return not others or rewritten == [*map(for_llguidance, patterns)]
 
 
 def _says_nothing(keyword: str, value: Any) -> bool:
