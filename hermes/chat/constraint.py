@@ -5,8 +5,10 @@ Source of the format: llguidance's variant of Lark
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hermes.errors import BadJsonSchema
@@ -20,8 +22,10 @@ CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
 # At most one white space, after a comma or colon: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
-# llguidance would force the token of a text that spells one, such as the const "<|im_end|>", and then reject it.
-OPTIONS = '%llguidance {"no_forcing": true}'
+# Where one text is possible only, llguidance forces its usual tokens. If the text spells a special token, such as the
+# const "<|im_end|>", it forces that one and then rejects it. Without forcing, a response has some more tokens.
+NO_FORCING = '%llguidance {"no_forcing": true}\n'
+NO_LETTER = re.compile(r"\\+x[0-9a-f]{2}|[^0-9A-Za-z]")  # a character, or its escape in a pattern
 
 NO_CALL = rf"""response: text
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
@@ -41,6 +45,16 @@ class SpecialTokens:
     tags: Mapping[str, int] = field(default_factory=dict)  # those of CALL_TAGS
     visible: Sequence[int] = ()  # special to llguidance only: transformers shows them as text
     ends: Sequence[int] = ()  # of a response, beside the tokenizer's own end token
+    texts: Sequence[str] = ()  # of all special tokens
+
+    def may_be_spelled_in(self, grammar: str) -> bool:
+        """Whether a text of the grammar may spell one of them, also piece by piece in a pattern."""
+        letters = _letters(grammar)
+        return any(each in letters for each in self._spelled)
+
+    @cached_property
+    def _spelled(self) -> frozenset[str]:
+        return frozenset(_letters(json.dumps(text)) for text in self.texts)
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class Constraint:
 
     def lark(self, tokens: SpecialTokens) -> str:
         """The whole grammar, for a model with these special tokens."""
+        option = NO_FORCING if tokens.may_be_spelled_in(self.grammar.removesuffix(CALLS)) else ""
         rules = [f"start: response {_any_of(tokens.ends)}?" if tokens.ends else "start: response"]
         before = f"(TEXT {_any_of(tokens.visible)})* " if tokens.visible else ""
         if self.grammar.endswith((NO_CALL, CALLS)):
@@ -62,7 +77,12 @@ class Constraint:
             rules.append(" | ".join([f'close: "{CLOSE}"', *closing]))
             until_open = ["text_until_open", *(f"TEXT {tag}" for tag in opening)]
             rules.append("text_open: " + " | ".join(f"{before}{each}" for each in until_open))
-        return "\n".join([OPTIONS, *rules, self.grammar])
+        return option + "\n".join([*rules, self.grammar])
+
+
+def _letters(written: str) -> str:
+    """The letters and digits of JSON. A pattern may put punctuation of its own between those of a text."""
+    return NO_LETTER.sub("", written)
 
 
 def _any_of(token_ids: Iterable[int]) -> str:

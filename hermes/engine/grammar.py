@@ -34,7 +34,8 @@ class Grammars:
         special = {token_id: each for token_id, each in added.items() if self._tokenizer.is_special_token(token_id)}
         tags = {each.content: token_id for token_id, each in special.items() if each.content in CALL_TAGS}
         visible = [each for each, token in special.items() if not token.special and each not in {*tags.values(), *ends}]
-        return SpecialTokens(tags, visible, sorted(ends - {*self._tokenizer.eos_tokens}))
+        texts = [each.content for each in special.values()]
+        return SpecialTokens(tags, visible, sorted(ends - {*self._tokenizer.eos_tokens}), texts)
 
     async def lark(self, constraint: Constraint) -> str:
         """The grammar as the engine takes it.
