@@ -65,6 +65,23 @@ def test_a_tag_that_is_a_special_token_may_be_written_as_one_and_as_text():
     assert not any(lark_allows(lark, text) for text in NEVER)
 
 
+@pytest.mark.parametrize(
+    ("schema", "forces"),
+    [
+        ({"const": "in the end"}, True),
+        ({"const": "a <|im_end|> b"}, False),
+        ({"properties": {"<|im_end|>": {}}}, False),
+        ({"type": "string", "pattern": "<[|]im_(end)\\|>"}, False),
+        ({"type": "string", "pattern": "^[a-z_]+$"}, True),
+        ({"const": "<｜fin｜>"}, False),
+    ],
+    ids=str,
+)
+def test_usual_tokens_are_forced_unless_they_may_spell_a_special_one(schema, forces):
+    lark = json_constraint(schema).lark(SpecialTokens(texts=("<|im_end|>", "<｜fin｜>")))
+    assert ("no_forcing" not in lark) == forces
+
+
 def test_white_space_does_not_run_on():
     lark = json_constraint({"type": "array", "items": {"type": "integer"}}).lark(SpecialTokens())
     assert lark_allows(lark, "[1, 2,\n3]")
