@@ -16,7 +16,7 @@ prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
 .PHONY: help install predict serve up cluster test test-fast test-long test-clients test-cluster test-evaluation check format bench \
-	bench-cluster bench-schemas bench-weights evaluate soak lock audit sbom clean
+	bench-cluster bench-masks bench-schemas bench-weights evaluate soak lock audit sbom clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -74,6 +74,9 @@ bench: $(INSTALLED) ## Compare with raw vLLM and vLLM's own server, side by side
 
 bench-cluster: $(INSTALLED) $(CLUSTER) ## Compare one and two replicas on Ray with one Cog server, side by side
 	$(BIN)/python -m bench.cluster
+
+bench-masks: $(INSTALLED) ## Measure what a grammar costs for each token, in two vocabularies: make bench-masks schemas=PATH
+	$(BIN)/python -m bench.masks $(schemas)
 
 bench-weights: $(INSTALLED) ## Compare fetching weights with hf download and curl | tar x, and ways to start, side by side
 	$(BIN)/python -m bench.weights

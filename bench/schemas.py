@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from hermes.chat.constraint import json_constraint
+from hermes.chat.constraint import SpecialTokens, json_constraint
 from hermes.devserver.server import PROJECT
 from hermes.errors import BadJsonSchema
 from hermes.json_schema.limits import dialect
@@ -243,7 +243,7 @@ def accepts_of_llguidance(grammar: str) -> Accepts:
 
 def make_ours(schema: Any) -> tuple[Accepts, int]:
     constraint = json_constraint(schema)
-    return accepts_of_llguidance(constraint.lark({})), len(constraint.unenforced["json_schema"])
+    return accepts_of_llguidance(constraint.lark(SpecialTokens())), len(constraint.unenforced["json_schema"])
 
 
 @cache

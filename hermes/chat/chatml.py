@@ -21,6 +21,7 @@ from hermes.errors import InvalidConfiguration
 from hermes.tool_calls.definitions import TAGS
 
 START, END = "<|im_start|>", "<|im_end|>"
+CONTROL = re.compile(r"<\|.*\|>")  # the shape of control tokens
 KEEPING = {"Sequence", "Split", "Digits", "ByteLevel"}  # pre-tokenizers that drop no text
 SUPPOSED_MOST_BYTES = 256  # twice those of Llama 3's longest token
 
@@ -130,13 +131,15 @@ def _tokenizer(spec: dict[str, Any]) -> Tokenizer:
 def _splitting(spec: dict[str, Any], control: set[str | None], kept: Iterable[str] = ()) -> Tokenizer:
     """A tokenizer that reads control tokens as plain text and knows only those to be `kept`.
 
-    Some publishers forget to call their control tokens special, so `control` names them.
+    Some publishers forget to call their control tokens special, so `control` names them, beside those of their shape.
     """
     kept = set(kept)
-    added = [
-        {**token, "special": token["content"] not in kept and (token["special"] or token["content"] in control)}
-        for token in spec["added_tokens"]
-    ]
+
+    def is_split(token: dict[str, Any]) -> bool:
+        text = token["content"]
+        return text not in kept and bool(token["special"] or text in control or CONTROL.fullmatch(text))
+
+    added = [{**token, "special": is_split(token)} for token in spec["added_tokens"]]
     tokenizer = _tokenizer({**spec, "added_tokens": added})
     tokenizer.encode_special_tokens = True  # "encode" here is to split a special token like any other text
     return tokenizer

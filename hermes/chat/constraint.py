@@ -5,8 +5,10 @@ Source of the format: llguidance's variant of Lark
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hermes.errors import BadJsonSchema
@@ -20,7 +22,12 @@ CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
 # At most one white space, after a comma or colon: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
-NO_CALL = rf"""start: TEXT
+# Where one text is possible only, llguidance forces its usual tokens. If the text spells a special token, such as the
+# const "<|im_end|>", it forces that one and then rejects it. Without forcing, a response has some more tokens.
+NO_FORCING = '%llguidance {"no_forcing": true}\n'
+NO_LETTER = re.compile(r"\\+x[0-9a-f]{2}|[^0-9A-Za-z]")  # a character, or its escape in a pattern
+
+NO_CALL = rf"""response: text
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
 """
 # A lazy lexeme ends with the tag. There a call begins, and it must be valid.
@@ -32,20 +39,55 @@ TEXT: /(.|\n)*/
 
 
 @dataclass(frozen=True)
+class SpecialTokens:
+    """The special tokens of a model that a response may have. A grammar has to name each of them by its id."""
+
+    tags: Mapping[str, int] = field(default_factory=dict)  # those of CALL_TAGS
+    visible: Sequence[int] = ()  # special to llguidance only: transformers shows them as text
+    ends: Sequence[int] = ()  # of a response, beside the tokenizer's own end token
+    texts: Sequence[str] = ()  # of all special tokens
+
+    def may_be_spelled_in(self, grammar: str) -> bool:
+        """Whether a text of the grammar may spell one of them, also piece by piece in a pattern."""
+        letters = _letters(grammar)
+        return any(each in letters for each in self._spelled)
+
+    @cached_property
+    def _spelled(self) -> frozenset[str]:
+        return frozenset(_letters(json.dumps(text)) for text in self.texts)
+
+
+@dataclass(frozen=True)
 class Constraint:
     """A grammar for the response."""
 
-    grammar: str
+    grammar: str  # of the rule `response`; its rule `text` is free text
     unenforced: Mapping[str, Sequence[str]]  # paths that the grammar leaves out, by tool name or json_schema
 
-    def lark(self, tag_tokens: Mapping[str, int]) -> str:
-        """The whole grammar. `tag_tokens` has the ids of tags that are special tokens of the model."""
-        if not self.grammar.endswith(CALLS):
-            return self.grammar
-        tokens = {tag: f"<[{token_id}]>" for tag, token_id in tag_tokens.items()}
-        spelled = {tag: f'"{tag}" | {tokens[tag]}' if tag in tokens else f'"{tag}"' for tag in CALL_TAGS}
-        text_open = f"text_until_open | TEXT {tokens[OPEN]}" if OPEN in tokens else "text_until_open"
-        return f"{self.grammar}open: {spelled[OPEN]}\nclose: {spelled[CLOSE]}\ntext_open: {text_open}\n"
+    def lark(self, tokens: SpecialTokens) -> str:
+        """The whole grammar, for a model with these special tokens."""
+        option = NO_FORCING if tokens.may_be_spelled_in(self.grammar.removesuffix(CALLS)) else ""
+        rules = [f"start: response {_any_of(tokens.ends)}?" if tokens.ends else "start: response"]
+        before = f"(TEXT {_any_of(tokens.visible)})* " if tokens.visible else ""
+        if self.grammar.endswith((NO_CALL, CALLS)):
+            rules.append(f"text: {before}TEXT")
+        if self.grammar.endswith(CALLS):
+            opening, closing = ([_any_of([tokens.tags[tag]])] if tag in tokens.tags else [] for tag in CALL_TAGS)
+            rules.append(" | ".join([f'open: "{OPEN}"', *opening]))
+            rules.append(" | ".join([f'close: "{CLOSE}"', *closing]))
+            until_open = ["text_until_open", *(f"TEXT {tag}" for tag in opening)]
+            rules.append("text_open: " + " | ".join(f"{before}{each}" for each in until_open))
+        return option + "\n".join([*rules, self.grammar])
+
+
+def _letters(written: str) -> str:
+    """The letters and digits of JSON. A pattern may put punctuation of its own between those of a text."""
+    return NO_LETTER.sub("", written)
+
+
+def _any_of(token_ids: Iterable[int]) -> str:
+    """One of these tokens, in llguidance's syntax."""
+    return f"<[{','.join(map(str, token_ids))}]>"
 
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
@@ -54,7 +96,7 @@ def json_constraint(schema: Mapping[str, Any]) -> Constraint:
         enforced = enforceable(schema)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
-    return Constraint(f"start: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
+    return Constraint(f"response: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
@@ -80,10 +122,10 @@ def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constra
         return Constraint(NO_CALL, {})
     chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
     enforced = {function.name: of_parameters(function, enforceable) for function in chosen}
-    start = "start: " if tool_choice == "auto" else "start: open call "
+    first = "" if tool_choice == "auto" else "open call "
     calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
     return Constraint(
-        f"{start}(text_open call)* text\ntext: TEXT\narguments: {calls}{CALLS}",
+        f"response: {first}(text_open call)* text\narguments: {calls}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
     )
 

@@ -51,6 +51,9 @@ ENVIRONMENT = {
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",  # EngineWatch ends a step that hangs, and not one that was paused
 }
 
+# What ends a text in the families of Llama 3, Llama 2 and Mistral, and GPT-2, whatever a chat model adds to it.
+ENDS_OF_TEXT = ("<|end_of_text|>", "<|eot_id|>", "</s>", "<|endoftext|>")
+
 GRAMMARS = {"structured_outputs_config": {"backend": "guidance"}}  # whose grammars Constraint holds
 
 
@@ -68,13 +71,13 @@ class EnginePlan:
             UnknownEngineArgument, InvalidConfiguration: `engine_args` cannot be used.
             EngineStartFailed: vLLM cannot use the model.
         """
-        self._eos_token_ids = eos_token_ids(folder)
         logger.info("engine: starting vLLM, which takes seconds for a small model and minutes for a large one")
         with _vllm_errors():
             from vllm.tokenizers import cached_tokenizer_from_config
 
             self._config = _vllm_config(folder, engine_args)
             self.tokenizer: Any = cached_tokenizer_from_config(self._config.model_config)  # a transformers tokenizer
+        self._end_tokens = end_tokens(folder, self.tokenizer)
 
     @contextmanager
     def starting(self, *, stall_timeout: float, start_timeout: float) -> Iterator["Engine"]:
@@ -99,10 +102,10 @@ class EnginePlan:
             ExitStack() as undo,
         ):
             with ThreadPoolExecutor() as beside, _vllm_errors():
-                grammars = beside.submit(Grammars, self.tokenizer)
+                grammars = beside.submit(Grammars, self.tokenizer, self._end_tokens)
                 llm = _start(self._config, counts, log)
                 undo.callback(llm.shutdown, timeout=0)
-                engine = Engine(llm, grammars.result(), self._eos_token_ids, counts, stall_timeout)
+                engine = Engine(llm, grammars.result(), self._end_tokens, counts, stall_timeout)
                 undo.callback(engine.stop)
             yield engine
             undo.pop_all()
@@ -112,12 +115,12 @@ class Engine:
     """A running vLLM engine. `EnginePlan.starting` makes it, in the event loop that uses it; `stop` ends it."""
 
     def __init__(
-        self, llm: Any, grammars: Grammars, eos_token_ids: Sequence[int], counts: EngineCounts, stall_timeout: float
+        self, llm: Any, grammars: Grammars, end_tokens: Sequence[int], counts: EngineCounts, stall_timeout: float
     ):
         self.counts = counts
         self._llm = llm
         self._grammars = grammars
-        self._eos_token_ids = list(eos_token_ids)
+        self._end_tokens = list(end_tokens)
         self._watch = EngineWatch(
             engine_processes(llm),
             stall_timeout=stall_timeout,
@@ -200,7 +203,7 @@ class Engine:
                 f"min_p is {sampling.min_p:g}; this server guesses tokens ahead (HERMES_SPECULATION), and vLLM then "
                 "does not take min_p; leave it at 0"
             )
-        values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._eos_token_ids}
+        values = {**asdict(sampling), "stop": list(sampling.stop), "stop_token_ids": self._end_tokens}
         if grammar:  # a tag of the format may be a special token; no other can be written
             values |= {"structured_outputs": StructuredOutputsParams(grammar=grammar), "skip_special_tokens": False}
         try:
@@ -235,14 +238,21 @@ def with_scripts(path: str) -> str:
     return path if scripts in path.split(os.pathsep) else os.pathsep.join([path, scripts])
 
 
-def eos_token_ids(folder: Path) -> list[int]:
-    """Every token id that ends a turn, from generation_config.json or else config.json. Each has one id or a list."""
+def end_tokens(folder: Path, tokenizer: Any) -> list[int]:
+    """The ids of all tokens that end a response: those that the model names, and those that end any text.
+
+    A model names them in generation_config.json or else in config.json, as one id or a list. Hermes-2-Theta leaves out
+    <|end_of_text|>, which its base model may still write.
+    """
+    ends: list[int] = []
     for name in ("generation_config.json", "config.json"):
         path = folder / name
         eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
         if eos is not None:
-            return eos if isinstance(eos, list) else [eos]
-    return []
+            ends = eos if isinstance(eos, list) else [eos]
+            break
+    others = [token_id for token_id, each in tokenizer.added_tokens_decoder.items() if each.content in ENDS_OF_TEXT]
+    return list(dict.fromkeys([*ends, *others]))
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hermes.chat.constraint import CALL_TAGS, Constraint
+from hermes.chat.constraint import CALL_TAGS, Constraint, SpecialTokens
 from hermes.engine.chunk import GrammarRefused
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
@@ -15,20 +16,33 @@ REMEMBERED = 1024  # verdicts
 class Grammars:
     """Compiles each new grammar with the tokenizer of the model, in a thread, and remembers the verdict."""
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, end_tokens: Iterable[int]):
+        """Prepare to compile.
+
+        Args:
+            tokenizer: of the model, one of transformers' fast ones.
+            end_tokens: ids that end a response.
+        """
         from llguidance.hf import from_tokenizer
 
-        special = {each.content: token_id for token_id, each in tokenizer.added_tokens_decoder.items() if each.special}
-        self._tag_tokens = {tag: special[tag] for tag in CALL_TAGS if tag in special}
         self._tokenizer = from_tokenizer(tokenizer, len(tokenizer))
+        self._tokens = self._special_tokens(tokenizer.added_tokens_decoder, {*end_tokens})
         self._problems: dict[bytes, str | None] = {}
+
+    def _special_tokens(self, added: Mapping[int, Any], ends: set[int]) -> SpecialTokens:
+        """Those that a response may have. An added token that is text to transformers may be special to llguidance."""
+        special = {token_id: each for token_id, each in added.items() if self._tokenizer.is_special_token(token_id)}
+        tags = {each.content: token_id for token_id, each in special.items() if each.content in CALL_TAGS}
+        visible = [each for each, token in special.items() if not token.special and each not in {*tags.values(), *ends}]
+        texts = [each.content for each in special.values()]
+        return SpecialTokens(tags, visible, sorted(ends - {*self._tokenizer.eos_tokens}), texts)
 
     async def lark(self, constraint: Constraint) -> str:
         """The grammar as the engine takes it.
 
         Raises GrammarRefused if it cannot be compiled, takes too long, or allows nothing.
         """
-        lark = constraint.lark(self._tag_tokens)
+        lark = constraint.lark(self._tokens)
         key = hashlib.sha256(lark.encode()).digest()
         if key not in self._problems:
             self._problems[key] = await asyncio.to_thread(self._problem, lark)

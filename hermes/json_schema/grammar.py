@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes.json_schema.keywords import OPENING, WIDER_THAN_UNICODE, Own
+from hermes.json_schema.keywords import OPENING, Own, are_enforced
 from hermes.json_schema.limits import SchemaProblem, check_size, dialect
 from hermes.json_schema.negation import conditions, without
+from hermes.json_schema.patterns import for_llguidance
 from hermes.json_schema.places import IN_PLACE, Place
 
 MAX_CONDITIONS = 8  # at one place: each can double the grammar
@@ -171,16 +172,28 @@ class Rewriting:
         for keyword in ("properties", "patternProperties"):
             if names := _ordered(schema.get(keyword, ()), schema.get("required", ())):
                 plain[keyword] = {name: self._value(place, schema[keyword][name], keyword, name) for name in names}
+        if named := plain.get("patternProperties"):
+            plain["patternProperties"] = {for_llguidance(name): each for name, each in named.items()}
         if "additionalProperties" in schema:
             plain["additionalProperties"] = self._value(place, schema["additionalProperties"], "additionalProperties")
-        key = place.within(schema.get("propertyNames", True), "propertyNames").seen_through().schema
-        said = not key if isinstance(key, bool) else key.keys() - {"type", "description"}
-        if said == {"pattern"} and not plain.keys() & {"properties", "patternProperties", "required"}:
-            plain["patternProperties"] = {key["pattern"]: plain.get("additionalProperties", True)}
-            plain["additionalProperties"] = False
-            said = bool(WIDER_THAN_UNICODE.search(key["pattern"]))
-        if said:
+        if "propertyNames" in schema and not self._add_names(plain, place.within(schema["propertyNames"])):
             self._leave_out(place.at, ["propertyNames"])
+
+    def _add_names(self, plain: dict[str, Any], place: Place) -> bool:
+        """Restrict the names of properties. Return whether llguidance enforces all that the schema says of them."""
+        key = place.seen_through().schema
+        if isinstance(key, bool):
+            return key
+        given = [key["pattern"]] if "pattern" in key else []
+        same = are_enforced(given, place.at, "propertyNames")
+        pattern = "".join(map(for_llguidance, given))
+        said = key.keys() - {"description"} - ({"type"} if "string" in key.get("type", ()) else set())
+        declares = plain.keys() & {"properties", "patternProperties", "required"}
+        if said != {"pattern"} or declares or refused({"pattern": pattern}):
+            return not said
+        plain["patternProperties"] = {pattern: plain.get("additionalProperties", True)}
+        plain["additionalProperties"] = False
+        return same
 
     def _add_items(self, plain: dict[str, Any], place: Place) -> None:
         items, rest, after = place.schema.get("prefixItems"), place.schema.get("items"), "items"

@@ -4,13 +4,12 @@ Source: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md,
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from hermes.json_schema.limits import SchemaProblem
-from hermes.json_schema.validate import pattern_problem
+from hermes.json_schema.patterns import for_llguidance, pattern_problem, portable
 from hermes.text import shown
 
 MAX_NUMBER = 2**53  # llguidance reads larger ones inexactly
@@ -27,8 +26,6 @@ KEYWORDS = (
     *("format", "enum", "const", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 )
 LEFT_OUT = object()
-# In a grammar these take é and ٣: the letters and digits of llguidance, as of ECMAScript, are the ASCII ones.
-WIDER_THAN_UNICODE = re.compile(r"\\[WD]|\[\^[^]]*\\[wd]")
 
 
 @dataclass
@@ -39,15 +36,15 @@ class Own:
 
     def keywords(self, schema: Mapping[str, Any], at: str) -> tuple[dict[str, Any], list[str]]:
         """Return the keywords for llguidance, and the names of those that it does not enforce."""
-        patterns = {"pattern": [schema.get("pattern", "")], "patternProperties": [*schema.get("patternProperties", ())]}
-        for pattern in chain(*patterns.values()):
-            if problem := pattern_problem(pattern):
-                raise SchemaProblem(at, "pattern", f"{shown(pattern)} is refused: {problem}")
+        texts = [schema["pattern"]] if "pattern" in schema else []
+        names = [*schema.get("patternProperties", ())]
+        left_out = [] if are_enforced(texts, at, "pattern") else ["pattern"]
+        if not are_enforced(names, at, "patternProperties", others=schema.get("additionalProperties") is not False):
+            left_out.append("patternProperties")
         said = [each for each in KEYWORDS if each in schema and not _says_nothing(each, schema[each])]
         told = {keyword: self._told(keyword, schema[keyword], at) for keyword in said}
         plain = {keyword: value for keyword, value in told.items() if value is not LEFT_OUT}
-        left_out = [keyword for keyword in told if keyword not in plain]
-        left_out += [keyword for keyword, each in patterns.items() if any(map(WIDER_THAN_UNICODE.search, each))]
+        left_out += [keyword for keyword in told if keyword not in plain]
         is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
         if plain.get("minProperties", 0) > 1 and is_free:
             left_out.append("minProperties")  # a model may write a free name twice, which counts once
@@ -63,6 +60,8 @@ class Own:
                 return _bound(keyword, value)
             case "multipleOf":
                 return value if value % 1 == 0 else LEFT_OUT  # in binary, 0.07 is not a multiple of 0.01
+            case "pattern":
+                return for_llguidance(value)
             case "enum" | "const":
                 return value if _is_exact(value) else LEFT_OUT
         return LEFT_OUT if keyword in UNKNOWN or (keyword == "format" and value not in FORMATS) else value
@@ -73,6 +72,27 @@ class Own:
             raise SchemaProblem(at, keyword, f"is {number}; a response holds at most {MAX_COUNT}")
         self.counted += number
         return number if self.counted <= MAX_COUNTED else LEFT_OUT
+
+
+def are_enforced(patterns: Sequence[str], at: str, keyword: str, *, others: bool = False) -> bool:
+    """Whether llguidance enforces patterns as the validator reads them.
+
+    Args:
+        patterns: the patterns, of texts or of names.
+        at: the path of their schema.
+        keyword: the keyword that has them.
+        others: names that match none of them have another schema, so that their grammar must not be stricter.
+
+    Raises:
+        SchemaProblem: a pattern can't be used.
+    """
+    for pattern in patterns:
+        if problem := pattern_problem(pattern):
+            raise SchemaProblem(at, keyword, f"{shown(pattern)} is refused: {problem}")
+    rewritten = [portable(pattern) for pattern in patterns]
+    if None in rewritten or len({*rewritten}) < len(rewritten):
+        return False
+    return not others or rewritten == [*map(for_llguidance, patterns)]
 
 
 def _says_nothing(keyword: str, value: Any) -> bool:

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hermes.json_schema.limits import dialect
+from hermes.json_schema.patterns import portable
 from hermes.text import cut, shortened, shown
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator as Checker
 
 CHECK_SECONDS = 1.0  # of processor time, for all checks of one text
-MAX_PATTERN = 4_000  # characters
 PATTERN_SECONDS = 0.1  # for all patterns against one value
 MAX_MESSAGE = 200
 MAX_NESTED = 80  # references within references; each takes about ten frames
@@ -229,25 +229,13 @@ def _pattern_properties(checker: Any, patterns: Mapping[str, Any], value: Any, _
                     yield from checker.descend(value[key], schema, path=key, schema_path=pattern)
 
 
-def pattern_problem(pattern: str) -> str | None:
-    """Describe why a pattern can't be used; None if it can."""
-    import regex  # type: ignore[import-untyped]
-
-    if len(pattern) > MAX_PATTERN:
-        return f"it has {len(pattern)} characters; at most {MAX_PATTERN}"
-    try:
-        regex.compile(pattern)
-    except (regex.error, RecursionError) as error:
-        return str(error)
-    return None
-
-
 def _matches(pattern: str, text: str) -> bool:
     """Search with a time limit, which (a+)+$ needs and Python's `re` does not have."""
-    import regex
+    import regex  # type: ignore[import-untyped]
 
+    seconds = max(deadlines.get().patterns - time.monotonic(), 1e-3)
     try:
-        return regex.search(pattern, text, timeout=max(deadlines.get().patterns - time.monotonic(), 1e-3)) is not None
+        return regex.search(portable(pattern) or pattern, text, timeout=seconds) is not None
     except TimeoutError as error:
         raise _PatternTakesTooLongError(text) from error
 

@@ -73,19 +73,18 @@ class ChatService:
         plan = EnginePlan(weights.folder, engine_arguments(settings, draft))
         loading = time.monotonic()
         chatml = Beside(partial(ChatML, plan.tokenizer))
-        limits = {"stall_timeout": settings.stall_timeout, "start_timeout": settings.start_timeout}
-        with plan.starting(**limits) as engine:
+        with plan.starting(stall_timeout=settings.stall_timeout, start_timeout=settings.start_timeout) as engine:
             service = cls(engine, chatml.join(), settings)
             warming = time.monotonic()
             await service.warm_up()
-        now = time.monotonic()
-        phases = {
-            "imports": importing.seconds - importing.saved,
-            "configuration": loading - configuring,
-            "load": warming - loading,
-            "warm_up": now - warming,
-        }
-        log_boot(weights, phases, total=now - began, saved=importing.saved)
+            now = time.monotonic()
+            phases = {
+                "imports": importing.seconds - importing.saved,
+                "configuration": loading - configuring,
+                "load": warming - loading,
+                "warm_up": now - warming,
+            }
+            log_boot(weights, phases, total=now - began, saved=importing.saved)
         return service
 
     async def warm_up(self) -> None:

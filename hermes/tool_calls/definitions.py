@@ -17,7 +17,8 @@ from hermes.text import shown, surrogate_problem
 
 T = TypeVar("T")
 
-TAGS = ("<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "</schema>")
+TAG_NAMES = ("tools", "tool_call", "tool_response", "schema", "scratch_pad")
+TAGS = tuple(tag for name in TAG_NAMES for tag in (f"<{name}>", f"</{name}>"))
 
 TOOLS_PROMPT = """\
 You are a function calling AI model. You are provided with function signatures within <tools></tools> XML tags. You may call one or more functions to assist with the user query. Don't make assumptions about what values to plug into functions. Here are the available tools:

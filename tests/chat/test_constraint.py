@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hermes.chat.constraint import json_constraint, tools_constraint
+from hermes.chat.constraint import SpecialTokens, json_constraint, tools_constraint
 from hermes.errors import BadJsonSchema, BadTools
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import lark_allows
@@ -38,8 +38,8 @@ NEVER = [
 ]
 
 
-def allowed(tool_choice, texts, tag_tokens=()):
-    lark = tools_constraint(FUNCTIONS, tool_choice).lark(dict(tag_tokens))
+def allowed(tool_choice, texts):
+    lark = tools_constraint(FUNCTIONS, tool_choice).lark(SpecialTokens())
     return [text for text in texts if lark_allows(lark, text)]
 
 
@@ -59,14 +59,31 @@ def test_a_call_that_begins_is_valid_and_begins_where_tool_choice_says(tool_choi
 
 
 def test_a_tag_that_is_a_special_token_may_be_written_as_one_and_as_text():
-    lark = tools_constraint(FUNCTIONS, "auto").lark({"<tool_call>": 256, "</tool_call>": 257})
+    lark = tools_constraint(FUNCTIONS, "auto").lark(SpecialTokens({"<tool_call>": 256, "</tool_call>": 257}))
     assert 'open: "<tool_call>" | <[256]>' in lark
     assert [text for text in TEXTS if lark_allows(lark, text)] == TEXTS
     assert not any(lark_allows(lark, text) for text in NEVER)
 
 
+@pytest.mark.parametrize(
+    ("schema", "forces"),
+    [
+        ({"const": "in the end"}, True),
+        ({"const": "a <|im_end|> b"}, False),
+        ({"properties": {"<|im_end|>": {}}}, False),
+        ({"type": "string", "pattern": "<[|]im_(end)\\|>"}, False),
+        ({"type": "string", "pattern": "^[a-z_]+$"}, True),
+        ({"const": "<｜fin｜>"}, False),
+    ],
+    ids=str,
+)
+def test_usual_tokens_are_forced_unless_they_may_spell_a_special_one(schema, forces):
+    lark = json_constraint(schema).lark(SpecialTokens(texts=("<|im_end|>", "<｜fin｜>")))
+    assert ("no_forcing" not in lark) == forces
+
+
 def test_white_space_does_not_run_on():
-    lark = json_constraint({"type": "array", "items": {"type": "integer"}}).lark({})
+    lark = json_constraint({"type": "array", "items": {"type": "integer"}}).lark(SpecialTokens())
     assert lark_allows(lark, "[1, 2,\n3]")
     assert not any(lark_allows(lark, text) for text in ["[1,  2]", "[1 ,2]", "[ 1]", "[1 ]", " [1]", "[1] "])
 
@@ -77,7 +94,7 @@ def test_the_callers_own_options_for_the_grammar_count_for_nothing():
         "items": {"type": "integer"},
         "x-guidance": {"whitespace_flexible": True, "lenient": True},
     }
-    lark = json_constraint(schema).lark({})
+    lark = json_constraint(schema).lark(SpecialTokens())
     assert not lark_allows(lark, "[1,  2]")
     assert "lenient" not in lark
 

@@ -73,8 +73,8 @@ def test_control_tokens_are_those_of_the_turns_and_tags_those_of_the_format_what
     assert counted(PLAIN, with_tools) == counted(PLAIN, with_schema) == TURNS
     own = Counter(re.findall("|".join(TAGS), f"{fields['system']} {fields['assistant']}"))  # those may write tags
     assert counted(WITH_TAGS, with_tools) == {**TURNS, **(own + Counter(FORMAT))}
-    in_messages = {"<tool_call>": 1, "</tool_call>": 1, "<tool_response>": 1, "</tool_response>": 1, "</schema>": 1}
-    assert counted(WITH_TAGS, with_schema) == {**TURNS, **(own + Counter(in_messages))}
+    messages = dict.fromkeys(["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"], 1)
+    assert counted(WITH_TAGS, with_schema) == {**TURNS, **(own + Counter({**messages, "<schema>": 1, "</schema>": 1}))}
 
 
 @pytest.mark.parametrize("role", ["system", "assistant", "user"])

@@ -2,12 +2,14 @@
 
 import json
 import sysconfig
+from types import SimpleNamespace
 
 import pytest
+from tokenizers import AddedToken
 
 from hermes.chat.constraint import json_constraint
 from hermes.engine import GrammarRefused
-from hermes.engine.engine import _require_orderly_end, eos_token_ids, with_scripts
+from hermes.engine.engine import _require_orderly_end, end_tokens, with_scripts
 from hermes.errors import EngineFailed
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -25,6 +27,16 @@ def test_the_engine_finds_what_pip_installs_behind_what_the_system_has(path, fou
     assert with_scripts(path) == found
 
 
+class Vocabulary(SimpleNamespace):
+    """The added tokens of a tokenizer."""
+
+    def __init__(self, *added):
+        super().__init__(added_tokens_decoder={number: AddedToken(text) for number, text in enumerate(added, 100)})
+
+
+PLAIN = Vocabulary("<|im_start|>", "<|im_end|>")
+
+
 def write(folder, name, **values):
     (folder / name).write_text(json.dumps(values))
 
@@ -32,23 +44,29 @@ def write(folder, name, **values):
 def test_the_model_may_end_a_turn_in_two_ways(tmp_path):
     write(tmp_path, "generation_config.json", eos_token_id=[128003, 128009])
     write(tmp_path, "config.json", eos_token_id=128003)
-    assert eos_token_ids(tmp_path) == [128003, 128009]
+    assert end_tokens(tmp_path, PLAIN) == [128003, 128009]
+
+
+@pytest.mark.parametrize("end", ["<|end_of_text|>", "<|eot_id|>", "</s>", "<|endoftext|>"])
+def test_what_ends_any_text_ends_a_response_also_where_the_model_does_not_name_it(tmp_path, end):
+    write(tmp_path, "generation_config.json", eos_token_id=101)
+    assert end_tokens(tmp_path, Vocabulary("<|im_start|>", "<|im_end|>", end)) == [101, 102]
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
 def test_one_eos_id_is_enough(tmp_path, name):
     write(tmp_path, name, eos_token_id=2)
-    assert eos_token_ids(tmp_path) == [2]
+    assert end_tokens(tmp_path, PLAIN) == [2]
 
 
 def test_token_zero_is_an_id(tmp_path):
     write(tmp_path, "generation_config.json", eos_token_id=0)
-    assert eos_token_ids(tmp_path) == [0]
+    assert end_tokens(tmp_path, PLAIN) == [0]
 
 
 def test_a_model_may_have_none(tmp_path):
     write(tmp_path, "config.json")
-    assert eos_token_ids(tmp_path) == []
+    assert end_tokens(tmp_path, PLAIN) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""What the real grammar lets through: random texts, drawn byte by byte from it, are valid where nothing is left out."""
+"""What the real grammar lets through: random texts, drawn token by token, are valid where nothing is left out."""
 
 import json
-import random
 from collections import Counter
 
 from hypothesis import given
@@ -10,32 +9,10 @@ from hypothesis import strategies as st
 from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.limits import SchemaProblem, dialect
 from hermes.json_schema.validate import Validator
-from tests.support.grammars import BYTES, matcher_of
+from tests.support.grammars import matcher_of, vocabularies, write
 from tests.support.hostile import TIMES, examples
 
-SCHEMAS = 800
-CLOSING = set(b'"}],0')  # drawn more often, so that texts end
-
-
-def write(matcher, seed, most=200):
-    """A random text that the grammar allows, or None when it did not end in time."""
-    draw, written = random.Random(seed), bytearray()
-    while len(written) < most:
-        mask = int.from_bytes(matcher.compute_bitmask(), "little")
-        if matcher.is_error():  # the engine finds out before it begins
-            assert not written, matcher.get_error()
-            return None
-        allowed = [token for token in range(BYTES.vocab_size) if mask >> token & 1]
-        assert allowed, f"the grammar leads nowhere after {written!r}"
-        if BYTES.eos_token in allowed and (len(allowed) == 1 or draw.random() < 0.5):
-            return written.decode()
-        closing = [token for token in allowed if token in CLOSING] if draw.random() < 0.6 else []
-        token = draw.choice(closing or [token for token in allowed if token != BYTES.eos_token])
-        assert matcher.consume_token(token)
-        written.append(token)
-    return None
-
-
+SCHEMAS = 600
 NAMES = st.sampled_from(["a", "b", "naïve", "日本", 'q"\n', "", "x y"])
 SMALL = st.integers(0, 4)
 BOUNDS = st.one_of(st.integers(-20, 20), st.floats(-20, 20, width=16))
@@ -110,7 +87,8 @@ def test_every_text_of_the_grammar_is_valid_where_nothing_is_left_out(capsys):
             return
         drawn["schemas of which something is left out"] += bool(enforced.unenforced)
         for number in range(3):
-            text = write(matcher_of(enforced), seed + number)
+            vocabulary = vocabularies()[-(number == 2)]  # one of three texts is of real tokens
+            text = write(matcher_of(enforced, vocabulary), seed + number, vocabulary)
             drawn["texts" if text is not None else "unfinished texts"] += 1
             if text is None:
                 continue

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.messages import Message
-from hermes.engine.engine import eos_token_ids
+from hermes.engine.engine import end_tokens
 from hermes.tool_calls.definitions import Function, call_block, result_block, tools_prompt
 
 CONVERSATIONS = {
@@ -54,5 +54,6 @@ def test_a_raw_prompt_gives_the_ids_of_the_tokenizer(tokenizer):
 
 
 def test_the_turn_ends_where_chatml_ends_it(tokenizer, small_model):
-    assert eos_token_ids(small_model) == [ChatML(tokenizer).end_id]
+    ends = end_tokens(small_model, tokenizer)
+    assert ends == [ChatML(tokenizer).end_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
     assert json.loads((small_model / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id

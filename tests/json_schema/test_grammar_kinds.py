@@ -230,18 +230,55 @@ KINDS = {  # the schema, what its grammar allows, what not, and what is left out
         [],
         ["$.properties.p5.maxItems"],
     ),
-    "all but words, which are ASCII for llguidance and not for the validator": (
-        {"type": "object", "patternProperties": {"^[^\\w]$": {"pattern": "^\\W$"}}, "additionalProperties": False},
-        [{"-": "+"}],
-        [{"a": "+"}, {"-": "a"}],
-        ["$.patternProperties", "$.patternProperties['^[^\\\\w]$'].pattern"],
+    "words and digits, which are ASCII": (
+        {
+            "type": "object",
+            "patternProperties": {"^[^\\w]$": {"pattern": "^\\w\\d\\W$"}},
+            "additionalProperties": False,
+        },
+        [{"-": "a1+"}, {"é": "b2é"}],
+        [{"a": "a1+"}, {"-": "é1+"}, {"-": "a٣+"}, {"-": "a1a"}],
+        [],
     ),
-    "words and digits": ({"pattern": "^\\w\\d[^a]$"}, ["a1b"], ["é1b", "a٣b", "a1a"], []),
-    "names that are no words": (
-        {"propertyNames": {"pattern": "^\\W$"}},
-        [{"-": 1}],
+    "names of words beside others": (
+        {"patternProperties": {"^\\w+$": INTEGER}, "additionalProperties": TEXT},
+        [{"a1": 1, "é": "x"}, {"a\n": "x"}],
+        [{"a1": "x"}, {"é": 1}],
+        [],
+    ),
+    "names of a pattern that llguidance refuses": (
+        {"propertyNames": {"pattern": "^(?!x)"}},
         [{"a": 1}],
+        [],
         ["$.propertyNames"],
+    ),
+    "names that are no texts": ({"propertyNames": {"type": "integer"}}, [{}], [], ["$.propertyNames"]),
+    "two patterns of one meaning": (
+        {"patternProperties": {"^\\d$": INTEGER, "^[0-9]$": {"minimum": 3}}},
+        [{"1": 5}],
+        [],
+        ["$.patternProperties"],
+    ),
+    "set operators and a nested class, which are characters": (
+        {"items": {"pattern": "^[a-z&&[^b]]$"}},
+        [["a]", "b]", "[]", "&]"]],
+        [["a"], ["-]"]],
+        [],
+    ),
+    "all but a quote": ({"items": {"pattern": '^[^"]$'}}, [["a", "\n", "\\"]], [['"'], ["ab"]], []),
+    "names without a quote, beside others": (
+        {"patternProperties": {'^[^"]*$': INTEGER}, "additionalProperties": TEXT},
+        [{"a": 1, 'a"': "x"}],
+        [{"a": "x"}],
+        ["$.patternProperties"],
+    ),
+    "syntax of Rust and Python only": (
+        thing(
+            a={"pattern": "^(?i)a$"}, b={"pattern": "^[[:alpha:]]$"}, c={"pattern": "^a++$"}, d={"pattern": "^\\pL$"}
+        ),
+        [{"a": "A", "b": "b", "c": "aa", "d": "d"}],
+        [{"a": "b"}, {"b": "1"}, {"d": "1"}],
+        [f"$.properties.{name}.pattern" for name in "abcd"],
     ),
     "a number that llguidance reads inexactly": ({"enum": [1, 2**60]}, [1], [], ["$.enum"]),
     "a reference by an anchor": (

@@ -1,6 +1,7 @@
-"""One process that starts services which cannot start, one after the other. It imports vLLM once.
+"""One process that starts services, one after the other, and asks them. It imports vLLM once.
 
-A line of JSON goes in, with the source of the weights and the environment. A line of JSON comes out, with the error.
+A line of JSON goes in, with the source of the weights, the environment and the inputs of some requests. A line of JSON
+comes out: why the service does not start, or the responses.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from hermes.devserver import PROJECT
 from hermes.engine import starting
 from hermes.errors import HermesError
 from hermes.serving.guard import is_alive
+from tests.support.fakes import INPUTS
 from tests.support.servers import LOCAL
 
 
@@ -47,7 +49,16 @@ class Starter:
 
     def refusal(self, weights=None, **environment):
         """Why a service does not start."""
-        self._process.stdin.write(json.dumps([weights and str(weights), environment]) + "\n")
+        return self._run(weights, environment, [])
+
+    def responses(self, weights, requests, **environment):
+        """What a service answers to all these inputs at once: for each the text and the metrics, "error" among them."""
+        answers = self._run(weights, environment, requests)
+        assert isinstance(answers, list), answers
+        return answers
+
+    def _run(self, weights, environment, requests):
+        self._process.stdin.write(json.dumps([weights and str(weights), environment, requests]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
@@ -56,17 +67,31 @@ def hurry(*_):
     starting.LOOK_SECONDS = 0.001
 
 
-def error_of(weights, environment):
+async def run(weights, requests):
     starting.LOOK_SECONDS = 1
     from hermes.serving import ChatService
     from hermes.settings import Settings
 
-    with patch.dict(os.environ, environment):
+    settings = Settings.load()
+    try:
+        service = await ChatService.start(settings, weights)
+    except HermesError as error:
+        return str(error)
+    slots = asyncio.Semaphore(settings.slots)
+    try:
+        return await asyncio.gather(*(answer(service, slots, inputs) for inputs in requests))
+    finally:
+        service.engine.stop()
+
+
+async def answer(service, slots, inputs):
+    metrics = {}
+    async with slots:
         try:
-            asyncio.run(ChatService.start(Settings.load(), weights))
+            pieces = [each async for each in service.respond(metrics.__setitem__, **{**INPUTS, **inputs})]
         except HermesError as error:
-            return str(error)
-    return "it has started"
+            return "", {**metrics, "error": str(error)}
+    return "".join(pieces), metrics
 
 
 if __name__ == "__main__":
@@ -74,4 +99,6 @@ if __name__ == "__main__":
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # vLLM logs to standard output
     for line in sys.stdin:
-        print(json.dumps(error_of(*json.loads(line))), file=answers, flush=True)
+        weights, environment, requests = json.loads(line)
+        with patch.dict(os.environ, environment):
+            print(json.dumps(asyncio.run(run(weights, requests))), file=answers, flush=True)

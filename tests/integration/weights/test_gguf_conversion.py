@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from hermes.engine.engine import eos_token_ids
+from hermes.engine.engine import end_tokens
 from hermes.errors import WeightsError
 from hermes.weights import gguf, smollm2
 
@@ -104,8 +104,9 @@ def test_a_file_becomes_a_folder_that_can_be_served(tmp_path):
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    assert eos_token_ids(folder) == [0, 2]
-    assert AutoTokenizer.from_pretrained(folder).encode("<|im_start|>hi<|im_end|>") == [1, len(TOKENS) - 1, 2]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert end_tokens(folder, tokenizer) == [0, 2]
+    assert tokenizer.encode("<|im_start|>hi<|im_end|>") == [1, len(TOKENS) - 1, 2]
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     assert logits(AutoModelForCausalLM.from_pretrained(folder)).isfinite().all()
 
