@@ -72,8 +72,8 @@ async def run(weights, requests):
     from hermes.serving import ChatService
     from hermes.settings import Settings
 
-    settings = Settings.load()
     try:
+        settings = Settings.load()
         service = await ChatService.start(settings, weights)
     except HermesError as error:
         return str(error)
