@@ -120,7 +120,7 @@ class EngineArguments(BaseModel):
             problem = error.errors()[0]
             key = ".".join(["engine_args", *map(str, problem["loc"])])
             value = "" if problem["type"] == "missing" else f", not {problem['input']!r}"[:100]
-            raise InvalidConfiguration(key, f"{problem['msg']}{value}") from error
+            raise InvalidConfiguration(key, f"{problem['msg'].removeprefix('Value error, ')}{value}") from error
 
     @property
     def local_gpus(self) -> int:
