@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from hermes.devserver import PROJECT
 from tests.support.fakes import LLAMA_8B, LLAMA_70B, byte_tokenizer
 
+SIZES = {}  # of weights on one GPU after loading, by model, quantisation and number of GPUs
 CACHE_8_BITS = {"num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": True, "dynamic": False}
 
 
@@ -27,6 +28,7 @@ class Case:
     checkpoint: str = "bf16"  # one of those below
     speculation: str | None = None  # ngram or draft
     engine_args: dict = field(default_factory=dict)
+    builds: bool = True  # the model, too
 
 
 def look_on(cases, **gpus):
@@ -101,7 +103,7 @@ def look_at(case, kind, folder, draft):
     count = EngineArguments.read(arguments).tensor_parallel_size
     plan = plan_memory(shape, kind, count, draft=guesser if drafting else None, **planned_arguments(arguments))
     facts = configured(config)  # before the building of models changes some
-    return {**facts, **counted(config, plan), "plan": plan.as_dict()}
+    return {**facts, **(counted(config, plan) if case.builds else {}), "plan": plan.as_dict()}
 
 
 def configured(config):
@@ -126,9 +128,10 @@ def counted(config, plan):
     from vllm.v1.attention.backends.utils import get_supported_kv_cache_layouts, resolve_kv_cache_layout
     from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity, get_kv_cache_configs
 
-    models = [built(config)]
+    configs = {"": config}
     if config.speculative_config and config.speculative_config.uses_draft_model():
-        models.append(built(draft_config(config), prefix="draft_model"))
+        configs["draft_model"] = draft_config(config)
+    models, weights = zip(*(built(each, prefix) for prefix, each in configs.items()), strict=True)
     specs = {name: spec for model in models for name, spec in cache_specs(model, config).items()}
     backends = {attention.attn_backend for model in models for attention in attentions(model).values()}
     names = [layout.name for layout in get_supported_kv_cache_layouts(backends)]
@@ -144,7 +147,7 @@ def counted(config, plan):
     return {
         "kernels": sorted({type(kernel(module)).__name__ for module in models[0].modules() if kernel(module)}),
         "attention": sorted(backend.get_name() for backend in backends),
-        "weights": [sum(each.numel() * each.element_size() for each in model.parameters()) for model in models],
+        "weights": weights,
         "kv_bytes_per_token": sum(spec.page_size_bytes for spec in specs.values()) // config.cache_config.block_size,
         "kv_tokens": tokens(plan.kv_bytes),
         "least": [tokens(least - 1), tokens(least)],
@@ -152,7 +155,7 @@ def counted(config, plan):
 
 
 def built(config, prefix=""):
-    """A model of vLLM's without values, with its weights as they are after loading."""
+    """A model of vLLM's without values, and the bytes of its weights as they are after loading."""
     import torch
     from vllm.config import CompilationMode, set_current_vllm_config
     from vllm.model_executor.model_loader.utils import initialize_model
@@ -160,12 +163,14 @@ def built(config, prefix=""):
 
     pretend_rank(config.parallel_config.tensor_parallel_size)
     config.compilation_config.mode = CompilationMode.NONE
+    key = (config.model_config.model, config.model_config.quantization, config.parallel_config.tensor_parallel_size)
     with set_current_vllm_config(config), set_default_torch_dtype(torch.bfloat16), torch.device("meta"):
         model = initialize_model(config, prefix=prefix)
-        for module in model.modules():
-            if fp8_kernel(module):  # awq becomes Marlin's form in the same size, and needs values
+        if key not in SIZES:  # this takes a second for fp8
+            for module in filter(fp8_kernel, model.modules()):  # awq takes Marlin's form in the same size, with values
                 module.quant_method.process_weights_after_loading(module)
-    return model
+            SIZES[key] = sum(each.numel() * each.element_size() for each in model.parameters())
+    return model, SIZES[key]
 
 
 def draft_config(config):
