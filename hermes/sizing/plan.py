@@ -260,6 +260,8 @@ def plan_memory(
         raise ValueError(f"gpu_memory_utilization is {gpu_memory_utilization}; it must be above 0 and at most 1")
     if draft and not num_speculative_tokens:
         raise ValueError("a draft model needs num_speculative_tokens")
+    if draft and cache_bytes is None and draft.cache_bytes < cache:
+        raise ValueError("the kv_cache_scheme of the draft model is not that of the model; set kv_cache_dtype")
     if capture_sizes is None:
         capture_sizes = default_capture_sizes(max_num_seqs, 1 + num_speculative_tokens, tokens)
     plan = MemoryPlan(

@@ -123,6 +123,16 @@ def test_a_draft_takes_its_weights_a_place_in_the_step_and_its_part_of_each_toke
     assert "draft model         7.5 GiB, 8.0 G x 2 bytes over 2, for speculative decoding" in describe(with_draft)
 
 
+def test_a_draft_keeps_its_tokens_as_the_model_does():
+    """Both have one kv_cache_dtype, which the model's own scheme sets as well."""
+    in_8_bits = {"num_speculative_tokens": 3, "draft": replace(THETA_8B, cache_bytes=1)}
+    with pytest.raises(ValueError, match="the kv_cache_scheme of the draft model is not that of the model"):
+        plan("2xA100-80GB", quantization="fp8_per_block", **in_8_bits)
+    assert plan("2xA100-80GB", cache_bytes=2, **in_8_bits).kv_bytes_per_token == 224 * 1024
+    one = replace(THETA_70B, cache_bytes=1)
+    assert plan("2xA100-80GB", one, num_speculative_tokens=3, draft=THETA_8B).kv_bytes_per_token == 112 * 1024
+
+
 def test_a_draft_that_cannot_be_split_is_named():
     odd = replace(THETA_8B, heads=31)
     assert (
