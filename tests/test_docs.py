@@ -133,6 +133,16 @@ def test_the_choice_in_production_is_that_of_the_plan(column, profile):
     assert short in [row[1:] for row in rows("../README.md", "## Run it with Docker") if f"`{profile}`" in row[0]]
 
 
+def test_other_gpus_have_the_numbers_of_the_plan():
+    methods = {"bf16": None, "fp8": "fp8_per_block"}
+    for gpus, weights, *told in rows("sizing.md", "On other GPUs, or without the profile:"):
+        shape, (count, gpu) = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"], parse_gpus(gpus)
+        plan = plan_memory(shape, gpu, count, quantization=methods[weights])
+        room = [f"{plan.kv_bytes / 2**30:.1f} GiB", f"{plan.kv_tokens:,}", f"{plan.full_conversations:.1f}"]
+        numbers = [*room, f"{plan.decode_tokens_per_second:.0f} tokens/s"]
+        assert told == [f"{plan.weights_bytes / 2**30:.1f} GiB", *(numbers if plan.fits else ["does not fit", *"---"])]
+
+
 @pytest.mark.parametrize(
     ("options", "begin"),
     [

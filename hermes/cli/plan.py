@@ -40,9 +40,6 @@ def plan(
 
     The profile (HERMES_PROFILE) and HERMES_ENGINE_ARGS set what no option does.
     """
-    settings = Settings.load()
-    if draft:
-        settings = settings.model_copy(update={"speculation": draft})
     options = {
         "max_model_len": max_model_len,
         "quantization": quantization,
@@ -58,9 +55,8 @@ def plan(
         shape, stored = shape_of(source or settings.source)
         arguments = _arguments(settings, quantised=bool(shape.quantisation))
         if unknown := not_planned(arguments):
-            print(
-                json.dumps({"fits": None, "not_planned": unknown}) if as_json else f"not planned: {', '.join(unknown)}"
-            )
+            said = json.dumps({"fits": None, "not_planned": unknown})
+            print(said if as_json else f"not planned: {', '.join(unknown)}")
             raise typer.Exit(1)
         speculation = EngineArguments.read(arguments).speculative_config
         planned = plan_memory(
@@ -74,7 +70,7 @@ def plan(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     print(json.dumps(planned.as_dict() | {"not_planned": []}) if as_json else describe(planned, price))
-    if planned.count != arguments["tensor_parallel_size"] and not as_json:
+    if planned.fits and planned.count != arguments["tensor_parallel_size"] and not as_json:
         print(f"- a server does this with tensor_parallel_size {planned.count} in HERMES_ENGINE_ARGS")
     if not planned.fits:
         raise typer.Exit(1)

@@ -31,9 +31,9 @@ def engine_arguments(settings: Settings, draft: Path | str | None) -> dict[str, 
     read = EngineArguments.read(arguments)
     arguments |= read.given()
     # The profile's sizes are for one token of each request. With speculation a request has its guesses, too.
-    if read.speculative_config and (sizes := arguments.get(SIZES)) == settings.defaults.engine_args.get(SIZES):
-        tokens = read.speculative_config.num_speculative_tokens + 1
-        arguments |= {SIZES: [size * tokens for size in sizes]} if sizes else {}
+    sizes = settings.defaults.engine_args.get(SIZES)
+    if read.speculative_config and sizes and sizes == arguments.get(SIZES):
+        arguments[SIZES] = [size * (read.speculative_config.num_speculative_tokens + 1) for size in sizes]
     return arguments
 
 

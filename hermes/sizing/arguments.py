@@ -57,7 +57,7 @@ NO_EFFECT_WITH: Mapping[str, tuple[Any, ...]] = {
 class SpeculativeConfig(BaseModel):
     """vLLM's speculative_config. The keys that are missing here stay as they are."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     method: str | None = None
     model: str | None = None  # a folder or a repository
