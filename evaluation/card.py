@@ -111,7 +111,7 @@ def measure(
 
     Returns `results` of lm-eval by task. Raises CalledProcessError if the harness fails.
     """
-    require_devices(settings.defaults)
+    require_devices(settings)
     folder = resolve(settings).folder
     engine_args = settings.with_predictor_config(folder).engine_args
     out.mkdir(parents=True, exist_ok=True)

@@ -205,7 +205,8 @@ class NoAccelerator(ServerError):
     def __init__(self, profile: str, needed: int, found: int):
         super().__init__(
             f"the {profile} profile needs {needed} CUDA devices and {found} were found; run it on a machine that has "
-            "them, or set HERMES_PROFILE=local for the small demonstration model on the CPU"
+            "them, set tensor_parallel_size in HERMES_ENGINE_ARGS if the model fits on fewer, or set "
+            "HERMES_PROFILE=local for the small demonstration model on the CPU"
         )
 
 

@@ -56,12 +56,13 @@ PRODUCTION = Profile(
         "dtype": "bfloat16",
         "max_model_len": 8192,
         "gpu_memory_utilization": 0.95,
+        # On an A100 vLLM takes Marlin for fp8 while loading, and would take Humming for the same weights in a file.
+        "kernel_config": {"linear_backend_per_quant": {"w8a16_fp8": "marlin"}},
     },
     environment={
         # The warm-up of this sampler builds a kernel with ninja and nvcc. It would serve no request: all of ours
         # have a seed, and the sampler takes none with a seed.
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
-        "VLLM_ENABLE_STARTUP_PLAN": "1",  # keeps what the measuring of memory found in VLLM_CACHE_ROOT
     },
 )
 
@@ -186,10 +187,15 @@ class Settings(BaseSettings):
         """The source of the draft model; None without one."""
         return None if self.speculation == NGRAM else self.speculation
 
-    def profile_arguments(self, *, quantised: bool) -> dict[str, Any]:
-        """The profile's arguments for the engine. A checkpoint that is `quantised` already is served as it is."""
-        arguments = self.defaults.engine_args.items()
-        return {name: value for name, value in arguments if not (quantised and name == "quantization")}
+    def arguments(self, folder: Mapping[str, Any], *, quantised: bool) -> dict[str, Any]:
+        """All arguments of the engine: those of the settings, then of the folder of weights, then of the profile.
+
+        A checkpoint that is `quantised` already is served as it is.
+        """
+        profile = {**self.defaults.engine_args}
+        if quantised:
+            profile.pop("quantization", None)
+        return {"max_num_seqs": self.slots, **profile, **folder, **self.engine_args}
 
     def with_predictor_config(self, folder: Path) -> "Settings":
         """These settings, completed from predictor_config.json in `folder` and from the profile.
@@ -202,12 +208,7 @@ class Settings(BaseSettings):
         file = _read_predictor_config(folder / "predictor_config.json")
         require_allowed(file.engine_args)
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
-        engine_args = {
-            "max_num_seqs": self.slots,
-            **self.profile_arguments(quantised=is_quantised(folder)),
-            **file.engine_args,
-            **self.engine_args,
-        }
+        engine_args = self.arguments(file.engine_args, quantised=is_quantised(folder))
         return self.model_copy(update={"prompt_template": template, "engine_args": engine_args})
 
 

@@ -9,7 +9,7 @@ from hermes.cli import main
 from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT
 from hermes.serving.metrics import Meter
-from hermes.settings import PREFIX, PROFILES, Settings
+from hermes.settings import PREFIX, Settings
 from hermes.sizing import KNOWN_SHAPES, parse_gpus, plan_memory, planned_arguments
 from tests.support.fakes import request
 from tests.test_errors import CODED
@@ -115,20 +115,32 @@ def test_the_choice_in_production_is_that_of_the_plan(column, profile):
     told = {row[0]: row[column] for row in rows("production.md", "## Choose")}
     shape = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"]
     count, gpu = parse_gpus("2xA100-80GB")
-    plan = plan_memory(shape, gpu, count, **planned_arguments(PROFILES[profile].engine_args))
+    plan = plan_memory(shape, gpu, count, **planned_arguments(Settings(profile=profile).arguments({}, quantised=False)))
     one, everyone = plan.decode_tokens_per_second, plan.full_tokens_per_second
     download = shape.parameters * 2 / 1e9 if column < 3 else plan.weights_bytes * count / 1e9
     wanted = {
         "download at a cold start": f"{download:.1f} GB",
         "at 1 GB/s": f"{download:.0f} s",
         "KV cache": f"{plan.kv_tokens:,} tokens",
-        "full conversations of 8,192 tokens": f"{int(plan.full_conversations)}",
+        "full conversations of 8,192 tokens": f"{plan.full_conversations:.1f}",
         "one client, at most": f"{one:.0f} tokens/s",
         "all clients, at most": f"{everyone:,.0f} tokens/s",
         "a million tokens, one client": f"${PRICE / 3600 / one * 1e6:,.2f}",
         "a million tokens, all clients": f"${PRICE / 3600 / everyone * 1e6:,.2f}",
     }
     assert {name: told[name] for name in wanted} == wanted
+    short = [f"{plan.kv_tokens:,} tokens", f"{plan.full_conversations:.1f}", f"{one:.0f} tokens/s"]
+    assert short in [row[1:] for row in rows("../README.md", "## Run it with Docker") if f"`{profile}`" in row[0]]
+
+
+def test_other_gpus_have_the_numbers_of_the_plan():
+    methods = {"bf16": None, "fp8": "fp8_per_block"}
+    for gpus, weights, *told in rows("sizing.md", "On other GPUs, or without the profile:"):
+        shape, (count, gpu) = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"], parse_gpus(gpus)
+        plan = plan_memory(shape, gpu, count, quantization=methods[weights])
+        room = [f"{plan.kv_bytes / 2**30:.1f} GiB", f"{plan.kv_tokens:,}", f"{plan.full_conversations:.1f}"]
+        numbers = [*room, f"{plan.decode_tokens_per_second:.0f} tokens/s"]
+        assert told == [f"{plan.weights_bytes / 2**30:.1f} GiB", *(numbers if plan.fits else ["does not fit", *"---"])]
 
 
 @pytest.mark.parametrize(

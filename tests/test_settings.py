@@ -57,6 +57,11 @@ def test_the_fp8_profile_is_production_with_weights_in_8_bits():
     }
 
 
+def test_no_rank_decides_alone_what_it_measures_at_the_start():
+    """With a startup plan on disk, a rank that accepts it waits for ever for one that does not."""
+    assert not [name for profile in PROFILES.values() for name in profile.environment if "STARTUP_PLAN" in name]
+
+
 @pytest.mark.parametrize(
     ("config", "quantization"),
     [

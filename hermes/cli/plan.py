@@ -1,14 +1,25 @@
 """python -m hermes plan."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from hermes.cli.sources import SourceArgument, contents
+from hermes.engine import engine_arguments
 from hermes.errors import WeightsError
 from hermes.settings import Settings
-from hermes.sizing import KNOWN_SHAPES, ModelShape, describe, parse_gpus, plan_memory, planned_arguments
+from hermes.sizing import (
+    KNOWN_SHAPES,
+    EngineArguments,
+    ModelShape,
+    describe,
+    not_planned,
+    parse_gpus,
+    plan_memory,
+    planned_arguments,
+)
 from hermes.weights.remote import Attempts, Patience, steadily
 from hermes.weights.source import HubSource, parse_source
 
@@ -17,18 +28,18 @@ def plan(
     source: SourceArgument = None,
     gpus: Annotated[str, typer.Option(help="how many of which, such as 2xA100-80GB or H100")] = "2xA100-80GB",
     max_model_len: Annotated[int | None, typer.Option(help="tokens; the whole context if not given")] = None,
-    quantization: Annotated[str | None, typer.Option(help="fp8 or awq; the profile's if not given")] = None,
+    quantization: Annotated[str | None, typer.Option(help="fp8_per_block or awq; the profile's if not given")] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="clients at once; the slots if not given")] = None,
     gpu_memory_utilization: Annotated[float | None, typer.Option(help="share of each GPU for vLLM")] = None,
     draft: Annotated[str | None, typer.Option(metavar="SOURCE", help="a draft model for speculation")] = None,
     price: Annotated[float | None, typer.Option(help="dollars an hour for all GPUs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
 ) -> None:
-    """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not fit.
+    """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not, or that
+    there is no plan with these arguments.
 
     The profile (HERMES_PROFILE) and HERMES_ENGINE_ARGS set what no option does.
     """
-    settings = Settings.load()
     options = {
         "max_model_len": max_model_len,
         "quantization": quantization,
@@ -36,29 +47,49 @@ def plan(
         "gpu_memory_utilization": gpu_memory_utilization,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    guesser = draft or settings.draft
+    settings = Settings.load()
+    if draft:
+        settings = settings.model_copy(update={"speculation": draft})
     try:
-        count, gpu = parse_gpus(gpus)
+        there, gpu = parse_gpus(gpus)
         shape, stored = shape_of(source or settings.source)
+        arguments = _arguments(settings, quantised=bool(shape.quantisation))
+        if unknown := not_planned(arguments):
+            said = json.dumps({"fits": None, "not_planned": unknown})
+            print(said if as_json else f"not planned: {', '.join(unknown)}")
+            raise typer.Exit(1)
+        speculation = EngineArguments.read(arguments).speculative_config
         planned = plan_memory(
             shape,
             gpu,
-            count,
-            draft=shape_of(guesser)[0] if guesser else None,
+            _count(settings, arguments, there),
+            draft=shape_of(speculation.draft)[0] if speculation and speculation.draft else None,
             weights_bytes=stored,
-            **{**_configured(settings, quantised=bool(shape.quantisation)), **given},
+            **{**planned_arguments(arguments), **given},
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    print(json.dumps(planned.as_dict()) if as_json else describe(planned, price))
+    print(json.dumps(planned.as_dict() | {"not_planned": []}) if as_json else describe(planned, price))
+    if planned.fits and planned.count != arguments["tensor_parallel_size"] and not as_json:
+        print(f"- a server does this with tensor_parallel_size {planned.count} in HERMES_ENGINE_ARGS")
     if not planned.fits:
         raise typer.Exit(1)
 
 
-def _configured(settings: Settings, *, quantised: bool) -> dict[str, Any]:
+def _arguments(settings: Settings, *, quantised: bool) -> dict[str, Any]:
     """What the settings say of any model; the context of the profile is that of its own."""
-    profile = settings.profile_arguments(quantised=quantised)
-    return planned_arguments({**profile, "max_model_len": None, "max_num_seqs": settings.slots, **settings.engine_args})
+    whole = settings.arguments({"max_model_len": None}, quantised=quantised)
+    return engine_arguments(settings.model_copy(update={"engine_args": whole}), settings.draft)
+
+
+def _count(settings: Settings, arguments: Mapping[str, Any], there: int) -> int:
+    """The GPUs to plan for: all that are there, unless HERMES_ENGINE_ARGS has a tensor_parallel_size."""
+    if "tensor_parallel_size" not in settings.engine_args:
+        return there
+    count = int(arguments["tensor_parallel_size"])
+    if count > there:
+        raise ValueError(f"tensor_parallel_size is {count}, and there {'are' if there > 1 else 'is'} {there}")
+    return count
 
 
 def shape_of(text: str) -> tuple[ModelShape, int | None]:

@@ -23,6 +23,7 @@ from hermes.gateway.settings import GatewaySettings
 from hermes.logs import log_to_stderr
 from hermes.serving import ChatService, start_guard
 from hermes.settings import Settings
+from hermes.sizing import EngineArguments
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +105,10 @@ def tensor_parallel_size(settings: Settings) -> int:
 
     Raises InvalidConfiguration if the engine is to run on several nodes.
     """
-    arguments = {**settings.defaults.engine_args, **settings.engine_args}
-    if int(arguments.get("pipeline_parallel_size", 1)) > 1 or arguments.get("distributed_executor_backend") == "ray":
+    arguments = EngineArguments.read({**settings.defaults.engine_args, **settings.engine_args})
+    if arguments.pipeline_parallel_size > 1 or arguments.distributed_executor_backend == "ray":
         raise InvalidConfiguration("engine_args", "here an engine runs on one node; set tensor_parallel_size only")
-    return int(arguments["tensor_parallel_size"])
+    return arguments.tensor_parallel_size
 
 
 class Replica:

@@ -6,34 +6,42 @@ NVIDIA's driver answers through libcuda. That opens no CUDA context and spares t
 import ctypes
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hermes.engine.speculation import engine_arguments
 from hermes.errors import NoAccelerator, WeightsError
-from hermes.settings import Profile, Settings
-from hermes.sizing import Gpu, ModelShape, plan_memory, planned_arguments
+from hermes.settings import Settings
+from hermes.sizing import EngineArguments, Gpu, ModelShape, not_planned, plan_memory, planned_arguments
 from hermes.sizing.gpus import gib
 
 logger = logging.getLogger(__name__)
 
-# Arguments that the arithmetic does not know. With one of these, vLLM has to find out.
-UNPLANNED = {"pipeline_parallel_size", "data_parallel_size", "kv_cache_dtype", "cpu_offload_gb"}
-PLAIN = (None, "auto", "bfloat16", "float16")  # values that change nothing: a KV cache of 16 bits
-
 # CUdevice_attribute, in NVIDIA's cuda.h
 CLOCK_KHZ, BUS_BITS, CAPABILITY_MAJOR, CAPABILITY_MINOR = 36, 37, 75, 76
-FP8_CAPABILITY = (8, 9)
+FP8_CAPABILITY = (9, 0)  # 8.9 multiplies in 8 bits, too, but vLLM has no such kernel for blocks there
 
 
-def require_devices(profile: Profile) -> None:
-    """Raises NoAccelerator if the machine has fewer CUDA devices than the profile needs."""
-    if not profile.cuda_devices:
+def require_devices(settings: Settings) -> None:
+    """Look whether the machine has the GPUs that the settings and their profile need.
+
+    Raises:
+        NoAccelerator: there are fewer CUDA devices.
+        InvalidConfiguration: an engine argument has a value that cannot be used.
+    """
+    if not settings.defaults.cuda_devices:
         return
     gpus = cuda_gpus()
-    if len(gpus) < profile.cuda_devices:
-        raise NoAccelerator(profile.name, profile.cuda_devices, len(gpus))
+    _require_count(settings, {**settings.defaults.engine_args, **settings.engine_args}, len(gpus))
     least = min(gpu.memory_bytes for gpu in gpus)
     logger.info("engine: %d CUDA devices, %.1f GiB at least each", len(gpus), least / 2**30)
+
+
+def _require_count(settings: Settings, engine_args: Mapping[str, Any], found: int) -> None:
+    needed = EngineArguments.read(engine_args).local_gpus
+    if found < needed:
+        raise NoAccelerator(settings.profile, needed, found)
 
 
 def require_fit(settings: Settings, config: Path, draft: Path | None = None) -> None:
@@ -47,34 +55,44 @@ def require_fit(settings: Settings, config: Path, draft: Path | None = None) -> 
         config: the path of the model's config.json; its predictor_config.json may be beside it.
         draft: the folder of the draft model; None without one.
 
-    Raises WeightsError if the weights alone do not fit.
+    Raises:
+        WeightsError: the weights alone do not fit.
+        NoAccelerator: predictor_config.json wants more GPUs than there are.
+        InvalidConfiguration: an argument has a value that cannot be used.
     """
-    arguments = settings.with_predictor_config(config.parent).engine_args
-    if settings.defaults.cuda_devices and all(arguments.get(name) in PLAIN for name in UNPLANNED):
-        require_memory(config, cuda_gpus(), arguments, draft)
+    arguments = engine_arguments(settings.with_predictor_config(config.parent), draft)
+    if settings.defaults.cuda_devices:
+        gpus = cuda_gpus()
+        _require_count(settings, arguments, len(gpus))
+        require_memory(config, gpus, arguments)
 
 
-def require_memory(config: Path, gpus: list[Gpu], arguments: dict[str, object], draft: Path | None = None) -> None:
-    """As `require_fit`, for these GPUs and these engine arguments."""
+def require_memory(config: Path, gpus: Sequence[Gpu], arguments: Mapping[str, Any]) -> None:
+    """As `require_fit`, for these GPUs and all engine arguments."""
+    if unknown := not_planned(arguments):
+        logger.info("engine: not planned: %s; vLLM has to find out whether the model fits", ", ".join(unknown))
+        return
+    read = EngineArguments.read(arguments)
+    count, speculation = read.tensor_parallel_size, read.speculative_config
     try:
-        shape, count = _shape(config), int(str(arguments.get("tensor_parallel_size", 1)))
+        shape = _shape(config)
+        draft = _shape(Path(speculation.draft, "config.json")) if speculation and speculation.draft else None
         gpu = min(gpus[:count], key=lambda each: each.memory_bytes)
-        guesser = _shape(draft / "config.json") if draft else None
-        plan = plan_memory(shape, gpu, count, draft=guesser, **planned_arguments(arguments))
-    except (ValueError, TypeError) as error:
-        logger.info("engine: vLLM has to find out whether the model fits (%s)", error)
+        plan = plan_memory(shape, gpu, count, draft=draft, **planned_arguments(arguments))
+    except (ValueError, TypeError, OSError) as error:  # of a config.json
+        logger.info("engine: not planned: %s; vLLM has to find out whether the model fits", error)
         return
     if plan.fits:
         logger.info("engine: as planned, which no run on GPUs has confirmed: %s for one client", plan.gains)
         return
     advice = plan.suggestions[0] if plan.suggestions else "serve a smaller model, or on more GPUs"
     problem = plan.split_problem or f"{f'each of {count} GPUs' if count > 1 else 'the GPU'} {plan.problem}"
-    if plan.split_problem or plan.weights_bytes + plan.draft_bytes > plan.budget_bytes:
+    if plan.split_problem or plan.models_bytes > plan.budget_bytes:
         model = f"{shape.architecture} of {shape.parameters / 1e9:.1f} billion parameters"
         raise WeightsError(model, f"it does not fit: {problem}", advice)
     logger.warning(
         "engine: the weights fit (%s of %s GiB), but by an estimate %s; vLLM may not start; %s",
-        gib(plan.weights_bytes + plan.draft_bytes),
+        gib(plan.models_bytes),
         gib(plan.budget_bytes),
         problem,
         advice,

@@ -4,31 +4,41 @@ Guesses come from the text so far (an n-gram that occurred before), or from a sm
 https://docs.vllm.ai/en/latest/features/speculative_decoding/
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hermes.settings import Settings
+from hermes.sizing import EngineArguments
+
 NGRAM_TOKENS, SHORTEST_NGRAM, LONGEST_NGRAM = 4, 2, 5
 DRAFT_TOKENS = 3
+SIZES = "cudagraph_capture_sizes"
 
 
-def speculative(engine_args: Mapping[str, Any], draft: Path | None, *, on_gpus: bool) -> dict[str, Any]:
-    """Engine arguments with speculation. A speculative_config among them stays.
+def engine_arguments(settings: Settings, draft: Path | str | None) -> dict[str, Any]:
+    """The arguments of the engine, with speculation if the settings ask for it, and text as the number it stands for.
 
     Args:
-        engine_args: without speculation.
+        settings: completed by `Settings.with_predictor_config`. A speculative_config of theirs stays.
         draft: the folder of the draft model; None guesses by n-grams.
-        on_gpus: whether the GPUs look for n-grams, which leaves the scheduling as it is. The CPU has no such kernel.
+
+    Raises InvalidConfiguration, which names the argument, if a value cannot be used.
     """
-    guessing = _from_draft(draft) if draft else _from_text(on_gpus)
-    config = engine_args.get("speculative_config") or guessing
-    arguments = {**engine_args, "speculative_config": config}
-    if sizes := engine_args.get("cudagraph_capture_sizes"):  # each stream then has its guesses and a token in a batch
-        arguments["cudagraph_capture_sizes"] = [size * (config["num_speculative_tokens"] + 1) for size in sizes]
+    arguments = dict(settings.engine_args)
+    if settings.speculation and not arguments.get("speculative_config"):
+        guess = _from_draft(draft) if draft else _from_text(bool(settings.defaults.cuda_devices))
+        arguments["speculative_config"] = guess
+    read = EngineArguments.read(arguments)
+    arguments |= read.given()
+    # The profile's sizes are for one token of each request. With speculation a request has its guesses, too.
+    sizes = settings.defaults.engine_args.get(SIZES)
+    if read.speculative_config and sizes and sizes == arguments.get(SIZES):
+        arguments[SIZES] = [size * (read.speculative_config.num_speculative_tokens + 1) for size in sizes]
     return arguments
 
 
 def _from_text(on_gpus: bool) -> dict[str, Any]:
+    """Let the GPUs look for n-grams, which leaves the scheduling asynchronous. The CPU has no such kernel."""
     return {
         "method": "ngram_gpu" if on_gpus else "ngram",
         "num_speculative_tokens": NGRAM_TOKENS,
@@ -37,5 +47,5 @@ def _from_text(on_gpus: bool) -> dict[str, Any]:
     }
 
 
-def _from_draft(folder: Path) -> dict[str, Any]:
+def _from_draft(folder: Path | str) -> dict[str, Any]:
     return {"method": "draft_model", "model": str(folder), "num_speculative_tokens": DRAFT_TOKENS}

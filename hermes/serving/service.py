@@ -9,7 +9,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from math import inf
-from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from hermes.chat.chatml import ChatML
@@ -19,7 +18,7 @@ from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
-from hermes.engine import Breaker, GrammarRefused, TextEngine, require_devices, require_fit, speculative
+from hermes.engine import Breaker, GrammarRefused, TextEngine, engine_arguments, require_devices, require_fit
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
@@ -58,7 +57,7 @@ class ChatService:
         from hermes.engine.engine import EnginePlan, import_vllm
 
         began = time.monotonic()
-        require_devices(settings.defaults)
+        require_devices(settings)
         importing = Beside(partial(import_vllm, settings.defaults, compiled.environment(settings.weights_dir)))
         if is_converted(settings, source) or (settings.draft and is_converted(settings, settings.draft)):
             importing.join()  # it imports transformers, too, and two threads would get half of it
@@ -159,12 +158,6 @@ class ChatService:
 
     def _engine_line(self) -> dict[str, int]:
         return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}
-
-
-def engine_arguments(settings: Settings, draft: Path | None) -> dict[str, Any]:
-    """The arguments of the engine, with speculation if the settings ask for it."""
-    on_gpus = bool(settings.defaults.cuda_devices)
-    return speculative(settings.engine_args, draft, on_gpus=on_gpus) if settings.speculation else settings.engine_args
 
 
 async def _at_once(work: Callable[..., Result], *arguments: Any) -> Result:

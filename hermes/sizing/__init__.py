@@ -1,16 +1,19 @@
 """Memory plans: whether a model fits on some GPUs, and how much it can serve there."""
 
+from hermes.sizing.arguments import EngineArguments, not_planned, planned_arguments
 from hermes.sizing.gpus import Gpu, parse_gpus
-from hermes.sizing.plan import MemoryPlan, plan_memory, planned_arguments
+from hermes.sizing.plan import MemoryPlan, plan_memory
 from hermes.sizing.report import describe
 from hermes.sizing.shape import KNOWN_SHAPES, ModelShape
 
 __all__ = [
     "KNOWN_SHAPES",
+    "EngineArguments",
     "Gpu",
     "MemoryPlan",
     "ModelShape",
     "describe",
+    "not_planned",
     "parse_gpus",
     "plan_memory",
     "planned_arguments",

@@ -15,7 +15,7 @@ class Gpu:
     name: str
     memory_bytes: int  # as CUDA reports it, which is less than the nominal size
     bandwidth_bytes_per_s: int
-    has_fp8: bool  # multiplies in 8 bits; others read fp8 weights (vLLM's Marlin kernels) but multiply in 16
+    has_fp8: bool  # multiplies blocks in 8 bits; on others vLLM's Marlin kernels read fp8 and multiply in 16
 
 
 def _gpu(name: str, gib: float, gb_per_s: int, has_fp8: bool = False) -> Gpu:
@@ -30,7 +30,7 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
         for gpu in (
             _gpu("T4", 14.56, 320),
             _gpu("A10G", 22.03, 600),
-            _gpu("L40S", 44.40, 864, has_fp8=True),
+            _gpu("L40S", 44.40, 864),
             _gpu("A100-40GB", 39.39, 1555),
             _gpu("A100-80GB", 79.15, 2039),
             _gpu("H100", 79.19, 3350, has_fp8=True),

@@ -7,16 +7,22 @@ https://github.com/llm-d-incubation/llm-d-planner/pull/205 (Llama 70B: accuracy/
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from hermes.sizing.gpus import GIB, Gpu, gib
 from hermes.sizing.shape import ModelShape, Quantisation
 
-QUANTISATIONS = {"fp8": Quantisation("fp8", 8), "awq": Quantisation("awq", 4, group=128)}
+QUANTISATIONS = {  # by vLLM's names; fp8 is made while loading, and awq needs a checkpoint
+    "fp8_per_block": Quantisation("fp8_per_block", 8, in_blocks=True),
+    "fp8_per_channel": Quantisation("fp8_per_channel", 8),
+    "fp8_per_tensor": Quantisation("fp8_per_tensor", 8),
+    "awq": Quantisation("awq", 4, group=128),
+}
 BLOCK_TOKENS = 16  # in a block of the KV cache
 BATCHED_TOKENS = 2048  # vLLM 0.32's max_num_batched_tokens as hermes.engine starts it, on any GPU
+MOST_CAPTURED = 512  # tokens of a batch with a CUDA graph, unless the arguments name sizes
 HIDDEN_COPIES = 4  # of the hidden state while one layer runs
 LOGIT_BYTES = 16  # for each logit in sampling: float32, a sorted copy, and the 64-bit order
 GRAPH_BYTES = 2**19  # of CUDA graphs, for each captured batch size and each layer
@@ -41,8 +47,9 @@ class MemoryPlan:
     max_num_seqs: int
     max_num_batched_tokens: int
     cache_bytes: int  # of one number in the KV cache
-    capture_sizes: int | None  # batch sizes with a CUDA graph; None for those that vLLM chooses
-    draft: ModelShape | None  # the model that guesses tokens ahead
+    capture_sizes: tuple[int, ...]  # the tokens of each batch with a CUDA graph
+    num_speculative_tokens: int  # guesses that a step checks for each request; 0 without speculation
+    draft: ModelShape | None  # the model that guesses; None also if they come from the text
     stored_bytes: int | None  # of all safetensors, if known and served as stored
 
     @property
@@ -59,32 +66,36 @@ class MemoryPlan:
     @property
     def draft_bytes(self) -> int:
         """The weights of the draft model on each GPU."""
-        return self.draft.weights_bytes(self.count) if self.draft else 0
+        if not self.draft:
+            return 0
+        return self.draft.weights_bytes(self.count) + self.draft.scale_bytes(self.count, has_fp8=self.gpu.has_fp8)
+
+    @property
+    def scale_bytes(self) -> int:
+        """What vLLM adds to fp8 blocks for Marlin."""
+        return self.shape.scale_bytes(self.count, has_fp8=self.gpu.has_fp8)
+
+    @property
+    def models_bytes(self) -> int:
+        """All that is loaded: the weights, their scales, and the draft model."""
+        return self.weights_bytes + self.scale_bytes + self.draft_bytes
 
     @property
     def activation_bytes(self) -> int:
         """The peak of a step: a full batch in one layer's MLP (gate, up, product), or the logits of all sequences."""
         columns = 3 * self.shape.intermediate // self.count + HIDDEN_COPIES * self.shape.hidden
-        layer = self.max_num_batched_tokens * columns * self.shape.dtype_bytes
+        layer = self.step_tokens * columns * self.shape.dtype_bytes
         return max(layer, self.max_num_seqs * self.shape.vocab * LOGIT_BYTES)
 
     @property
-    def graph_sizes(self) -> int:
-        """The number of batch sizes that vLLM captures: 1, 2, 4, every 8th below 256, then every 16th, up to 512."""
-        if self.capture_sizes is not None:
-            return self.capture_sizes
-        largest = min(2 * self.max_num_seqs, 512, self.max_num_batched_tokens)
-        return len([size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= largest])
-
-    @property
-    def graph_layers(self) -> int:
-        """The layers in each graph, those of the draft model included."""
-        return self.shape.layers + (self.draft.layers if self.draft else 0)
+    def step_tokens(self) -> int:
+        """The tokens of a full step. A draft has a place in it for one more token of each request."""
+        return self.max_num_batched_tokens - (self.max_num_seqs if self.draft else 0)
 
     @property
     def graph_bytes(self) -> int:
-        """The CUDA graphs."""
-        return self.graph_sizes * self.graph_layers * GRAPH_BYTES
+        """The CUDA graphs. vLLM 0.32 captures none of a draft model."""
+        return len(self.capture_sizes) * self.shape.layers * GRAPH_BYTES
 
     @property
     def runtime_bytes(self) -> int:
@@ -94,8 +105,7 @@ class MemoryPlan:
     @property
     def kv_bytes(self) -> int:
         """The room for the KV cache. A negative number is missing memory."""
-        models = self.weights_bytes + self.draft_bytes
-        return self.budget_bytes - models - self.activation_bytes - self.graph_bytes - self.runtime_bytes
+        return self.budget_bytes - self.models_bytes - self.activation_bytes - self.graph_bytes - self.runtime_bytes
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -121,8 +131,9 @@ class MemoryPlan:
 
     @property
     def needed_bytes(self) -> int:
-        """The memory with room for one full conversation. vLLM does not start with less."""
-        return self.budget_bytes - self.kv_bytes + self.max_model_len * self.kv_bytes_per_token
+        """The memory with room for one full conversation, and for a block that vLLM keeps empty. It needs no less."""
+        blocks = -(-self.max_model_len // BLOCK_TOKENS) + 1
+        return self.budget_bytes - self.kv_bytes + blocks * BLOCK_TOKENS * self.kv_bytes_per_token
 
     @property
     def split_problem(self) -> str | None:
@@ -135,7 +146,7 @@ class MemoryPlan:
         """Why the model does not fit; None if it fits."""
         if self.split_problem:
             return self.split_problem
-        if self.kv_tokens < self.max_model_len:
+        if self.needed_bytes > self.budget_bytes:
             return f"needs {gib(self.needed_bytes)} GiB, has {gib(self.budget_bytes)} GiB"
         return None
 
@@ -145,23 +156,33 @@ class MemoryPlan:
         return self.problem is None
 
     @property
+    def pass_bytes(self) -> int:
+        """What one pass reads of the models: the weights, and those of the draft once for each guess."""
+        draft = self.draft_bytes - self.draft.looked_up_bytes(self.count) if self.draft else 0
+        target = self.weights_bytes + self.scale_bytes - self.shape.looked_up_bytes(self.count)
+        return target + self.num_speculative_tokens * draft
+
+    @property
     def decode_tokens_per_second(self) -> float:
-        """An upper limit for one stream: each token reads all weights. The whole embeddings count too."""
-        return self.gpu.bandwidth_bytes_per_s / self.weights_bytes
+        """An upper limit for one stream. With speculation, each guess would have to be right."""
+        return (1 + self.num_speculative_tokens) * self.gpu.bandwidth_bytes_per_s / self.pass_bytes
 
     @property
     def full_tokens_per_second(self) -> float:
-        """An upper limit for all slots together, with SHORT_TOKENS each: a step reads the weights and all their KV."""
+        """An upper limit for all slots together, with SHORT_TOKENS each: a pass reads the weights and all their KV."""
         streams = self.clients(SHORT_TOKENS)
-        step = self.weights_bytes + streams * SHORT_TOKENS * self.kv_bytes_per_token
-        return streams * self.gpu.bandwidth_bytes_per_s / step
+        tokens = streams * (1 + self.num_speculative_tokens)
+        kv = self.shape.kv_bytes_per_token(self.count, self.cache_bytes)
+        cache = streams * SHORT_TOKENS * (kv + self.num_speculative_tokens * self.draft_kv_bytes)
+        return tokens * self.gpu.bandwidth_bytes_per_s / (self.pass_bytes + cache)
 
     @property
     def gains(self) -> str:
         """What the plan leaves for conversations, in a few words."""
         full = f"{self.full_conversations:.1f} x {self.max_model_len:,}"
         speed = f" and at most {self.decode_tokens_per_second:.0f} tokens/s" if self.gpu.bandwidth_bytes_per_s else ""
-        return f"{self.kv_tokens:,} tokens of KV cache ({full}){speed}"
+        guessed = " if each guess is right" if speed and self.num_speculative_tokens else ""
+        return f"{self.kv_tokens:,} tokens of KV cache ({full}){speed}{guessed}"
 
     @property
     def suggestions(self) -> tuple[str, ...]:
@@ -174,14 +195,18 @@ class MemoryPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """Write the plan as JSON values."""
-        given = ("count", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
-        parts = ("budget", "weights", "draft", "activation", "graph", "runtime", "kv", "needed")
+        given = [
+            *("count", "max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens"),
+            "num_speculative_tokens",
+        ]
+        parts = ("budget", "weights", "scale", "draft", "activation", "graph", "runtime", "kv", "needed")
         return {
             "gpu": self.gpu.name,
             **{name: getattr(self, name) for name in given},
             "parameters": self.shape.parameters,
             "quantization": self.shape.quantisation.method if self.shape.quantisation else None,
             "bytes_per_gpu": {name: getattr(self, f"{name}_bytes") for name in parts},
+            "capture_sizes": list(self.capture_sizes),
             "kv_bytes_per_token_per_gpu": self.kv_bytes_per_token,
             "kv_tokens": self.kv_tokens,
             "full_conversations": round(self.full_conversations, 2),
@@ -201,10 +226,11 @@ def plan_memory(
     max_model_len: int | None = None,
     gpu_memory_utilization: float = 0.95,
     max_num_seqs: int = 32,
-    max_num_batched_tokens: int = BATCHED_TOKENS,
-    quantization: Literal["fp8", "awq"] | None = None,
-    cache_bytes: int = 2,
-    capture_sizes: int | None = None,
+    max_num_batched_tokens: int | None = None,
+    quantization: str | None = None,
+    cache_bytes: int | None = None,
+    capture_sizes: Sequence[int] | None = None,
+    num_speculative_tokens: int = 0,
     draft: ModelShape | None = None,
     weights_bytes: int | None = None,
 ) -> MemoryPlan:
@@ -212,10 +238,12 @@ def plan_memory(
 
     Args:
         max_model_len: None means the whole context of the model.
-        quantization: of the linear layers; None serves the checkpoint as stored.
-        cache_bytes: of one number in the KV cache; 1 for kv_cache_dtype fp8.
-        capture_sizes: the number of batch sizes with a CUDA graph; None for vLLM's own choice.
-        draft: the shape of a draft model for speculative decoding, split as the model is.
+        max_num_batched_tokens: None for vLLM's own choice.
+        quantization: of the linear layers, one of QUANTISATIONS; None serves the checkpoint as stored.
+        cache_bytes: of one number in the KV cache, 1 for kv_cache_dtype fp8; None for what the checkpoint says.
+        capture_sizes: the tokens of batches with a CUDA graph; None for vLLM's own choice.
+        num_speculative_tokens: guesses that a step checks for each request.
+        draft: the shape of a draft model that makes them, split as the model is.
         weights_bytes: exact size of the checkpoint's safetensors. Ignored if `quantization` changes it.
 
     Raises:
@@ -224,10 +252,18 @@ def plan_memory(
     length = shape.context_tokens if max_model_len is None else max_model_len
     if not 1 <= length <= shape.context_tokens:
         raise ValueError(f"max_model_len is {length:,}; the context of the model is {shape.context_tokens:,} tokens")
-    if min(count, max_num_seqs, max_num_batched_tokens, cache_bytes) < 1:
+    tokens = min(BATCHED_TOKENS, max_num_seqs * length) if max_num_batched_tokens is None else max_num_batched_tokens
+    cache = shape.cache_bytes if cache_bytes is None else cache_bytes
+    if min(count, max_num_seqs, tokens, cache) < 1:
         raise ValueError("count, max_num_seqs, max_num_batched_tokens and cache_bytes must be at least 1")
     if not 0 < gpu_memory_utilization <= 1:
         raise ValueError(f"gpu_memory_utilization is {gpu_memory_utilization}; it must be above 0 and at most 1")
+    if draft and not num_speculative_tokens:
+        raise ValueError("a draft model needs num_speculative_tokens")
+    if draft and cache_bytes is None and draft.cache_bytes < cache:
+        raise ValueError("the kv_cache_scheme of the draft model is not that of the model; set kv_cache_dtype")
+    if capture_sizes is None:
+        capture_sizes = default_capture_sizes(max_num_seqs, 1 + num_speculative_tokens, tokens)
     plan = MemoryPlan(
         shape=shape,
         gpu=gpu,
@@ -235,31 +271,40 @@ def plan_memory(
         max_model_len=length,
         gpu_memory_utilization=gpu_memory_utilization,
         max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        cache_bytes=cache_bytes,
-        capture_sizes=capture_sizes,
+        max_num_batched_tokens=tokens,
+        cache_bytes=cache,
+        capture_sizes=tuple(sorted({size for size in capture_sizes if size <= tokens})),
+        num_speculative_tokens=num_speculative_tokens,
         draft=draft,
         stored_bytes=weights_bytes,
     )
     return _quantised(plan, quantization) if quantization else plan
 
 
-def planned_arguments(engine_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `plan_memory` that vLLM's engine arguments stand for."""
-    same = ("max_model_len", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
-    known = {name: engine_args[name] for name in same if name in engine_args}
-    method = engine_args.get("quantization")
-    sizes = engine_args.get("cudagraph_capture_sizes")
-    return {
-        **known,
-        "quantization": "fp8" if str(method).startswith("fp8") else method,
-        "capture_sizes": len(sizes) if sizes else None,
-    }
+def default_capture_sizes(max_num_seqs: int, tokens_each: int, most: int) -> list[int]:
+    """The batch sizes, in tokens, that vLLM 0.32 captures by itself: VllmConfig._set_cudagraph_sizes.
+
+    Args:
+        max_num_seqs: the requests of a batch, at most.
+        tokens_each: of a request in one step, its guesses included.
+        most: the tokens of a batch, at most.
+    """
+    largest = min(2 * max_num_seqs * tokens_each, MOST_CAPTURED)
+    requests = {*_steps(min(max_num_seqs, MOST_CAPTURED)), min(max_num_seqs, MOST_CAPTURED)}
+    if tokens_each == 1:
+        requests = {max_num_seqs}
+    whole = {count * tokens_each for count in requests if count * tokens_each <= largest}
+    sizes = {*_steps(min(largest, most)), *whole, most}
+    return sorted(size for size in sizes if size <= min(largest, most))
+
+
+def _steps(largest: int) -> list[int]:
+    return [size for size in (1, 2, 4, *range(8, 256, 8), *range(256, MOST_CAPTURED + 1, 16)) if size <= largest]
 
 
 def _quantised(plan: MemoryPlan, method: str) -> MemoryPlan:
     stored = plan.shape.quantisation
-    if stored and stored.method == method:
+    if stored and method in (stored.method, f"{stored.method}_marlin"):
         return plan
     if stored or method not in QUANTISATIONS:
         kept = f"the checkpoint is {stored.method}" if stored else f"known are {', '.join(QUANTISATIONS)}"
@@ -282,7 +327,7 @@ def _suggestions(plan: MemoryPlan) -> Iterator[str]:
 
 
 def _fewer_bits(plan: MemoryPlan) -> Iterator[str]:
-    fp8, awq = _quantised(plan, "fp8"), _quantised(plan, "awq")
+    fp8, awq = _quantised(plan, "fp8_per_block"), _quantised(plan, "awq")
     if fp8.fits:
         kind = "fp8" if plan.gpu.has_fp8 else "fp8 weight-only (Marlin)"
         yield f"{kind} would give {fp8.gains}: quantization fp8_per_block in engine_args, done while loading"

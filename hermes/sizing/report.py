@@ -6,6 +6,8 @@ from hermes.sizing.gpus import gib
 from hermes.sizing.plan import HIDDEN_COPIES, LOGIT_BYTES, SHORT_TOKENS, MemoryPlan
 from hermes.sizing.shape import ModelShape
 
+SCALES = "16 bits for every 128 weights, as Marlin reads fp8 blocks"
+
 
 def describe(plan: MemoryPlan, price: float | None = None) -> str:
     """Write the plan for a terminal of 100 columns: each number, its calculation, and suggestions.
@@ -27,19 +29,21 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
     shape, full, left = plan.shape, plan.max_model_len, gib(plan.kv_bytes)
     token = f"{plan.kv_bytes_per_token / 1024:,.0f}"
     beside = f" + draft's {plan.draft_kv_bytes / 1024:,.0f}" if plan.draft else ", on each GPU"
+    tokens = f", {1 + plan.num_speculative_tokens} tokens a pass" if plan.num_speculative_tokens else ""
     heads = f"{shape.layers} layers x {shape.kv_heads_per_gpu(plan.count)} KV heads x {shape.head_dim}"
-    speed = f"{plan.gpu.bandwidth_bytes_per_s // 10**9:,} GB/s / {plan.weights_bytes / 1e9:.1f} GB of weights a token"
+    speed = f"{plan.gpu.bandwidth_bytes_per_s // 10**9:,} GB/s / {plan.pass_bytes / 1e9:.1f} GB that a pass reads"
     short = f"{plan.clients(SHORT_TOKENS)} of {SHORT_TOKENS:,}"
     return [
         ("each GPU", gib(plan.gpu.memory_bytes), "GiB, as CUDA reports it"),
         ("for vLLM", gib(plan.budget_bytes), f"GiB, x {plan.gpu_memory_utilization} (gpu_memory_utilization)"),
         ("weights", gib(plan.weights_bytes), f"GiB, {_weights(plan)}"),
+        *([("scales", gib(plan.scale_bytes), f"GiB, {SCALES}")] if plan.scale_bytes else []),
         *([("draft model", gib(plan.draft_bytes), f"GiB, {_draft(plan.draft, plan)}")] if plan.draft else []),
         ("activations", gib(plan.activation_bytes), f"GiB, {_activations(plan)}"),
         (
             "CUDA graphs",
             gib(plan.graph_bytes),
-            f"GiB, {plan.graph_sizes} batch sizes x {plan.graph_layers} layers x 0.5 MiB",
+            f"GiB, {len(plan.capture_sizes)} batch sizes x {shape.layers} layers x 0.5 MiB",
         ),
         ("libraries", gib(plan.runtime_bytes), "GiB, as measured" + (" with NCCL" if plan.count > 1 else "")),
         ("KV cache", left, "GiB, what is left" if plan.kv_bytes >= 0 else "GiB: so much is missing"),
@@ -50,11 +54,11 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
             str(plan.clients(full)),
             f"of {full:,} tokens at once, or {short} (max_num_seqs {plan.max_num_seqs})",
         ),
-        ("one client", f"{plan.decode_tokens_per_second:.1f}", f"tokens/s at most, {speed}"),
+        ("one client", f"{plan.decode_tokens_per_second:.1f}", f"tokens/s at most{tokens}, {speed}"),
         (
             "all clients",
             f"{plan.full_tokens_per_second:,.0f}",
-            f"tokens/s at most, {short}: a step reads the weights and their KV cache",
+            f"tokens/s at most{tokens}, {short} with their KV cache",
         ),
     ]
 
@@ -93,4 +97,4 @@ def _activations(plan: MemoryPlan) -> str:
     if plan.activation_bytes == plan.max_num_seqs * shape.vocab * LOGIT_BYTES:
         return f"{plan.max_num_seqs} sequences x {shape.vocab:,} logits x {LOGIT_BYTES} bytes"
     columns = f"3 x {shape.intermediate:,} / {plan.count} + {HIDDEN_COPIES} x {shape.hidden:,}"
-    return f"{plan.max_num_batched_tokens:,} tokens x ({columns}) x {shape.dtype_bytes} bytes"
+    return f"{plan.step_tokens:,} tokens x ({columns}) x {shape.dtype_bytes} bytes"

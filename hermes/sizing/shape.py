@@ -13,6 +13,7 @@ LLAMA_LIKE = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwe
 SERVED_BYTES = {"bfloat16": 2, "float16": 2, "float32": 2}  # vLLM's dtype "auto" serves float32 in 16 bits
 CONTEXT_IS_SCALED = ("default", "su", "longrope", "llama3", "yarn")  # RoPE types whose factor vLLM does not apply
 VOCAB_PADDING = 64  # vLLM rounds the vocabulary up to a multiple of this
+BLOCK = 128  # rows and columns that share a scale in fp8 blocks
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Quantisation:
 
     method: str
     bits: int
-    group: int = 0  # weights that share a scale and a zero; 0 means a whole row, whose scale is negligible
+    group: int = 0  # weights that share a scale and a zero; 0 means a row or a block, whose scale is negligible
+    in_blocks: bool = False  # fp8 with a scale for each BLOCK x BLOCK weights
 
     @property
     def bits_per_weight(self) -> float:
@@ -46,6 +48,7 @@ class ModelShape:
     architecture: str = "LlamaForCausalLM"
     layer_extras: int = 0  # parameters of one layer in biases, and in norms of queries and keys
     quantisation: Quantisation | None = None  # as the checkpoint is stored
+    cache_bytes: int = 2  # of one number in the KV cache, if the engine arguments do not say
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ModelShape":
@@ -67,7 +70,9 @@ class ModelShape:
             dtype_bytes=_dtype_bytes(config),
             architecture=_architecture(config),
             quantisation=_quantisation(config),
+            cache_bytes=_cache_bytes(config),
         )
+        _require_full_attention(config)
         return replace(shape, layer_extras=_layer_extras(shape, config))
 
     @property
@@ -101,10 +106,26 @@ class ModelShape:
 
     def weights_bytes(self, gpus: int = 1) -> int:
         """The bytes on each GPU. Matrices and embeddings are split, KV heads too if there are enough; norms are not."""
-        kv_share = self.kv_heads_per_gpu(gpus) / self.kv_heads
-        linear = self.layers * (self._split_matrices / gpus + self._kv_matrices * kv_share)
         bits = self.quantisation.bits_per_weight if self.quantisation else 8 * self.dtype_bytes
-        return round(linear * bits / 8 + (self.embedding_parameters / gpus + self.norm_parameters) * self.dtype_bytes)
+        linear = self._linear_per_gpu(gpus) * bits / 8
+        return round(linear + (self.embedding_parameters / gpus + self.norm_parameters) * self.dtype_bytes)
+
+    def scale_bytes(self, gpus: int, *, has_fp8: bool) -> int:
+        """The bytes on each GPU of the scales of fp8 blocks, if GPUs without such kernels read them with Marlin.
+
+        Marlin has no blocks: vLLM repeats each scale, in 16 bits, for every row of its block.
+        """
+        if has_fp8 or not (self.quantisation and self.quantisation.in_blocks):
+            return 0
+        return round(self._linear_per_gpu(gpus) / BLOCK * 2)
+
+    def looked_up_bytes(self, gpus: int) -> int:
+        """The bytes on each GPU of the embedding table, of which a token reads one row; 0 if it is lm_head, too."""
+        return 0 if self.tied_embeddings else self.vocab * self.hidden * self.dtype_bytes // gpus
+
+    def _linear_per_gpu(self, gpus: int) -> float:
+        kv_share = self.kv_heads_per_gpu(gpus) / self.kv_heads
+        return self.layers * (self._split_matrices / gpus + self._kv_matrices * kv_share)
 
     def kv_heads_per_gpu(self, gpus: int) -> int:
         """The KV heads on each GPU. With more GPUs than KV heads, several GPUs keep the same head."""
@@ -176,25 +197,56 @@ def _layer_extras(shape: ModelShape, config: Mapping[str, Any]) -> int:
     return always.get(shape.architecture, 0) + attention + mlp
 
 
+def _require_full_attention(config: Mapping[str, Any]) -> None:
+    """Raises ValueError if some layers keep only the last tokens in the KV cache."""
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    if window or set(config.get("layer_types") or ["full_attention"]) != {"full_attention"}:
+        raise ValueError("config.json: a KV cache with a sliding window is not planned")
+
+
 def _quantisation(config: Mapping[str, Any]) -> Quantisation | None:
     declared = _section(config, "quantization_config")
     method = declared.get("quant_method")
     if not declared:
         return None
     if method == "fp8":
-        return Quantisation("fp8", 8)
+        return Quantisation("fp8", 8, in_blocks=_in_blocks(declared.get("weight_block_size")))
     if method in ("awq", "gptq"):
         return _grouped(method, declared, "bits")
     if method == "compressed-tensors":
         groups = _section(declared, "config_groups")
-        weights = [_section(_section(groups, name), "weights") for name in groups] or [{}]
-        return max((_grouped(method, each, "num_bits") for each in weights), key=lambda each: each.bits_per_weight)
+        kinds = [_compressed(_section(groups, name)) for name in groups] or [_compressed({})]
+        return max(kinds, key=lambda each: each.bits_per_weight)
     raise ValueError(f"config.json: quant_method is {method!r}, not one of awq, gptq, fp8, compressed-tensors")
+
+
+def _compressed(group: Mapping[str, Any]) -> Quantisation:
+    weights = _section(group, "weights")
+    found = _grouped("compressed-tensors", weights, "num_bits")
+    if not _in_blocks(weights.get("block_structure")):
+        return found
+    if not group.get("input_activations"):
+        raise ValueError("config.json: vLLM 0.32 can't load fp8 blocks that have no input_activations; quantise again")
+    return replace(found, in_blocks=True)
+
+
+def _in_blocks(size: object) -> bool:
+    if size in (None, [BLOCK, BLOCK]):
+        return size is not None
+    raise ValueError(f"config.json: blocks of {size!r} are not planned, only of [{BLOCK}, {BLOCK}]")
 
 
 def _grouped(method: str, declared: Mapping[str, Any], bits_key: str) -> Quantisation:
     group = declared.get("group_size")
     return Quantisation(method, _number(declared, bits_key), group if isinstance(group, int) and group > 0 else 0)
+
+
+def _cache_bytes(config: Mapping[str, Any]) -> int:
+    declared = _section(config, "quantization_config")
+    scheme = _section(declared, "kv_cache_scheme") if declared.get("quant_method") == "compressed-tensors" else {}
+    if scheme and scheme.get("num_bits") != 8:
+        raise ValueError(f"config.json: kv_cache_scheme has {scheme.get('num_bits')!r} num_bits, not 8")
+    return 1 if scheme else 2
 
 
 _THETA_70B = ModelShape(

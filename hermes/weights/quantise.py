@@ -86,12 +86,16 @@ def quantised(weight: Any, scheme: Any) -> tuple[Any, Any]:
 
 
 def scheme_for(shapes: Iterable[Sequence[int]]) -> Any:
-    """The scheme of compressed-tensors for matrices of these shapes: weights in fp8, activations as they are."""
-    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    """The scheme of compressed-tensors for matrices of these shapes: weights in fp8.
 
-    whole = all(size % BLOCK == 0 for shape in shapes for size in shape)
-    scales = {"strategy": "block", "block_structure": [BLOCK, BLOCK]} if whole else {"strategy": "channel"}
-    weights = QuantizationArgs(num_bits=8, type="float", **scales)
+    Blocks are those of its FP8_BLOCK, whose activations are in fp8 where a GPU can multiply them. An A100 can't, and
+    vLLM leaves them in 16 bits there. vLLM 0.32 can't load blocks of a scheme without activations.
+    """
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
+
+    if all(size % BLOCK == 0 for shape in shapes for size in shape):
+        return preset_name_to_scheme("FP8_BLOCK", ["Linear"]).model_copy(update={"format": FORMAT})
+    weights = QuantizationArgs(num_bits=8, type="float", strategy="channel")
     return QuantizationScheme(targets=["Linear"], weights=weights, format=FORMAT)
 
 

@@ -14,7 +14,10 @@ MISUSE = {
         ["plan", MODEL, "--gpus", "3090"],
         "'3090' is not a number of known GPUs, such as 2xA100-80GB; known",
     ),
-    "no method": (["plan", MODEL, "--quantization", "int3"], "quantization is 'int3'; known are fp8, awq"),
+    "no method": (
+        ["plan", MODEL, "--quantization", "int3"],
+        "quantization is 'int3'; known are fp8_per_block, fp8_per_channel",
+    ),
     "too long": (
         ["plan", MODEL, "--max-model-len", "9000"],
         "max_model_len is 9,000; the context of the model is 8,192",
@@ -53,7 +56,7 @@ def test_a_model_that_does_not_fit_is_exit_code_1_and_still_a_plan(run):
     known = "hf://NousResearch/Hermes-2-Theta-Llama-3-70B"
     code, out, err = run("plan", known, "--gpus", "A100-80GB")
     assert (code, err) == (1, "")
-    assert "does not fit: needs 135.0 GiB, has 75.2 GiB" in out
+    assert "does not fit: needs 135.1 GiB, has 75.2 GiB" in out
     code, out, _ = run("plan", known, "--gpus", "A100-80GB", "--json")
     assert (code, json.loads(out)["fits"]) == (1, False)
 
@@ -68,6 +71,41 @@ def test_a_plan_goes_on_when_the_hub_falters(run, server, monkeypatch):
     monkeypatch.setattr("hermes.cli.plan.Patience", partial(Patience, first_wait=0))
     server.fail("config.json", Truncate(20), times=2)
     assert run("plan", MODEL)[0] == 0
+
+
+def test_the_plan_is_of_the_arguments_that_the_engine_gets(run, monkeypatch):
+    monkeypatch.setenv("HERMES_SPECULATION", "ngram")
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"max_model_len": "4096", "kv_cache_dtype": "fp8"}')
+    planned = json.loads(run("plan", "--json")[1])
+    assert (planned["max_model_len"], planned["num_speculative_tokens"], planned["not_planned"]) == (4096, 4, [])
+    assert (len(planned["capture_sizes"]), planned["kv_bytes_per_token_per_gpu"]) == (42, 80 * 1024)
+    monkeypatch.setenv("HERMES_PROFILE", "production-fp8")
+    assert json.loads(run("plan", "--json")[1])["capture_sizes"] == [5, 10, 20, 40, 80, 120, 160]
+
+
+def test_an_argument_that_is_not_counted_is_named_instead_of_a_plan(run, monkeypatch):
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"cpu_offload_gb": 8, "max_num_seqs": 4, "enable_lora": true}')
+    assert run("plan") == (1, "not planned: cpu_offload_gb, enable_lora\n", "")
+    code, out, _ = run("plan", "--json")
+    assert (code, json.loads(out)) == (1, {"fits": None, "not_planned": ["cpu_offload_gb", "enable_lora"]})
+
+
+def test_a_plan_for_other_gpus_than_the_profiles_says_what_to_set(run, monkeypatch):
+    out = run("plan", "--gpus", "1xA100-80GB", "--quantization", "awq")[1]
+    assert out.endswith("\nfits\n- a server does this with tensor_parallel_size 1 in HERMES_ENGINE_ARGS\n")
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"tensor_parallel_size": 1}')
+    code, out, _ = run("plan", "--gpus", "2xA100-80GB", "--quantization", "awq")
+    assert (code, out.splitlines()[0][-15:]) == (0, "on 1x A100-80GB")
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"tensor_parallel_size": 4}')
+    assert_misuse(run, ["plan"], "tensor_parallel_size is 4, and there are 2")
+
+
+@pytest.mark.parametrize("value", ['"auto"', "[8192]", "0"])
+def test_a_value_that_vllm_would_refuse_is_named(run, monkeypatch, value):
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", f'{{"max_model_len": {value}}}')
+    code, out, err = run("plan")
+    assert (code, out) == (1, "")
+    assert err.startswith("E1202 InvalidConfiguration: engine_args.max_model_len: ")
 
 
 NO_PLANS = {

@@ -59,6 +59,14 @@ class TestWithRay:
         with pytest.raises(InvalidConfiguration, match="here an engine runs on one node"):
             resources_of(Settings(profile="production", engine_args=more))
 
+    def test_a_number_of_gpus_that_is_none_is_refused(self):
+        from hermes.cluster import resources_of
+
+        with pytest.raises(
+            InvalidConfiguration, match=r"engine_args\.tensor_parallel_size: Input should be a valid int"
+        ):
+            resources_of(Settings(engine_args={"tensor_parallel_size": None}))
+
     def test_ray_is_told_the_slots_the_numbers_and_how_long_a_response_may_take(self, monkeypatch):
         monkeypatch.setenv("HERMES_PROFILE", "local")
         monkeypatch.setenv("COG_MAX_CONCURRENCY", "12")

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from hermes.engine import devices, require_devices, require_fit
-from hermes.engine.devices import UNPLANNED, cuda_gpus, gpus_of, require_memory
-from hermes.errors import NoAccelerator, WeightsError
-from hermes.settings import PROFILES, Settings
+from hermes.engine.devices import cuda_gpus, gpus_of, require_memory
+from hermes.errors import InvalidConfiguration, NoAccelerator, WeightsError
+from hermes.settings import Settings
 from hermes.sizing import Gpu
 from tests.support.fakes import LLAMA_8B, LLAMA_70B
 
@@ -22,13 +22,13 @@ def gpus(*gib):
     return [Gpu("GPU of this machine", size * GIB, A100_BYTES_PER_S, has_fp8=False) for size in gib]
 
 
-ARGUMENTS = dict(PROFILES["production"].engine_args)
+ARGUMENTS = Settings().arguments({}, quantised=False)
 
 
 def test_the_local_profile_needs_no_device_and_no_torch():
     code = (
-        "import sys; from hermes.engine import require_devices; from hermes.settings import PROFILES; "
-        "require_devices(PROFILES['local']); assert 'torch' not in sys.modules"
+        "import sys; from hermes.engine import require_devices; from hermes.settings import Settings; "
+        "require_devices(Settings(profile='local')); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
@@ -83,12 +83,17 @@ def test_the_driver_tells_names_memory_and_bandwidth():
 @pytest.mark.parametrize(
     ("profile", "draft", "said"),
     [
-        ("production", None, "43,680 tokens of KV cache (5.3 x 8,192) and at most 29 tokens/s for one client"),
-        ("production-fp8", None, "254,544 tokens of KV cache (31.1 x 8,192) and at most 56 tokens/s for one client"),
+        ("production", None, "43,680 tokens of KV cache (5.3 x 8,192) and at most 29 tokens/s"),
+        (
+            "production",
+            "ngram",
+            "35,744 tokens of KV cache (4.4 x 8,192) and at most 147 tokens/s if each guess is right",
+        ),
+        ("production-fp8", None, "251,280 tokens of KV cache (30.7 x 8,192) and at most 57 tokens/s"),
         (
             "production-fp8",
             LLAMA_8B,
-            "146,288 tokens of KV cache (17.9 x 8,192) and at most 56 tokens/s for one client",
+            "144,496 tokens of KV cache (17.6 x 8,192) and at most 140 tokens/s if each guess is right",
         ),
     ],
 )
@@ -96,30 +101,88 @@ def test_the_log_says_what_a_profile_gives(config, monkeypatch, caplog, tmp_path
     caplog.set_level(logging.INFO, "hermes")
     a100 = Gpu("NVIDIA A100-SXM4-80GB", 84_987_740_160, 2_039_040_000_000, has_fp8=False)
     monkeypatch.setattr(devices, "cuda_gpus", lambda: [a100, a100])
-    if draft:
-        (tmp_path / "draft").mkdir()
-        (tmp_path / "draft" / "config.json").write_text(json.dumps(draft))
-    require_fit(Settings(profile=profile), config, tmp_path / "draft" if draft else None)
-    assert caplog.messages == [f"engine: as planned, which no run on GPUs has confirmed: {said}"]
+    folder = write_draft(tmp_path, draft) if draft not in (None, "ngram") else None
+    require_fit(Settings(profile=profile, speculation=str(folder or draft) if draft else None), config, folder)
+    assert caplog.messages == [f"engine: as planned, which no run on GPUs has confirmed: {said} for one client"]
+
+
+def write_draft(folder, config):
+    (folder / "draft").mkdir()
+    (folder / "draft" / "config.json").write_text(json.dumps(config))
+    return folder / "draft"
+
+
+def drafting(model):
+    return {"speculative_config": {"method": "draft_model", "model": str(model), "num_speculative_tokens": 3}}
 
 
 def test_a_draft_that_leaves_no_room_is_refused_with_the_model(config, tmp_path):
-    (tmp_path / "draft").mkdir()
-    (tmp_path / "draft" / "config.json").write_text(json.dumps(LLAMA_8B))
-    with pytest.raises(WeightsError, match=r"each of 2 GPUs needs 77.9 GiB, has 67.5 GiB; fp8"):
-        require_memory(config, gpus(71, 71), ARGUMENTS, tmp_path / "draft")
+    with pytest.raises(WeightsError, match=r"each of 2 GPUs needs 78.7 GiB, has 67.5 GiB; fp8"):
+        require_memory(config, gpus(71, 71), {**ARGUMENTS, **drafting(write_draft(tmp_path, LLAMA_8B))})
 
 
 @pytest.mark.skipif(CUDA_DEVICES >= 2, reason="this machine has the GPUs")
 def test_without_gpus_the_production_profile_is_refused():
     with pytest.raises(NoAccelerator, match=f"E1204 .* needs 2 CUDA devices and {CUDA_DEVICES} were found"):
-        require_devices(PROFILES["production"])
+        require_devices(Settings())
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(CUDA_DEVICES < 2, reason=f"needs 2 CUDA devices; this machine has {CUDA_DEVICES}")
 def test_with_two_gpus_the_production_profile_is_accepted():
-    require_devices(PROFILES["production"])
+    require_devices(Settings())
+
+
+def has(monkeypatch, *gib):
+    monkeypatch.setattr(devices, "cuda_gpus", lambda: gpus(*gib))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"tensor_parallel_size": 1}, 1),
+        ({"tensor_parallel_size": "1"}, 1),
+        ({"tensor_parallel_size": 4}, 4),
+        ({"pipeline_parallel_size": 2}, 4),
+        ({"data_parallel_size": 2, "tensor_parallel_size": 1}, 2),
+        ({"distributed_executor_backend": "ray", "tensor_parallel_size": 8}, 1),
+        ({"nnodes": 2, "tensor_parallel_size": 4}, 1),
+    ],
+)
+def test_the_engine_arguments_say_how_many_gpus_are_needed(monkeypatch, arguments, found):
+    """On several machines vLLM shares the model out, and each needs one at least."""
+    has(monkeypatch, *[79] * found)
+    require_devices(Settings(engine_args=arguments))
+    has(monkeypatch, *[79] * (found - 1))
+    with pytest.raises(NoAccelerator, match=f"needs {found} CUDA devices and {found - 1} were found"):
+        require_devices(Settings(engine_args=arguments))
+
+
+def test_one_gpu_is_enough_for_a_model_in_four_bits(config, monkeypatch, caplog):
+    has(monkeypatch, 79)
+    caplog.set_level(logging.INFO, "hermes")
+    awq = {"quant_method": "awq", "bits": 4, "group_size": 128}
+    config.write_text(json.dumps(LLAMA_70B | {"quantization_config": awq}))
+    settings = Settings(engine_args={"tensor_parallel_size": 1})
+    require_devices(settings)
+    require_fit(settings, config)
+    assert "120,848 tokens of KV cache" in caplog.messages[-1]
+
+
+def test_a_folder_that_wants_more_gpus_than_there_are_is_refused_before_its_shards_come(config, monkeypatch):
+    has(monkeypatch, 79, 79)
+    (config.parent / "predictor_config.json").write_text(json.dumps({"engine_args": {"tensor_parallel_size": 4}}))
+    with pytest.raises(NoAccelerator, match="needs 4 CUDA devices and 2 were found"):
+        require_fit(Settings(), config)
+
+
+@pytest.mark.parametrize("arguments", [{"tensor_parallel_size": None}, {"max_model_len": "auto"}, {"max_num_seqs": []}])
+def test_a_value_of_a_wrong_type_is_named_before_anything_is_fetched(arguments):
+    [name] = arguments
+    with pytest.raises(
+        InvalidConfiguration, match=rf"E1202 InvalidConfiguration: engine_args\.{name}: Input should be"
+    ):
+        require_devices(Settings(engine_args=arguments))
 
 
 @pytest.fixture
@@ -152,20 +215,20 @@ def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
         pytest.param(
             [40, 40],
             {},
-            "each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; fp8 weight-only (Marlin) would give ",
+            "each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; awq would give ",
             id="two with 40 GB",
         ),
-        pytest.param([79, 40], {}, "each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; fp8", id="one of them smaller"),
+        pytest.param([79, 40], {}, "each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; awq", id="one of them smaller"),
         pytest.param(
             [79],
             {"tensor_parallel_size": 1},
-            "the GPU needs 135.0 GiB, has 75.1 GiB; fp8",
+            "the GPU needs 135.1 GiB, has 75.1 GiB; fp8",
             id="one alone",
         ),
         pytest.param(
             [10],
             {"tensor_parallel_size": 1},
-            "the GPU needs 135.0 GiB, has 9.5 GiB; serve a smaller model, or on more GPUs",
+            "the GPU needs 135.1 GiB, has 9.5 GiB; serve a smaller model, or on more GPUs",
             id="nothing helps",
         ),
         pytest.param(
@@ -201,8 +264,8 @@ def test_a_model_whose_weights_fit_and_perhaps_not_its_kv_cache_is_a_warning_wit
         pytest.param("[]", {}, id="no object"),
         pytest.param("{", {}, id="no JSON"),
         pytest.param(json.dumps(LLAMA_70B), {"max_model_len": 9000}, id="a longer context than it has"),
-        pytest.param(json.dumps(LLAMA_70B), {"max_model_len": "auto"}, id="a word for a number"),
-        pytest.param(json.dumps(LLAMA_70B), {"tensor_parallel_size": None}, id="no number of GPUs"),
+        pytest.param(json.dumps(LLAMA_70B), {"quantization": "fp8"}, id="a quantisation that vLLM does not do"),
+        pytest.param(json.dumps(LLAMA_70B), drafting("hf-org/small"), id="a draft that is not here"),
     ],
 )
 def test_what_cannot_be_judged_is_left_to_vllm(config, caplog, text, changes):
@@ -210,7 +273,8 @@ def test_what_cannot_be_judged_is_left_to_vllm(config, caplog, text, changes):
     config.write_text(text)
     require_memory(config, gpus(1, 1), {**ARGUMENTS, **changes})
     [message] = caplog.messages
-    assert message.startswith("engine: vLLM has to find out whether the model fits (")
+    assert message.startswith("engine: not planned: ")
+    assert message.endswith("; vLLM has to find out whether the model fits")
 
 
 def test_without_gpus_nothing_is_judged(config):
@@ -223,7 +287,7 @@ def two_of_40_gib(monkeypatch):
 
 
 def test_the_model_of_the_settings_is_judged_on_the_gpus_of_this_machine(config, two_of_40_gib):
-    with pytest.raises(WeightsError, match=r"each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; fp8 weight-only"):
+    with pytest.raises(WeightsError, match=r"each of 2 GPUs needs 69.8 GiB, has 38.0 GiB; awq would give"):
         require_fit(Settings(), config)
 
 
@@ -233,10 +297,42 @@ def test_the_arguments_that_come_with_a_model_count(config, two_of_40_gib):
     require_fit(Settings(), config)
 
 
-@pytest.mark.parametrize("name", sorted(UNPLANNED))
-def test_arguments_that_change_the_sum_leave_it_to_vllm(config, name):
-    config.unlink()  # nobody looks at it
-    require_fit(Settings(engine_args={name: 1}), config)
+def test_a_cache_in_8_bits_is_planned_as_the_checkpoint_or_the_arguments_say(config, monkeypatch, caplog):
+    has(monkeypatch, 79, 79)
+    caplog.set_level(logging.INFO, "hermes")
+    require_fit(Settings(engine_args={"kv_cache_dtype": "fp8"}), config)
+    fp8 = {"num_bits": 8, "type": "float", "strategy": "channel"}
+    cache = {"kv_cache_scheme": {"num_bits": 8, "type": "float"}, "quant_method": "compressed-tensors"}
+    quantised = {"config_groups": {"group_0": {"weights": fp8}}}
+    for declared in (quantised | cache, quantised | {"quant_method": "compressed-tensors"}):
+        config.write_text(json.dumps(LLAMA_70B | {"quantization_config": declared}))
+        require_fit(Settings(), config)
+    tokens = [int(re.search(r"([\d,]+) tokens of KV", message)[1].replace(",", "")) for message in caplog.messages]
+    assert tokens == [85_472, 503_264, 251_632]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pipeline_parallel_size": 2, "tensor_parallel_size": 1},
+        {"cpu_offload_gb": 4},
+        {"kv_cache_memory_bytes": 2**30},
+        {"num_gpu_blocks_override": 100},
+        {"enable_lora": True},
+        {"compilation_config": {"cudagraph_mode": "NONE"}},
+        {"max_model_len": -1},
+        {"dtype": "float32"},
+        {"kv_cache_dtype": "int8_per_token_head"},
+        {"speculative_config": {"method": "suffix", "num_speculative_tokens": 8}},
+        {"an_argument_of_a_later_vllm": 1},
+    ],
+    ids=str,
+)
+def test_with_an_argument_that_is_not_counted_no_number_is_logged(config, two_of_40_gib, caplog, arguments):
+    caplog.set_level(logging.INFO, "hermes")
+    require_fit(Settings(engine_args=arguments), config)
+    [name] = arguments.keys() - {"tensor_parallel_size"}
+    assert caplog.messages == [f"engine: not planned: {name}; vLLM has to find out whether the model fits"]
 
 
 def test_on_the_cpu_nothing_is_judged(config):

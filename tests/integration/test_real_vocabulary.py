@@ -7,6 +7,7 @@ draws prose, calls and ends by its seed.
 import json
 import random
 from collections import Counter
+from itertools import islice
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -16,6 +17,7 @@ from tests.support.hostile import TIMES
 
 DRAWN = 100 if TIMES == 1 else 300  # requests, in each form
 TOKENS = 400  # more than any of these responses needs
+LONGER = 12  # tokens, where a response would end before
 SMALL = {"type": "object", "additionalProperties": False}
 LAMP = SMALL | {
     "properties": {"on": {"type": "boolean"}, "colour": {"enum": ["red", "<|im_end|>", "</tool_call>", "日本"]}},
@@ -51,30 +53,36 @@ def drawn(number):
 
 @pytest.fixture(scope="module", params=llama3.FORMS)
 def answered(request, starter, tmp_path_factory):
-    """All requests to one form of the model, at once: their inputs, and the responses in the same order."""
+    """Requests to one form of the model, all at once: for each of four kinds, their inputs with the responses."""
     folder = tmp_path_factory.mktemp(request.param)
     llama3.write_tokenizer(folder, request.param)
     llama3.write_weights(folder)
     raw = [{"prompt_template": prompt, "prompt": "", "max_tokens": TOKENS, "temperature": 0} for prompt in RAW]
     stops = [{**raw[0], "prompt_template": prompt, "stop": stop} for prompt, stop, _ in STOPPED.values()]
-    requests = [*raw, *stops, *map(drawn, range(DRAWN))]
-    return list(zip(requests, starter.responses(folder, requests, VLLM_CPU_KVCACHE_SPACE="1"), strict=True))
+    longer = [{**each, "min_tokens": LONGER} for each in raw]
+    requests = [*raw, *stops, *longer, *map(drawn, range(DRAWN))]
+    pairs = zip(requests, starter.responses(folder, requests, VLLM_CPU_KVCACHE_SPACE="1"), strict=True)
+    return [list(islice(pairs, size)) for size in (len(raw), len(stops), len(longer), DRAWN)]
 
 
 def test_each_end_ends_a_response_and_no_control_token_is_shown(answered):
-    said = [(text, metrics["finish_reason"]) for _, (text, metrics) in answered[: len(RAW)]]
+    said = [(text, metrics["finish_reason"]) for _, (text, metrics) in answered[0]]
     assert said == list(RAW.values())
 
 
 def test_a_stop_ends_a_response_wherever_its_tokens_are_cut(answered):
-    said = [text for _, (text, _) in answered[len(RAW) :][: len(STOPPED)]]
+    said = [text for _, (text, _) in answered[1]]
     assert said == [left for _, _, left in STOPPED.values()]
+
+
+def test_no_end_is_drawn_before_min_tokens(answered):
+    assert all(metrics["output_token_count"] >= LONGER for _, (_, metrics) in answered[2])
 
 
 def test_calls_and_json_are_right_whatever_is_drawn(answered, capsys):
     seen = Counter()
     parameters = {each["name"]: each.get("parameters", SMALL) for each in TOOLS}
-    for inputs, (text, metrics) in answered[len(RAW) + len(STOPPED) :]:
+    for inputs, (text, metrics) in answered[3]:
         assert "error" not in metrics, (inputs, metrics["error"])
         assert metrics["finish_reason"] in ("stop", "tool_calls"), (inputs, text)
         if "json_schema" in inputs:

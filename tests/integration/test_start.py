@@ -45,7 +45,12 @@ def test_cogs_variable_names_the_weights():
     [
         ("ENGINE_ARGS", '{"max_model_length": 9}', "E1201 UnknownEngineArgument: engine_args has 'max_model_l"),
         ("ENGINE_ARGS", '{"model": "other"}', "E1202 InvalidConfiguration: engine_args.model: the weights d"),
-        ("ENGINE_ARGS", '{"max_model_len": "x"}', "E1202 InvalidConfiguration: engine_args: "),
+        ("ENGINE_ARGS", '{"max_model_len": "x"}', "E1202 InvalidConfiguration: engine_args.max_model_len: "),
+        (
+            "ENGINE_ARGS",
+            '{"speculative_config": {"method": "ngram"}}',
+            "E1202 InvalidConfiguration: engine_args.speculative_config.num_speculative_tokens: Field required",
+        ),
         ("ENGINE_ARGS", '{"dtype": "float31"}', "E1202 InvalidConfiguration: engine_args: "),
         ("PROFIL", "local", "E1202 InvalidConfiguration: HERMES_PROFIL: there is no such setting"),
         ("PROMPT_TEMPLATE", "Answer:", "E1202 InvalidConfiguration: prompt_template: E1003"),

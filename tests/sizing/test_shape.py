@@ -36,6 +36,9 @@ QWEN2_7B = {
 }
 
 
+BLOCKS = {"weights": {"num_bits": 8, "block_structure": [128, 128]}, "input_activations": {"num_bits": 8}}
+
+
 def shape(**changes):
     return ModelShape.from_config({**LLAMA, **changes})
 
@@ -137,9 +140,15 @@ def test_the_context_is_what_vllm_makes_of_the_rope_settings(rope, tokens):
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, Quantisation("awq", 4, 128), 4.15625),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, Quantisation("gptq", 8), 8),
         ({"quant_method": "fp8", "activation_scheme": "dynamic"}, Quantisation("fp8", 8), 8),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, Quantisation("fp8", 8, in_blocks=True), 8),
         (
             {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
             Quantisation("compressed-tensors", 8),
+            8,
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"group_0": BLOCKS}},
+            Quantisation("compressed-tensors", 8, in_blocks=True),
             8,
         ),
     ],
@@ -149,6 +158,24 @@ def test_a_quantised_checkpoint_keeps_its_embeddings_in_16_bits(declared, quanti
     rest = 2 * (THETA_70B.embedding_parameters + THETA_70B.norm_parameters)
     assert model.quantisation == quantisation
     assert model.weights_bytes() == THETA_70B.linear_parameters * bits / 8 + rest
+
+
+def compressed(cache):
+    weights = {"num_bits": 8, "type": "float", "strategy": "channel"}
+    return {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"g": {"weights": weights}},
+        "kv_cache_scheme": cache,
+    }
+
+
+def test_a_checkpoint_says_that_its_cache_is_in_8_bits():
+    assert shape(quantization_config=compressed({"num_bits": 8, "type": "float"})).cache_bytes == 1
+    assert shape(quantization_config=compressed(None)).cache_bytes == shape().cache_bytes == 2
+
+
+def test_a_sliding_window_that_is_not_used_is_none():
+    assert shape(sliding_window=131072, use_sliding_window=False, layer_types=["full_attention"] * 80) == THETA_70B
 
 
 @pytest.mark.parametrize(
@@ -165,6 +192,29 @@ def test_a_quantised_checkpoint_keeps_its_embeddings_in_16_bits(declared, quanti
         ({"quantization_config": {"quant_method": "magic"}}, "config.json: quant_method is 'magic', not one of awq"),
         ({"quantization_config": {"quant_method": "awq"}}, "config.json has no bits"),
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, "config.json has no num_bits"),
+        (
+            {"quantization_config": {"quant_method": "fp8", "weight_block_size": [64, 64]}},
+            "config.json: blocks of [64, 64] are not planned, only of [128, 128]",
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "config_groups": {"group_0": BLOCKS | {"input_activations": None}},
+                }
+            },
+            "config.json: vLLM 0.32 can't load fp8 blocks that have no input_activations; quantise again",
+        ),
+        (
+            {"quantization_config": compressed({"num_bits": 4, "type": "float"})},
+            "config.json: kv_cache_scheme has 4 num_bits, not 8",
+        ),
+        ({"sliding_window": 4096}, "config.json: a KV cache with a sliding window is not planned"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "config.json: a KV cache with a sliding window is"),
+        (
+            {"architectures": ["DeepseekV3ForCausalLM"]},
+            "config.json: DeepseekV3ForCausalLM is not supported, only Llama",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_counted_says_which_key(changes, problem):

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from hermes.devserver.server import PROJECT
 from hermes.errors import WeightsError
-from hermes.sizing import ModelShape
+from hermes.sizing.shape import ModelShape, Quantisation
 from hermes.weights import quantise as quantising
 from hermes.weights.quantise import quantise, quantised, scheme_for
+from tests.support.fakes import LLAMA_70B
 
 MOST = 448.0  # the largest number of float8_e4m3fn
 SMALLEST = 2.0**-9  # its smallest above 0
@@ -129,7 +130,11 @@ def test_the_config_says_how(model, tmp_path):
         "float-quantized",
         ["lm_head"],
     )
-    assert (group["targets"], group["input_activations"]) == (["Linear"], None)
+    assert group["targets"] == ["Linear"]
+    assert (group["input_activations"]["dynamic"], group["input_activations"]["group_size"]) == (True, 128)
+    assert ModelShape.from_config(LLAMA_70B | {"quantization_config": said}).quantisation == Quantisation(
+        "compressed-tensors", 8, in_blocks=True
+    )
 
 
 def test_one_matrix_that_is_no_whole_blocks_makes_it_a_scale_a_row(tmp_path):
