@@ -107,7 +107,7 @@ def measure(name: str, folder: Path, schemas: list[Any], steps: int) -> None:
     """Print the rows of one vocabulary."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     making: list[float] = []
-    source = matchers(schemas, Grammars(tokenizer, end_tokens(folder, tokenizer)), making)
+    source = matchers(schemas, Grammars(tokenizer, end_tokens(folder, tokenizer, len(tokenizer))), making)
     callers = [Caller(source, tokenizer, seed) for seed in range(CALLERS)]
     masks: dict[tuple[str, str], list[float]] = {}
     sums = []

@@ -77,7 +77,7 @@ class EnginePlan:
 
             self._config = _vllm_config(folder, engine_args)
             self.tokenizer: Any = cached_tokenizer_from_config(self._config.model_config)  # a transformers tokenizer
-        self._end_tokens = end_tokens(folder, self.tokenizer)
+        self._end_tokens = end_tokens(folder, self.tokenizer, self._config.model_config.get_vocab_size())
 
     @contextmanager
     def starting(self, *, stall_timeout: float, start_timeout: float) -> Iterator["Engine"]:
@@ -238,11 +238,16 @@ def with_scripts(path: str) -> str:
     return path if scripts in path.split(os.pathsep) else os.pathsep.join([path, scripts])
 
 
-def end_tokens(folder: Path, tokenizer: Any) -> list[int]:
+def end_tokens(folder: Path, tokenizer: Any, vocab_size: int) -> list[int]:
     """The ids of all tokens that end a response: those that the model names, and those that end any text.
 
     A model names them in generation_config.json or else in config.json, as one id or a list. Hermes-2-Theta leaves out
     <|end_of_text|>, which its base model may still write.
+
+    Args:
+        folder: of the model.
+        tokenizer: of the model, one of transformers' fast ones.
+        vocab_size: of the model. A tokenizer may have more tokens.
     """
     ends: list[int] = []
     for name in ("generation_config.json", "config.json"):
@@ -251,7 +256,8 @@ def end_tokens(folder: Path, tokenizer: Any) -> list[int]:
         if eos is not None:
             ends = eos if isinstance(eos, list) else [eos]
             break
-    others = [token_id for token_id, each in tokenizer.added_tokens_decoder.items() if each.content in ENDS_OF_TEXT]
+    added = tokenizer.added_tokens_decoder.items()
+    others = [token_id for token_id, each in added if each.content in ENDS_OF_TEXT and token_id < vocab_size]
     return list(dict.fromkeys([*ends, *others]))
 
 

@@ -44,29 +44,31 @@ def write(folder, name, **values):
 def test_the_model_may_end_a_turn_in_two_ways(tmp_path):
     write(tmp_path, "generation_config.json", eos_token_id=[128003, 128009])
     write(tmp_path, "config.json", eos_token_id=128003)
-    assert end_tokens(tmp_path, PLAIN) == [128003, 128009]
+    assert end_tokens(tmp_path, PLAIN, 200) == [128003, 128009]
 
 
 @pytest.mark.parametrize("end", ["<|end_of_text|>", "<|eot_id|>", "</s>", "<|endoftext|>"])
 def test_what_ends_any_text_ends_a_response_also_where_the_model_does_not_name_it(tmp_path, end):
     write(tmp_path, "generation_config.json", eos_token_id=101)
-    assert end_tokens(tmp_path, Vocabulary("<|im_start|>", "<|im_end|>", end)) == [101, 102]
+    added = Vocabulary("<|im_start|>", "<|im_end|>", end)
+    assert end_tokens(tmp_path, added, 103) == [101, 102]
+    assert end_tokens(tmp_path, added, 102) == [101], "the model can't write it"
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
 def test_one_eos_id_is_enough(tmp_path, name):
     write(tmp_path, name, eos_token_id=2)
-    assert end_tokens(tmp_path, PLAIN) == [2]
+    assert end_tokens(tmp_path, PLAIN, 200) == [2]
 
 
 def test_token_zero_is_an_id(tmp_path):
     write(tmp_path, "generation_config.json", eos_token_id=0)
-    assert end_tokens(tmp_path, PLAIN) == [0]
+    assert end_tokens(tmp_path, PLAIN, 200) == [0]
 
 
 def test_a_model_may_have_none(tmp_path):
     write(tmp_path, "config.json")
-    assert end_tokens(tmp_path, PLAIN) == []
+    assert end_tokens(tmp_path, PLAIN, 200) == []
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Vocabulary:
         self.form = form
         self.tokenizer = llama3.tokenizer(form)
         self.chatml = ChatML(self.tokenizer)
-        self.ends = end_tokens(llama3.without_weights(form), self.tokenizer)
+        self.ends = end_tokens(llama3.without_weights(form), self.tokenizer, llama3.CONFIG["vocab_size"])
         self.grammars = Grammars(self.tokenizer, self.ends)
 
     def matcher(self, constraint):

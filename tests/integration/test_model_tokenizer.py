@@ -54,6 +54,6 @@ def test_a_raw_prompt_gives_the_ids_of_the_tokenizer(tokenizer):
 
 
 def test_the_turn_ends_where_chatml_ends_it(tokenizer, small_model):
-    ends = end_tokens(small_model, tokenizer)
+    ends = end_tokens(small_model, tokenizer, len(tokenizer))
     assert ends == [ChatML(tokenizer).end_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
     assert json.loads((small_model / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id

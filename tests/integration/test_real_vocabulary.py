@@ -51,7 +51,9 @@ def drawn(number):
     return inputs | ({"json_schema": draw.choice(SCHEMAS)} if kind == "JSON" else {"tools": TOOLS, "tool_choice": kind})
 
 
-@pytest.fixture(scope="module", params=llama3.FORMS)
+@pytest.fixture(
+    scope="module", params=["added", *(pytest.param(form, marks=pytest.mark.long) for form in ("special", "absent"))]
+)
 def answered(request, starter, tmp_path_factory):
     """Requests to one form of the model, all at once: for each of four kinds, their inputs with the responses."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -102,22 +102,29 @@ def test_what_fails_behind_the_loaded_engine_ends_the_engine(starter, tiny_model
     assert engine_of(starter) == []
 
 
-def test_a_worker_that_hangs_ends_the_start_with_the_last_line_of_each_process(starter, tiny_model):
+@pytest.mark.parametrize(
+    ("workers", "hanging", "lines"),
+    [
+        (1, "::EngineCore", r"(EngineCore: .+|process \d+: nothing)"),  # it may hang before its first message
+        pytest.param(2, "Worker_TP1", "EngineCore: .+; VllmWorker-0: .+; VllmWorker-1: .+", marks=pytest.mark.long),
+    ],
+)
+def test_a_process_that_hangs_ends_the_start_with_the_last_line_of_each(starter, tiny_model, workers, hanging, lines):
     settings = {
         "HERMES_START_TIMEOUT": "300",
-        "HERMES_ENGINE_ARGS": json.dumps({**ENGINE_ARGS, "tensor_parallel_size": 2}),
-        "VLLM_CPU_OMP_THREADS_BIND": "0|1",
+        "HERMES_ENGINE_ARGS": json.dumps({**ENGINE_ARGS, "tensor_parallel_size": workers}),
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        **({"VLLM_CPU_OMP_THREADS_BIND": "0|1"} if workers == 2 else {}),
     }
     with ThreadPoolExecutor(1) as caller:
         error = caller.submit(starter.refusal, tiny_model, **settings)
-        until(lambda: any("Worker_TP1" in title(each) for each in starter.processes()), 120, "there are workers")
-        (last,) = [each for each in engine_of(starter) if "Worker_TP1" in title(each)]
-        last.suspend()  # the other one waits for it, and the core for both
+        until(lambda: any(hanging in title(each) for each in starter.processes()), 120, "it is there")
+        (last,) = [each for each in engine_of(starter) if hanging in title(each)]
+        last.suspend()  # the others wait for it
         starter.hurry()
         said = error.result(120)
     assert said.startswith(
         "E1200 EngineStartFailed: vLLM did not start: it was not ready after 300 s (HERMES_START_TIM"
     )
-    assert re.search(r"; its processes logged last: EngineCore: .+; VllmWorker-0: .+; VllmWorker-1: .+; the serv", said)
+    assert re.search(rf"; its processes logged last: {lines}; the serv", said)
     assert engine_of(starter) == []

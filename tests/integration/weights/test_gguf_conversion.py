@@ -105,7 +105,7 @@ def test_a_file_becomes_a_folder_that_can_be_served(tmp_path):
         "tokenizer_config.json",
     ]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert end_tokens(folder, tokenizer) == [0, 2]
+    assert end_tokens(folder, tokenizer, len(TOKENS)) == [0, 2]
     assert tokenizer.encode("<|im_start|>hi<|im_end|>") == [1, len(TOKENS) - 1, 2]
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     assert logits(AutoModelForCausalLM.from_pretrained(folder)).isfinite().all()
