@@ -41,7 +41,7 @@ class Profile:
 
     name: str
     model: str  # a source of weights, see hermes/weights/source.py
-    cuda_devices: int  # must be there before anything else starts
+    on_gpus: bool  # which must be there before anything else starts
     engine_args: Mapping[str, Any]  # for vLLM's AsyncEngineArgs
     environment: Mapping[str, str] = field(default_factory=dict)  # variables for vLLM, unless the process has set them
 
@@ -49,7 +49,7 @@ class Profile:
 PRODUCTION = Profile(
     name="production",
     model="hf://NousResearch/Hermes-2-Theta-Llama-3-70B",
-    cuda_devices=2,
+    on_gpus=True,
     engine_args={
         "load_format": "safetensors",  # vLLM's default also loads *.bin and *.pt, which are pickles
         "tensor_parallel_size": 2,
@@ -85,7 +85,7 @@ THREADS = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffini
 LOCAL = Profile(
     name="local",
     model="demo",
-    cuda_devices=0,
+    on_gpus=False,
     engine_args={
         "load_format": "safetensors",
         "tensor_parallel_size": 1,

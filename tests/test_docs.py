@@ -10,7 +10,7 @@ from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT
 from hermes.serving.metrics import Meter
 from hermes.settings import PREFIX, Settings
-from hermes.sizing import KNOWN_SHAPES, parse_gpus, plan_memory, planned_arguments
+from hermes.sizing import KNOWN_SHAPES, EngineArguments, parse_gpus, plan_memory
 from tests.support.fakes import request
 from tests.test_errors import CODED
 
@@ -115,7 +115,9 @@ def test_the_choice_in_production_is_that_of_the_plan(column, profile):
     told = {row[0]: row[column] for row in rows("production.md", "## Choose")}
     shape = KNOWN_SHAPES["NousResearch/Hermes-2-Theta-Llama-3-70B"]
     count, gpu = parse_gpus("2xA100-80GB")
-    plan = plan_memory(shape, gpu, count, **planned_arguments(Settings(profile=profile).arguments({}, quantised=False)))
+    plan = plan_memory(
+        shape, gpu, count, **EngineArguments.read(Settings(profile=profile).arguments({}, quantised=False)).planned
+    )
     one, everyone = plan.decode_tokens_per_second, plan.full_tokens_per_second
     download = shape.parameters * 2 / 1e9 if column < 3 else plan.weights_bytes * count / 1e9
     wanted = {

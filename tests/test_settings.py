@@ -13,14 +13,14 @@ from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings
 def test_the_image_serves_hermes_on_two_gpus_by_default():
     settings = Settings.load()
     assert (settings.profile, settings.source) == ("production", "hf://NousResearch/Hermes-2-Theta-Llama-3-70B")
-    assert settings.defaults.cuda_devices == 2
+    assert settings.defaults.on_gpus
     assert settings.defaults.engine_args["tensor_parallel_size"] == 2
 
 
 def test_the_small_model_is_served_only_when_asked_for(monkeypatch):
     monkeypatch.setenv("HERMES_PROFILE", "local")
     settings = Settings.load()
-    assert (settings.source, settings.defaults.cuda_devices) == ("demo", 0)
+    assert (settings.source, settings.defaults.on_gpus) == ("demo", False)
 
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_profile(monkeypatch, tmp_path):
@@ -47,7 +47,7 @@ def test_without_a_file_the_profile_decides(tmp_path):
 
 def test_the_fp8_profile_is_production_with_weights_in_8_bits():
     bf16, fp8 = PROFILES["production"], PROFILES["production-fp8"]
-    assert (fp8.model, fp8.cuda_devices, fp8.environment) == (bf16.model, bf16.cuda_devices, bf16.environment)
+    assert (fp8.model, fp8.on_gpus, fp8.environment) == (bf16.model, bf16.on_gpus, bf16.environment)
     assert {**fp8.engine_args, **bf16.engine_args} == fp8.engine_args
     assert {name: value for name, value in fp8.engine_args.items() if name not in bf16.engine_args} == {
         "quantization": "fp8_per_block",

@@ -25,7 +25,7 @@ SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separ
 # Where one text is possible only, llguidance forces its usual tokens. If the text spells a special token, such as the
 # const "<|im_end|>", it forces that one and then rejects it. Without forcing, a response has some more tokens.
 NO_FORCING = '%llguidance {"no_forcing": true}\n'
-NO_LETTER = re.compile(r"\\+x[0-9a-f]{2}|[^0-9A-Za-z]")  # a character, or its escape in a pattern
+NO_LETTER = re.compile(r"\{[0-9,]*\}|\\+x[0-9a-f]{2}|[^0-9A-Za-z]")  # a quantifier or an escape of a pattern, or other
 
 NO_CALL = rf"""response: text
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
@@ -48,13 +48,15 @@ class SpecialTokens:
     texts: Sequence[str] = ()  # of all special tokens
 
     def may_be_spelled_in(self, grammar: str) -> bool:
-        """Whether a text of the grammar may spell one of them, also piece by piece in a pattern."""
-        letters = _letters(grammar)
-        return any(each in letters for each in self._spelled)
+        """Whether a text of the grammar has one of them in it, or a pattern may spell one piece by piece."""
+        if any(each in grammar for each in self._written):
+            return True
+        letters = _letters(grammar) if '"pattern' in grammar else ""
+        return any(_letters(each) in letters for each in self._written if letters)
 
     @cached_property
-    def _spelled(self) -> frozenset[str]:
-        return frozenset(_letters(json.dumps(text)) for text in self.texts)
+    def _written(self) -> tuple[str, ...]:
+        return tuple(json.dumps(text)[1:-1] for text in self.texts)
 
 
 @dataclass(frozen=True)

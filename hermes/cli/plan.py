@@ -1,8 +1,7 @@
 """python -m hermes plan."""
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,10 +14,8 @@ from hermes.sizing import (
     EngineArguments,
     ModelShape,
     describe,
-    not_planned,
     parse_gpus,
     plan_memory,
-    planned_arguments,
 )
 from hermes.weights.remote import Attempts, Patience, steadily
 from hermes.weights.source import HubSource, parse_source
@@ -38,7 +35,7 @@ def plan(
     """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not, or that
     there is no plan with these arguments.
 
-    The profile (HERMES_PROFILE) and HERMES_ENGINE_ARGS set what no option does.
+    The profile (HERMES_PROFILE; production in the place of local) and HERMES_ENGINE_ARGS set what no option does.
     """
     options = {
         "max_model_len": max_model_len,
@@ -47,48 +44,56 @@ def plan(
         "gpu_memory_utilization": gpu_memory_utilization,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    settings = Settings.load()
-    if draft:
-        settings = settings.model_copy(update={"speculation": draft})
+    settings = _settings(draft)
     try:
-        there, gpu = parse_gpus(gpus)
+        available, gpu = parse_gpus(gpus)
         shape, stored = shape_of(source or settings.source)
         arguments = _arguments(settings, quantised=bool(shape.quantisation))
-        if unknown := not_planned(arguments):
+        if unknown := arguments.not_planned:
             said = json.dumps({"fits": None, "not_planned": unknown})
             print(said if as_json else f"not planned: {', '.join(unknown)}")
             raise typer.Exit(1)
-        speculation = EngineArguments.read(arguments).speculative_config
+        speculation = arguments.speculative_config
         planned = plan_memory(
             shape,
             gpu,
-            _count(settings, arguments, there),
+            _count(settings, arguments.tensor_parallel_size, available),
             draft=shape_of(speculation.draft)[0] if speculation and speculation.draft else None,
             weights_bytes=stored,
-            **{**planned_arguments(arguments), **given},
+            **{**arguments.planned, **given},
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     print(json.dumps(planned.as_dict() | {"not_planned": []}) if as_json else describe(planned, price))
-    if planned.fits and planned.count != arguments["tensor_parallel_size"] and not as_json:
+    if planned.fits and planned.count != arguments.tensor_parallel_size and not as_json:
         print(f"- a server does this with tensor_parallel_size {planned.count} in HERMES_ENGINE_ARGS")
     if not planned.fits:
         raise typer.Exit(1)
 
 
-def _arguments(settings: Settings, *, quantised: bool) -> dict[str, Any]:
+def _settings(draft: str | None) -> Settings:
+    """The settings of a server on GPUs, with this draft model if there is one."""
+    settings = Settings.load()
+    if not settings.defaults.on_gpus:
+        settings = settings.model_copy(update={"profile": "production", "model": settings.source})
+    if draft:
+        others = {name: value for name, value in settings.engine_args.items() if name != "speculative_config"}
+        settings = settings.model_copy(update={"speculation": draft, "engine_args": others})
+    return settings
+
+
+def _arguments(settings: Settings, *, quantised: bool) -> EngineArguments:
     """What the settings say of any model; the context of the profile is that of its own."""
     whole = settings.arguments({"max_model_len": None}, quantised=quantised)
-    return engine_arguments(settings.model_copy(update={"engine_args": whole}), settings.draft)
+    return EngineArguments.read(engine_arguments(settings.model_copy(update={"engine_args": whole}), settings.draft))
 
 
-def _count(settings: Settings, arguments: Mapping[str, Any], there: int) -> int:
+def _count(settings: Settings, count: int, available: int) -> int:
     """The GPUs to plan for: all that are there, unless HERMES_ENGINE_ARGS has a tensor_parallel_size."""
     if "tensor_parallel_size" not in settings.engine_args:
-        return there
-    count = int(arguments["tensor_parallel_size"])
-    if count > there:
-        raise ValueError(f"tensor_parallel_size is {count}, and there {'are' if there > 1 else 'is'} {there}")
+        return available
+    if count > available:
+        raise ValueError(f"tensor_parallel_size is {count}; {available} {'are' if available > 1 else 'is'} available")
     return count
 
 

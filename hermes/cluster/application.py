@@ -97,7 +97,7 @@ def resources_of(settings: Settings) -> dict[str, int]:
     Raises InvalidConfiguration if the engine is to run on several nodes.
     """
     workers = tensor_parallel_size(settings)
-    return {"CPU": 1, "GPU": workers} if settings.defaults.cuda_devices else {"CPU": workers}
+    return {"CPU": 1, "GPU": workers} if settings.defaults.on_gpus else {"CPU": workers}
 
 
 def tensor_parallel_size(settings: Settings) -> int:
@@ -105,10 +105,11 @@ def tensor_parallel_size(settings: Settings) -> int:
 
     Raises InvalidConfiguration if the engine is to run on several nodes.
     """
-    arguments = EngineArguments.read({**settings.defaults.engine_args, **settings.engine_args})
-    if arguments.pipeline_parallel_size > 1 or arguments.distributed_executor_backend == "ray":
+    arguments = EngineArguments.read(settings.arguments({}, quantised=False))
+    workers = arguments.tensor_parallel_size
+    if arguments.local_gpus != workers or arguments.nnodes > 1 or arguments.distributed_executor_backend == "ray":
         raise InvalidConfiguration("engine_args", "here an engine runs on one node; set tensor_parallel_size only")
-    return arguments.tensor_parallel_size
+    return workers
 
 
 class Replica:

@@ -3,8 +3,8 @@
 A fork server of multiprocessing imports the modules, and the core process is a fork of it. vLLM itself knows only
 `spawn`, which begins with nothing, and `fork`, which copies the locks and sockets of this process.
 
-On GPUs the core is spawned: a load of minutes hides the import, and no test here shows a fork beside CUDA. So it is
-wherever VLLM_WORKER_MULTIPROC_METHOD says so.
+On GPUs the core is spawned: a load of minutes hides the import, and no test here shows a fork beside CUDA. Where
+VLLM_WORKER_MULTIPROC_METHOD is set, vLLM starts the core as it says.
 """
 
 import gc

@@ -6,14 +6,14 @@ NVIDIA's driver answers through libcuda. That opens no CUDA context and spares t
 import ctypes
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hermes.engine.speculation import engine_arguments
 from hermes.errors import NoAccelerator, WeightsError
 from hermes.settings import Settings
-from hermes.sizing import EngineArguments, Gpu, ModelShape, not_planned, plan_memory, planned_arguments
+from hermes.sizing import EngineArguments, Gpu, ModelShape, plan_memory
 from hermes.sizing.gpus import gib
 
 logger = logging.getLogger(__name__)
@@ -30,18 +30,17 @@ def require_devices(settings: Settings) -> None:
         NoAccelerator: there are fewer CUDA devices.
         InvalidConfiguration: an engine argument has a value that cannot be used.
     """
-    if not settings.defaults.cuda_devices:
+    if not settings.defaults.on_gpus:
         return
     gpus = cuda_gpus()
-    _require_count(settings, {**settings.defaults.engine_args, **settings.engine_args}, len(gpus))
+    _require_count(settings, EngineArguments.read(settings.arguments({}, quantised=False)), len(gpus))
     least = min(gpu.memory_bytes for gpu in gpus)
     logger.info("engine: %d CUDA devices, %.1f GiB at least each", len(gpus), least / 2**30)
 
 
-def _require_count(settings: Settings, engine_args: Mapping[str, Any], found: int) -> None:
-    needed = EngineArguments.read(engine_args).local_gpus
-    if found < needed:
-        raise NoAccelerator(settings.profile, needed, found)
+def _require_count(settings: Settings, arguments: EngineArguments, found: int) -> None:
+    if found < arguments.local_gpus:
+        raise NoAccelerator(settings.profile, arguments.local_gpus, found)
 
 
 def require_fit(settings: Settings, config: Path, draft: Path | None = None) -> None:
@@ -60,25 +59,24 @@ def require_fit(settings: Settings, config: Path, draft: Path | None = None) -> 
         NoAccelerator: predictor_config.json wants more GPUs than there are.
         InvalidConfiguration: an argument has a value that cannot be used.
     """
-    arguments = engine_arguments(settings.with_predictor_config(config.parent), draft)
-    if settings.defaults.cuda_devices:
+    arguments = EngineArguments.read(engine_arguments(settings.with_predictor_config(config.parent), draft))
+    if settings.defaults.on_gpus:
         gpus = cuda_gpus()
         _require_count(settings, arguments, len(gpus))
         require_memory(config, gpus, arguments)
 
 
-def require_memory(config: Path, gpus: Sequence[Gpu], arguments: Mapping[str, Any]) -> None:
+def require_memory(config: Path, gpus: Sequence[Gpu], arguments: EngineArguments) -> None:
     """As `require_fit`, for these GPUs and all engine arguments."""
-    if unknown := not_planned(arguments):
+    if unknown := arguments.not_planned:
         logger.info("engine: not planned: %s; vLLM has to find out whether the model fits", ", ".join(unknown))
         return
-    read = EngineArguments.read(arguments)
-    count, speculation = read.tensor_parallel_size, read.speculative_config
+    count, speculation = arguments.tensor_parallel_size, arguments.speculative_config
     try:
         shape = _shape(config)
         draft = _shape(Path(speculation.draft, "config.json")) if speculation and speculation.draft else None
         gpu = min(gpus[:count], key=lambda each: each.memory_bytes)
-        plan = plan_memory(shape, gpu, count, draft=draft, **planned_arguments(arguments))
+        plan = plan_memory(shape, gpu, count, draft=draft, **arguments.planned)
     except (ValueError, TypeError, OSError) as error:  # of a config.json
         logger.info("engine: not planned: %s; vLLM has to find out whether the model fits", error)
         return

@@ -28,7 +28,7 @@ from hermes.engine.chunk import Chunk, GrammarRefused
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
 from hermes.engine.processes import workers
-from hermes.engine.root_cause import StartLog, one_line, start_log
+from hermes.engine.start_log import StartLog, one_line, start_log
 from hermes.engine.starting import UNEXPLAINED, EngineStart
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
@@ -96,19 +96,16 @@ class EnginePlan:
         counts = EngineCounts()
         several = self._config.parallel_config.distributed_executor_backend == "ray"  # machines, which share no folder
         logging_config = None if several else self._config.logging_config
-        with (
-            start_log(logging_config, DEFAULT_LOGGING_CONFIG) as log,
-            EngineStart(start_timeout, log),
-            ExitStack() as undo,
-        ):
-            with ThreadPoolExecutor() as beside, _vllm_errors():
-                grammars = beside.submit(Grammars, self.tokenizer, self._end_tokens)
-                llm = _start(self._config, counts, log)
-                undo.callback(llm.shutdown, timeout=0)
-                engine = Engine(llm, grammars.result(), self._end_tokens, counts, stall_timeout)
-                undo.callback(engine.stop)
-            yield engine
-            undo.pop_all()
+        with ExitStack() as undo:
+            with start_log(logging_config, DEFAULT_LOGGING_CONFIG) as log, EngineStart(start_timeout, log):
+                with ThreadPoolExecutor() as beside, _vllm_errors():
+                    grammars = beside.submit(Grammars, self.tokenizer, self._end_tokens)
+                    llm = _start(self._config, counts, log)
+                    undo.callback(llm.shutdown, timeout=0)
+                    engine = Engine(llm, grammars.result(), self._end_tokens, counts, stall_timeout)
+                    undo.callback(engine.stop)
+                yield engine
+            undo.pop_all()  # only now, for a start may be late at its very end
 
 
 class Engine:
@@ -222,7 +219,7 @@ def import_vllm(profile: Profile, environment: Mapping[str, str] | None = None) 
 
     Raises EngineStartFailed if vLLM cannot be imported, mostly for want of a driver or a library.
     """
-    spawned = profile.cuda_devices or "VLLM_WORKER_MULTIPROC_METHOD" in os.environ
+    spawned = profile.on_gpus or "VLLM_WORKER_MULTIPROC_METHOD" in os.environ
     for name, value in {**ENVIRONMENT, **profile.environment, **(environment or {})}.items():
         os.environ.setdefault(name, value)
     os.environ["PATH"] = with_scripts(os.environ.get("PATH", os.defpath))

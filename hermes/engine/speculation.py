@@ -26,18 +26,20 @@ def engine_arguments(settings: Settings, draft: Path | str | None) -> dict[str, 
     """
     arguments = dict(settings.engine_args)
     if settings.speculation and not arguments.get("speculative_config"):
-        guess = _from_draft(draft) if draft else _from_text(bool(settings.defaults.cuda_devices))
+        guess = _from_draft(draft) if draft else _from_text(on_gpus=settings.defaults.on_gpus)
         arguments["speculative_config"] = guess
     read = EngineArguments.read(arguments)
-    arguments |= read.given()
-    # The profile's sizes are for one token of each request. With speculation a request has its guesses, too.
     sizes = settings.defaults.engine_args.get(SIZES)
-    if read.speculative_config and sizes and sizes == arguments.get(SIZES):
+    if arguments.get(SIZES) is not sizes:  # the operator's
+        sizes = None
+    arguments |= read.explicit
+    # The profile's sizes are for one token of each request. With speculation a request has its guesses, too.
+    if read.speculative_config and sizes:
         arguments[SIZES] = [size * (read.speculative_config.num_speculative_tokens + 1) for size in sizes]
     return arguments
 
 
-def _from_text(on_gpus: bool) -> dict[str, Any]:
+def _from_text(*, on_gpus: bool) -> dict[str, Any]:
     """Let the GPUs look for n-grams, which leaves the scheduling asynchronous. The CPU has no such kernel."""
     return {
         "method": "ngram_gpu" if on_gpus else "ngram",

@@ -4,16 +4,15 @@ vLLM waits for its core process without a limit, but notices its end. So a start
 """
 
 import threading
-from math import ceil
 from types import TracebackType
 
 import psutil
 
 from hermes.engine.processes import kill_trees, title
-from hermes.engine.root_cause import StartLog
+from hermes.engine.start_log import StartLog
 from hermes.errors import EngineFailed, EngineStartFailed
 
-LOOK_SECONDS = 1.0  # looks are counted, and not time, for the whole machine may be paused meanwhile
+POLL_SECONDS = 1.0  # polls are counted instead of seconds, so a pause of the whole machine does not count
 
 UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for want of memory"
 
@@ -31,42 +30,46 @@ class EngineStart:
         """
         self._timeout = timeout
         self._log = log
-        self._late: str | None = None  # what to say of a start that took too long
+        self._timeout_message: str | None = None  # once it took too long
         self._ended = threading.Event()
-        self._looking = threading.Thread(target=self._look_on, name="engine start", daemon=True)
+        self._polling = threading.Thread(target=self._poll_until_end, name="engine start", daemon=True)
         self._before = self._descendants()
         self._started: set[psutil.Process] = set()
 
     def __enter__(self) -> None:
-        self._looking.start()
+        self._polling.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._looking.join()
-        if error or self._late:
+        self._polling.join()
+        if error or self._timeout_message:
             self._kill()
-        if self._late:
-            raise EngineStartFailed(self._late) from error
+        if self._timeout_message:
+            raise EngineStartFailed(self._timeout_message) from error
         if isinstance(error, EngineFailed):
             raise EngineStartFailed(self._log.cause or f"{error.cause} ({UNEXPLAINED})") from error
 
-    def _look_on(self) -> None:
-        for _ in range(ceil(self._timeout / LOOK_SECONDS)):
-            self._look()
-            if self._ended.wait(LOOK_SECONDS):
+    def _poll_until_end(self) -> None:
+        polls = 0
+        while polls < self._timeout:  # a poll is a second
+            self._poll()
+            if self._ended.wait(POLL_SECONDS):
                 return
-        self._look()
-        self._late = f"it was not ready after {self._timeout:g} s (HERMES_START_TIMEOUT); {self._last_lines()}"
+            polls += 1
+        self._poll()
+        self._timeout_message = (
+            f"it was not ready after {self._timeout:g} s (HERMES_START_TIMEOUT); {self._last_lines()}"
+        )
         self._kill()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Remember what was started: the processes of a core that ends become children of another process."""
         self._started |= self._descendants() - self._before
 
     def _kill(self) -> None:
-        self._look()
+        self._poll()
         kill_trees(self._started)
 
     def _last_lines(self) -> str:

@@ -3,7 +3,7 @@
 vLLM itself notices when a process of the engine ends. It does not notice a process that hangs: one that a signal or a
 debugger has stopped, or one that waits for a GPU that no longer answers.
 
-The watch counts its looks, and no seconds: when the whole machine or container was paused, it goes on where it was.
+The watch counts polls instead of seconds, so a pause of the whole machine or container does not count.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from hermes.errors import EngineFailed
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-STOPPED_LOOKS = 4  # in a row: a debugger that attaches holds a process for less
+STOPPED_POLLS = 4  # in a row: a debugger that attaches holds a process for less
 FIRST_STEP = 10  # times the stall timeout, for the first step allocates and may compile
 
 
@@ -74,7 +74,7 @@ class EngineWatch:
         self.breaker.trip(lambda: EngineFailed("the engine has been stopped"))
 
     async def _run(self) -> None:
-        stopped_looks = silent_looks = 0  # in a row
+        stopped_polls = silent_polls = 0  # in a row
         before = self._steps()
         while not self.breaker.tripped:
             await asyncio.sleep(POLL_SECONDS)
@@ -82,12 +82,12 @@ class EngineWatch:
             ended = [pid for pid, state in states.items() if state == "ended"]
             stopped = [pid for pid, state in states.items() if state == "stopped"]
             steps = self._steps()
-            stopped_looks = stopped_looks + 1 if stopped else 0
-            silent_looks = silent_looks + 1 if self._unfinished() and steps == before else 0
-            before, silent = steps, silent_looks * POLL_SECONDS
+            stopped_polls = stopped_polls + 1 if stopped else 0
+            silent_polls = silent_polls + 1 if self._unfinished() and steps == before else 0
+            before, silent = steps, silent_polls * POLL_SECONDS
             if ended:
                 self.fail(f"the engine has died (its process {ended[0]} is gone)")
-            elif stopped_looks > STOPPED_LOOKS:
+            elif stopped_polls >= STOPPED_POLLS:
                 self.fail(f"the engine hangs (its process {stopped[0]} is stopped)")
             elif silent > self._stall_timeout * (1 if steps else FIRST_STEP):
                 self.fail(f"the engine hangs (nothing came from it for {silent:.0f} s)")

@@ -1,12 +1,14 @@
 """The limits of a JSON schema: its size, and the metaschema of its draft. They are checked before anything else."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hermes.text import shortened, surrogate_problem
+from hermes.json_schema.patterns import pattern_problem
+from hermes.text import shortened, shown, surrogate_problem
 
 if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator as Checker
 
 MAX_BYTES = 65_536  # as JSON; twice what a context of 8,192 tokens holds
@@ -80,3 +82,24 @@ def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
             return draft
     problem = best_match(tried[0](tried[0].META_SCHEMA).iter_errors(schema))
     raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
+
+
+def check_patterns(schema: Mapping[str, Any], draft: "type[Checker]") -> None:
+    """Raises SchemaProblem for a pattern that can't be used, in any subschema: where the draft says it has a regex."""
+    from jsonschema import FormatChecker
+
+    if '"pattern' not in json.dumps(schema):
+        return
+    formats = FormatChecker(formats=())
+    formats.checks("regex")(lambda pattern: not isinstance(pattern, str) or pattern_problem(pattern) is None)
+    for error in _leaves(draft(draft.META_SCHEMA, format_checker=formats).iter_errors(schema)):
+        if error.validator == "format":
+            *at, keyword = error.absolute_path
+            path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at)
+            pattern = str(error.instance)
+            raise SchemaProblem(f"${path}", str(keyword), f"{shown(pattern)} is refused: {pattern_problem(pattern)}")
+
+
+def _leaves(errors: "Iterable[ValidationError]") -> "Iterator[ValidationError]":
+    for error in errors:
+        yield from _leaves(error.context) if error.context else [error]

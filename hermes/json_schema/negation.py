@@ -10,6 +10,7 @@ from typing import Any
 
 TYPES = ("object", "array", "string", "number", "boolean", "null")
 ANNOTATIONS = {"title", "description", "default", "examples", "$comment"}
+ANY = "[\\0-\U0010ffff]"  # a character; [\\s\\S] would grow long where a pattern is rewritten
 MAX_STRINGS = 50  # that a text must not equal; each makes the pattern longer
 MAX_DEPTH, MAX_NEGATED = 20, 200  # of one condition: references can multiply a few schemas without end
 
@@ -94,6 +95,6 @@ def _no(texts: Sequence[str]) -> str:
     following: dict[str, list[str]] = {}
     for text in filter(None, texts):
         following.setdefault(text[0], []).append(text[1:])
-    other = f"[^{''.join(map(re.escape, following))}]" if following else r"[\s\S]"
+    other = f"[^{''.join(map(re.escape, following))}]" if following else ANY
     goes_on = [f"{re.escape(first)}(?:{_no(rest)})" for first, rest in following.items()]
-    return "|".join([rf"{other}[\s\S]*", *goes_on, *([] if "" in texts else [""])])
+    return "|".join([f"{other}{ANY}*", *goes_on, *([] if "" in texts else [""])])

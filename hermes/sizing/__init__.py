@@ -1,6 +1,6 @@
 """Memory plans: whether a model fits on some GPUs, and how much it can serve there."""
 
-from hermes.sizing.arguments import EngineArguments, not_planned, planned_arguments
+from hermes.sizing.arguments import EngineArguments
 from hermes.sizing.gpus import Gpu, parse_gpus
 from hermes.sizing.plan import MemoryPlan, plan_memory
 from hermes.sizing.report import describe
@@ -13,8 +13,6 @@ __all__ = [
     "MemoryPlan",
     "ModelShape",
     "describe",
-    "not_planned",
     "parse_gpus",
     "plan_memory",
-    "planned_arguments",
 ]

@@ -75,9 +75,9 @@ class SpeculativeConfig(BaseModel):
 
 
 class EngineArguments(BaseModel):
-    """Those of vLLM's engine arguments that decide about memory. A number may be text, as vLLM takes it."""
+    """vLLM's engine arguments. Those that decide about memory are fields; their numbers may be text, as in vLLM."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     tensor_parallel_size: PositiveInt = 1
     pipeline_parallel_size: PositiveInt = 1
@@ -110,7 +110,7 @@ class EngineArguments(BaseModel):
 
     @classmethod
     def read(cls, engine_args: Mapping[str, Any]) -> "EngineArguments":
-        """Read these out of all engine arguments.
+        """Read all engine arguments.
 
         Raises InvalidConfiguration, which names the argument, if a value has a type or a range that vLLM refuses.
         """
@@ -130,35 +130,36 @@ class EngineArguments(BaseModel):
         ranks = self.tensor_parallel_size * self.pipeline_parallel_size * self.prefill_context_parallel_size
         return ranks * self.data_parallel_size
 
-    def given(self) -> dict[str, Any]:
-        """The arguments that were given, with text as the numbers that it stands for."""
+    @property
+    def explicit(self) -> dict[str, Any]:
+        """The arguments that were set, with text as the numbers that it stands for."""
         return self.model_dump(exclude_unset=True)
 
+    @property
+    def not_planned(self) -> tuple[str, ...]:
+        """The arguments with which the arithmetic would be wrong."""
+        counted = COUNTED
+        if self.max_model_len == -1:
+            counted -= {"max_model_len"}
+        if self.speculative_config and not self.speculative_config.is_planned:
+            counted -= {"speculative_config"}
+        known = counted | NO_EFFECT
+        arguments = self.explicit.items()
+        return tuple(
+            name for name, value in arguments if name not in known and value not in NO_EFFECT_WITH.get(name, ())
+        )
 
-def not_planned(engine_args: Mapping[str, Any]) -> tuple[str, ...]:
-    """The arguments with which the arithmetic would be wrong, in the order given. Raises what `read` raises."""
-    arguments = EngineArguments.read(engine_args)
-    values = {**engine_args, **arguments.given()}
-    counted = COUNTED
-    if arguments.max_model_len == -1:
-        counted -= {"max_model_len"}
-    if arguments.speculative_config and not arguments.speculative_config.is_planned:
-        counted -= {"speculative_config"}
-    known = counted | NO_EFFECT
-    return tuple(name for name in engine_args if name not in known and values[name] not in NO_EFFECT_WITH.get(name, ()))
-
-
-def planned_arguments(engine_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of `plan_memory` that vLLM's engine arguments stand for. Raises what `read` raises."""
-    arguments = EngineArguments.read(engine_args)
-    speculation, sizes = arguments.speculative_config, arguments.cudagraph_capture_sizes
-    return {
-        "max_model_len": arguments.max_model_len,
-        "gpu_memory_utilization": arguments.gpu_memory_utilization,
-        "max_num_seqs": arguments.max_num_seqs or 128,  # vLLM 0.32's default as hermes.engine starts it, on any GPU
-        "max_num_batched_tokens": arguments.max_num_batched_tokens,
-        "quantization": arguments.quantization,
-        "cache_bytes": CACHE_BYTES.get(arguments.kv_cache_dtype),
-        "capture_sizes": () if arguments.enforce_eager else tuple(sizes) if sizes else None,
-        "num_speculative_tokens": speculation.num_speculative_tokens if speculation else 0,
-    }
+    @property
+    def planned(self) -> dict[str, Any]:
+        """The keywords of `plan_memory` that they stand for."""
+        speculation, sizes = self.speculative_config, self.cudagraph_capture_sizes
+        return {
+            "max_model_len": self.max_model_len,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "max_num_seqs": self.max_num_seqs or 128,  # vLLM 0.32's default as hermes.engine starts it, on any GPU
+            "max_num_batched_tokens": self.max_num_batched_tokens,
+            "quantization": self.quantization,
+            "cache_bytes": CACHE_BYTES.get(self.kv_cache_dtype),
+            "capture_sizes": () if self.enforce_eager else tuple(sizes) if sizes else None,
+            "num_speculative_tokens": speculation.num_speculative_tokens if speculation else 0,
+        }

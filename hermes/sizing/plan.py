@@ -158,13 +158,13 @@ class MemoryPlan:
     @property
     def pass_bytes(self) -> int:
         """What one pass reads of the models: the weights, and those of the draft once for each guess."""
-        draft = self.draft_bytes - self.draft.looked_up_bytes(self.count) if self.draft else 0
-        target = self.weights_bytes + self.scale_bytes - self.shape.looked_up_bytes(self.count)
+        draft = self.draft_bytes - self.draft.embedding_table_bytes(self.count) if self.draft else 0
+        target = self.weights_bytes + self.scale_bytes - self.shape.embedding_table_bytes(self.count)
         return target + self.num_speculative_tokens * draft
 
     @property
     def decode_tokens_per_second(self) -> float:
-        """An upper limit for one stream. With speculation, each guess would have to be right."""
+        """An upper limit for one stream. With speculation, every draft token would have to be accepted."""
         return (1 + self.num_speculative_tokens) * self.gpu.bandwidth_bytes_per_s / self.pass_bytes
 
     @property
@@ -181,7 +181,7 @@ class MemoryPlan:
         """What the plan leaves for conversations, in a few words."""
         full = f"{self.full_conversations:.1f} x {self.max_model_len:,}"
         speed = f" and at most {self.decode_tokens_per_second:.0f} tokens/s" if self.gpu.bandwidth_bytes_per_s else ""
-        guessed = " if each guess is right" if speed and self.num_speculative_tokens else ""
+        guessed = " if every draft token is accepted" if speed and self.num_speculative_tokens else ""
         return f"{self.kv_tokens:,} tokens of KV cache ({full}){speed}{guessed}"
 
     @property

@@ -119,7 +119,7 @@ class ModelShape:
             return 0
         return round(self._linear_per_gpu(gpus) / BLOCK * 2)
 
-    def looked_up_bytes(self, gpus: int) -> int:
+    def embedding_table_bytes(self, gpus: int) -> int:
         """The bytes on each GPU of the embedding table, of which a token reads one row; 0 if it is lm_head, too."""
         return 0 if self.tied_embeddings else self.vocab * self.hidden * self.dtype_bytes // gpus
 

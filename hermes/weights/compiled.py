@@ -11,7 +11,7 @@ import os
 import shutil
 import tarfile
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from hermes.errors import WeightsError
@@ -43,7 +43,7 @@ def packed(weights_dir: Path, tar: Path) -> RemoteFile:
     """
     folder = weights_dir / FOLDER
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    names = sorted(filter(_goes_along, files))
+    names = sorted(filter(_is_packed, files))
     if not names:
         raise WeightsError(folder, "there is no compiled code", "start the server once on the GPUs, then pack again")
     try:
@@ -71,7 +71,7 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
         weights_dir: the folder of weights.
         trusted: whether to unpack it.
 
-    Raises WeightsError if the file is not a tar of plain files, or the disk fails.
+    Raises WeightsError if the file is no tar, a member would land elsewhere, or the disk fails.
     """
     file, folder = model / PACKED, weights_dir / FOLDER
     if not file.is_file():
@@ -81,7 +81,7 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
         return
     try:
         with tarfile.open(file, "r:") as tar:
-            files = [each for each in tar if each.isfile() and _goes_along(each.name)]
+            files = [each for each in tar if not each.isdir() and _is_packed(each.name)]
             missing = [each for each in files if not (folder / each.name).exists()]
             if not missing:
                 return
@@ -94,8 +94,8 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
     logger.info("weights: the compiled code that came with the model is in %s", folder)
 
 
-def _goes_along(name: str) -> bool:
-    return not any(fnmatchcase(name, pattern) for pattern in LEFT_OUT)
+def _is_packed(name: str) -> bool:
+    return not any(fnmatchcase(str(PurePosixPath(name)), pattern) for pattern in LEFT_OUT)
 
 
 def _move_files(source: Path, target: Path) -> None:

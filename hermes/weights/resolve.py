@@ -60,7 +60,7 @@ def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
 
 
 def _gguf(file: Path, settings: Settings) -> Path:
-    if settings.defaults.cuda_devices:
+    if settings.defaults.on_gpus:
         problem = f"a GGUF file is served on the CPU only, but the profile {settings.profile} serves on GPUs"
         raise WeightsError(file, problem, f"{ORIGINAL}, or set HERMES_PROFILE=local")
     if not file.is_file():

@@ -10,7 +10,7 @@ from hermes.engine import devices, require_devices, require_fit
 from hermes.engine.devices import cuda_gpus, gpus_of, require_memory
 from hermes.errors import InvalidConfiguration, NoAccelerator, WeightsError
 from hermes.settings import Settings
-from hermes.sizing import Gpu
+from hermes.sizing import EngineArguments, Gpu
 from tests.support.fakes import LLAMA_8B, LLAMA_70B
 
 CUDA_DEVICES = len(cuda_gpus())
@@ -87,13 +87,13 @@ def test_the_driver_tells_names_memory_and_bandwidth():
         (
             "production",
             "ngram",
-            "35,744 tokens of KV cache (4.4 x 8,192) and at most 147 tokens/s if each guess is right",
+            "35,744 tokens of KV cache (4.4 x 8,192) and at most 147 tokens/s if every draft token is accepted",
         ),
         ("production-fp8", None, "251,280 tokens of KV cache (30.7 x 8,192) and at most 57 tokens/s"),
         (
             "production-fp8",
             LLAMA_8B,
-            "144,496 tokens of KV cache (17.6 x 8,192) and at most 140 tokens/s if each guess is right",
+            "144,496 tokens of KV cache (17.6 x 8,192) and at most 140 tokens/s if every draft token is accepted",
         ),
     ],
 )
@@ -118,7 +118,9 @@ def drafting(model):
 
 def test_a_draft_that_leaves_no_room_is_refused_with_the_model(config, tmp_path):
     with pytest.raises(WeightsError, match=r"each of 2 GPUs needs 78.7 GiB, has 67.5 GiB; fp8"):
-        require_memory(config, gpus(71, 71), {**ARGUMENTS, **drafting(write_draft(tmp_path, LLAMA_8B))})
+        require_memory(
+            config, gpus(71, 71), EngineArguments.read({**ARGUMENTS, **drafting(write_draft(tmp_path, LLAMA_8B))})
+        )
 
 
 @pytest.mark.skipif(CUDA_DEVICES >= 2, reason="this machine has the GPUs")
@@ -203,7 +205,7 @@ def config(tmp_path):
 )
 def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
     caplog.set_level(logging.INFO, "hermes")
-    require_memory(config, gpus(*gib), {**ARGUMENTS, **changes})
+    require_memory(config, gpus(*gib), EngineArguments.read({**ARGUMENTS, **changes}))
     [message] = caplog.messages
     assert message.startswith("engine: as planned, which no run on GPUs has confirmed: ")
     assert re.search(r"[1-9][\d,]+ tokens of KV cache .* and at most \d\d tokens/s for one client$", message)
@@ -241,13 +243,13 @@ def test_a_model_that_fits_is_loaded(config, gib, changes, caplog):
 )
 def test_weights_that_cannot_fit_are_refused_with_the_numbers_and_a_next_step(config, gib, changes, problem):
     with pytest.raises(WeightsError) as raised:
-        require_memory(config, gpus(*gib), {**ARGUMENTS, **changes})
+        require_memory(config, gpus(*gib), EngineArguments.read({**ARGUMENTS, **changes}))
     model = "LlamaForCausalLM of 70.6 billion parameters"
     assert str(raised.value).startswith(f"E1000 WeightsError: weights '{model}': it does not fit: {problem}")
 
 
 def test_a_model_whose_weights_fit_and_perhaps_not_its_kv_cache_is_a_warning_with_the_numbers(config, caplog):
-    require_memory(config, gpus(70, 70), ARGUMENTS)
+    require_memory(config, gpus(70, 70), EngineArguments.read(ARGUMENTS))
     [record] = caplog.records
     assert (record.levelname, record.getMessage().partition("; fp8")[0]) == (
         "WARNING",
@@ -271,14 +273,14 @@ def test_a_model_whose_weights_fit_and_perhaps_not_its_kv_cache_is_a_warning_wit
 def test_what_cannot_be_judged_is_left_to_vllm(config, caplog, text, changes):
     caplog.set_level(logging.INFO, "hermes")
     config.write_text(text)
-    require_memory(config, gpus(1, 1), {**ARGUMENTS, **changes})
+    require_memory(config, gpus(1, 1), EngineArguments.read({**ARGUMENTS, **changes}))
     [message] = caplog.messages
     assert message.startswith("engine: not planned: ")
     assert message.endswith("; vLLM has to find out whether the model fits")
 
 
 def test_without_gpus_nothing_is_judged(config):
-    require_memory(config, [], ARGUMENTS)
+    require_memory(config, [], EngineArguments.read(ARGUMENTS))
 
 
 @pytest.fixture

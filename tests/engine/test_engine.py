@@ -27,14 +27,14 @@ def test_the_engine_finds_what_pip_installs_behind_what_the_system_has(path, fou
     assert with_scripts(path) == found
 
 
-class Vocabulary(SimpleNamespace):
+class AddedTokens(SimpleNamespace):
     """The added tokens of a tokenizer."""
 
     def __init__(self, *added):
         super().__init__(added_tokens_decoder={number: AddedToken(text) for number, text in enumerate(added, 100)})
 
 
-PLAIN = Vocabulary("<|im_start|>", "<|im_end|>")
+PLAIN = AddedTokens("<|im_start|>", "<|im_end|>")
 
 
 def write(folder, name, **values):
@@ -50,7 +50,7 @@ def test_the_model_may_end_a_turn_in_two_ways(tmp_path):
 @pytest.mark.parametrize("end", ["<|end_of_text|>", "<|eot_id|>", "</s>", "<|endoftext|>"])
 def test_what_ends_any_text_ends_a_response_also_where_the_model_does_not_name_it(tmp_path, end):
     write(tmp_path, "generation_config.json", eos_token_id=101)
-    added = Vocabulary("<|im_start|>", "<|im_end|>", end)
+    added = AddedTokens("<|im_start|>", "<|im_end|>", end)
     assert end_tokens(tmp_path, added, 103) == [101, 102]
     assert end_tokens(tmp_path, added, 102) == [101], "the model can't write it"
 

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from hermes.engine import starting
-from hermes.engine.root_cause import StartLog
+from hermes.engine.start_log import StartLog
 from hermes.engine.starting import UNEXPLAINED, EngineStart
 from hermes.errors import EngineFailed, InvalidConfiguration
 from hermes.serving.guard import is_alive

@@ -19,6 +19,8 @@ from tests.support import llama3
 from tests.support.fakes import request
 from tests.support.grammars import allowed, matcher_at
 
+pytestmark = pytest.mark.xdist_group("vocabulary")  # each form takes seconds and half a gigabyte
+
 CONVERSATIONS = 340  # in each form
 WORDS = [
     "a",
@@ -48,7 +50,7 @@ FUNCTIONS = parse_functions(
 CALL = call_block("clock", {})
 
 
-class Vocabulary:
+class ModelVocabulary:
     """One form of the tokenizer, with what the package and the engine make of it."""
 
     def __init__(self, form):
@@ -74,7 +76,7 @@ class Vocabulary:
 
 @pytest.fixture(scope="module", params=llama3.FORMS)
 def vocabulary(request):
-    return Vocabulary(request.param)
+    return ModelVocabulary(request.param)
 
 
 def test_prompts_are_those_of_the_models_own_template(vocabulary):

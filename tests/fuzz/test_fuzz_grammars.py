@@ -12,7 +12,7 @@ from hermes.json_schema.validate import Validator
 from tests.support.grammars import matcher_of, vocabularies, write
 from tests.support.hostile import TIMES, examples
 
-SCHEMAS = 600
+SCHEMAS = 500
 NAMES = st.sampled_from(["a", "b", "naïve", "日本", 'q"\n', "", "x y"])
 SMALL = st.integers(0, 4)
 BOUNDS = st.one_of(st.integers(-20, 20), st.floats(-20, 20, width=16))

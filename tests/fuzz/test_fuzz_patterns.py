@@ -16,7 +16,7 @@ from tests.support.hostile import TIMES, quiet
 
 pytestmark = quiet
 
-PATTERNS = 800
+PATTERNS = 600
 
 
 def words(text):

@@ -19,7 +19,7 @@ PROMPTS = [
     "What is 3 times 7?",
     "Bonjour, ça va ?",
 ]
-DRAWN, DRAWN_MORE = range(40), range(40, 300)
+DRAWN, DRAWN_MORE = range(24), range(24, 300)
 
 
 def constrained_inputs(number):

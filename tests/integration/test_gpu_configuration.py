@@ -1,14 +1,14 @@
 """Each way to serve the 70B on two A100 80 GB, as vLLM itself resolves it, and the plan beside vLLM's own arithmetic.
 
-vLLM is made to see GPUs, in a process of its own. Nothing is loaded, and no kernel runs. What vLLM measures on a GPU
-(activations, CUDA graphs, libraries) has no arithmetic of its own: those are the plan's estimates.
+vLLM runs on a faked CUDA platform, in a process of its own. Nothing is loaded, and no kernel runs. What vLLM measures on
+a GPU (activations, CUDA graphs, libraries) stays the plan's estimate.
 """
 
 import pytest
 
 from hermes.settings import Settings
 from hermes.sizing.arguments import NO_EFFECT_WITH
-from tests.support.vllm_on_gpus import Case, look_on
+from tests.support.vllm_on_gpus import Case, inspect
 from tests.test_docs import rows
 
 FP8 = "production-fp8"
@@ -60,12 +60,12 @@ pytestmark = pytest.mark.xdist_group("gpu configuration")
 
 @pytest.fixture(scope="module")
 def found():
-    return look_on({**SERVED, **READ, **{str(each): capturing(*each) for each in CAPTURED}})
+    return inspect({**SERVED, **READ, **{str(each): capturing(*each) for each in CAPTURED}})
 
 
 @pytest.fixture(scope="module")
 def on_h100():
-    return look_on(ON_H100, name="NVIDIA H100 80GB HBM3", capability=[9, 0], processors=132)
+    return inspect(ON_H100, name="NVIDIA H100 80GB HBM3", capability=[9, 0], processors=132)
 
 
 @pytest.mark.parametrize("name", SERVED)

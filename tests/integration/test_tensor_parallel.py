@@ -15,6 +15,7 @@ from tests.support.asking import assert_goes_on, kv_cache_tokens, predict, strea
 from tests.support.endings import (
     IN_CHUNKS,
     WORKER_RAISES,
+    cogs_server,
     cogs_worker,
     engine_core,
     engine_fails,
@@ -73,7 +74,7 @@ def test_their_core_is_spawned_from_cogs_worker(two_workers):
 
 def pause(server):
     """All of it, as `docker pause`, for longer than any part of it may be silent or stopped."""
-    paused = server.processes()
+    paused = [*with_name(server, "VLLM::"), cogs_worker(server), cogs_server(server)]
     for process in paused:
         process.suspend()
     time.sleep(STALL_TIMEOUT + 1)
@@ -84,6 +85,7 @@ def pause(server):
 
 def test_a_pause_of_everything_in_the_middle_of_a_response_ends_nothing(two_workers):
     streamed = stream(two_workers, lambda: pause(two_workers), prompt="Hello", min_tokens=200, max_tokens=200)
+    assert streamed.times[-1] - streamed.times[0] > STALL_TIMEOUT, "it was in the middle"
     assert streamed.completed["status"] == "succeeded"
     assert streamed.completed["metrics"]["output_token_count"] == 200
     assert_goes_on(two_workers)

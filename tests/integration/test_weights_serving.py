@@ -108,6 +108,7 @@ def test_an_archive_is_served(host, elsewhere, tiny_model, tiny_server, tmp_path
     assert text_of(answer) == text_of(predict(tiny_server, **ASKED))
 
 
+@pytest.mark.long  # its depth: tests/weights/test_compiled.py has the folder that is there already
 def test_compiled_code_comes_out_of_an_archive_that_takes_longer_than_the_import_of_vllm(tmp_path):
     weights = tmp_path / "weights"
     code = {"torch_compile_cache/ab/rank_0_0/model": b"compiled"}

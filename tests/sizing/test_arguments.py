@@ -4,12 +4,12 @@ import pytest
 
 from hermes.errors import InvalidConfiguration
 from hermes.settings import FOLDER_MAY_SET, PROFILES
-from hermes.sizing.arguments import COUNTED, NO_EFFECT, NO_EFFECT_WITH, EngineArguments, not_planned, planned_arguments
+from hermes.sizing.arguments import COUNTED, NO_EFFECT, NO_EFFECT_WITH, EngineArguments
 
 
 @pytest.mark.parametrize("profile", ["production", "production-fp8"])
 def test_a_profile_for_gpus_is_planned_whole(profile):
-    assert not_planned(PROFILES[profile].engine_args) == ()
+    assert EngineArguments.read(PROFILES[profile].engine_args).not_planned == ()
 
 
 def test_each_argument_is_of_one_kind():
@@ -41,7 +41,7 @@ def test_each_argument_is_of_one_kind():
     ids=str,
 )
 def test_what_is_not_counted_is_named(arguments, unknown):
-    assert not_planned(arguments) == unknown
+    assert EngineArguments.read(arguments).not_planned == unknown
 
 
 @pytest.mark.parametrize("name", sorted(FOLDER_MAY_SET - COUNTED - NO_EFFECT))
@@ -67,12 +67,14 @@ def test_an_argument_of_a_folder_that_changes_memory_is_named(name):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("read", [EngineArguments.read, not_planned, planned_arguments])
-def test_a_value_that_vllm_refuses_is_an_error_that_names_it(read, arguments, problem):
+def test_a_value_that_vllm_refuses_is_an_error_that_names_it(arguments, problem):
     with pytest.raises(InvalidConfiguration) as raised:
-        read(arguments)
+        EngineArguments.read(arguments)
     assert str(raised.value).startswith(f"E1202 InvalidConfiguration: engine_args.{problem}")
 
 
 def test_an_eager_engine_has_no_graphs():
-    assert planned_arguments({"enforce_eager": "true", "cudagraph_capture_sizes": [1, 2]})["capture_sizes"] == ()
+    assert (
+        EngineArguments.read({"enforce_eager": "true", "cudagraph_capture_sizes": [1, 2]}).planned["capture_sizes"]
+        == ()
+    )

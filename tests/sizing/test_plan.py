@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hermes.settings import Settings
-from hermes.sizing.arguments import planned_arguments
+from hermes.sizing.arguments import EngineArguments
 from hermes.sizing.gpus import GIB, GPUS, parse_gpus
 from hermes.sizing.plan import plan_memory
 from hermes.sizing.report import describe
@@ -86,7 +86,9 @@ def test_the_table_of_the_readme(gpus, quantization, kv_tokens, conversations, t
 
 
 def test_the_fp8_profile_has_30_full_conversations_and_its_own_graphs():
-    served = plan("2xA100-80GB", **planned_arguments(Settings(profile="production-fp8").arguments({}, quantised=False)))
+    served = plan(
+        "2xA100-80GB", **EngineArguments.read(Settings(profile="production-fp8").arguments({}, quantised=False)).planned
+    )
     assert (served.kv_tokens, math.floor(served.full_conversations)) == (251_264, 30)
     assert (len(served.capture_sizes), served.activation_bytes) == (7, 1024 * (3 * 14336 + 4 * 8192) * 2)
 
@@ -107,7 +109,7 @@ def test_guesses_make_more_graphs_and_more_tokens_of_a_pass():
     assert (len(guessing.capture_sizes), guessing.capture_sizes[-1]) == (42, 320)
     assert (alone.kv_tokens, guessing.kv_tokens) == (43_664, 35_728)
     assert guessing.decode_tokens_per_second == 5 * alone.decode_tokens_per_second
-    assert guessing.gains.endswith("(4.4 x 8,192) and at most 147 tokens/s if each guess is right")
+    assert guessing.gains.endswith("(4.4 x 8,192) and at most 147 tokens/s if every draft token is accepted")
 
 
 def test_a_draft_takes_its_weights_a_place_in_the_step_and_its_part_of_each_token():

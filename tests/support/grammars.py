@@ -20,14 +20,14 @@ CLOSING = '"}],0'  # drawn more often, so that texts end
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class Encoding:
     """A tokenizer of the engine, and the ids of a text."""
 
     engine: LLTokenizer
     ids: Callable[[str], list[int]]
 
 
-BYTES = Vocabulary(LLTokenizer("byte"), lambda text: list(text.encode()))
+BYTES = Encoding(LLTokenizer("byte"), lambda text: list(text.encode()))
 
 
 @cache
@@ -40,7 +40,7 @@ def vocabularies():
     tokenizer = Tokenizer.from_str(spec)
     tokenizer.encode_special_tokens = True  # "encode" here is to split a special token like any other text
     engine = LLTokenizer(spec, eos_token=llama3.IM_END)
-    return [BYTES, Vocabulary(engine, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)]
+    return [BYTES, Encoding(engine, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)]
 
 
 def grammar_of(enforced):

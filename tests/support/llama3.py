@@ -92,7 +92,6 @@ STARTS = (" Sure", " Well", "<tool_call>", EOT)  # of a response, each as likely
 ENDS = (IM_END, EOT, END_OF_TEXT)
 
 
-@cache
 def base_tokenizer():
     """tokenizer.json of Meta's vocabulary alone, as a JSON value. The test skips where the package can't be had."""
     with FileLock(f"{FOLDER}.lock"):
@@ -110,9 +109,8 @@ def without_weights(form):
     return folder
 
 
-@cache
 def tokenizer(form):
-    """The tokenizer, as transformers loads it."""
+    """The tokenizer, as transformers loads it. It takes a hundred megabytes."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(without_weights(form))
@@ -122,8 +120,23 @@ def _convert(folder):
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     with appearing_whole(folder) as unfinished:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", unfinished, "-r", REQUIREMENT]
-        fetched = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--timeout",
+            "15",
+            "--retries",
+            "2",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            unfinished,
+            "-r",
+            REQUIREMENT,
+        ]
+        fetched = subprocess.run(command, capture_output=True, text=True)
         if fetched.returncode:
             pytest.skip(f"the vocabulary of Llama 3 can't be downloaded: {fetched.stderr.strip().splitlines()[-1]}")
         with zipfile.ZipFile(next(unfinished.glob("*.whl"))) as wheel:

@@ -64,11 +64,11 @@ class Starter:
 
 
 def hurry(*_):
-    starting.LOOK_SECONDS = 0.001
+    starting.POLL_SECONDS = 0.001
 
 
 async def run(weights, requests):
-    starting.LOOK_SECONDS = 1
+    starting.POLL_SECONDS = 1.0
     from hermes.serving import ChatService
     from hermes.settings import Settings
 

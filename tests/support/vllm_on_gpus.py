@@ -31,7 +31,7 @@ class Case:
     builds: bool = True  # the model, too
 
 
-def look_on(cases, **gpus):
+def inspect(cases, **gpus):
     """What a process of its own finds of each case, by name. The GPUs are two A100, or as fake_cuda.install says."""
     given = json.dumps([gpus, {name: asdict(case) for name, case in cases.items()}])
     # vLLM would compile the function that quantises while loading, and that takes a GPU.
@@ -90,7 +90,7 @@ def look_at(case, kind, folder, draft):
     from hermes.engine import engine_arguments
     from hermes.engine.engine import _vllm_config
     from hermes.settings import Settings
-    from hermes.sizing import EngineArguments, ModelShape, plan_memory, planned_arguments
+    from hermes.sizing import EngineArguments, ModelShape, plan_memory
 
     settings = Settings(profile=case.profile, speculation=case.speculation, engine_args=case.engine_args)
     os.environ |= settings.defaults.environment
@@ -101,7 +101,9 @@ def look_at(case, kind, folder, draft):
         ModelShape.from_config(json.loads((each / "config.json").read_text())) for each in (folder, draft)
     )
     count = EngineArguments.read(arguments).tensor_parallel_size
-    plan = plan_memory(shape, kind, count, draft=guesser if drafting else None, **planned_arguments(arguments))
+    plan = plan_memory(
+        shape, kind, count, draft=guesser if drafting else None, **EngineArguments.read(arguments).planned
+    )
     facts = configured(config)  # before the building of models changes some
     return {**facts, **(counted(config, plan) if case.builds else {}), "plan": plan.as_dict()}
 

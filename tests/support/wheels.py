@@ -38,7 +38,7 @@ def files_of_wheels(lock):
     with httpx.Client(verify=tls(), timeout=60, follow_redirects=True) as http, ThreadPoolExecutor(8) as pool:
         try:
             files = list(pool.map(partial(installed_files, http), map(best_wheel, packages)))
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             pytest.skip(f"needs the host of the wheels: {error}")
     return {package["name"]: paths for package, paths in zip(packages, files, strict=True)}
 

@@ -27,19 +27,26 @@ class StartHandler(logging.Handler):
 
     def __init__(self, folder: str, parent: int):
         super().__init__()
-        self._folder = Path(folder)
+        self._folder: Path | None = Path(folder)
         self._parent = parent  # the process that waits for the others: what it logs is no cause
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the message, and the exception if there is one and it is the first."""
-        if record.process == self._parent:
+        """Write the message, and the exception if it is the first that was logged as an error."""
+        if record.process == self._parent or not self._folder:
             return
+        try:
+            self._write(record, self._folder)
+        except FileNotFoundError:  # the start is over; whoever makes a folder of this name later gets nothing
+            self._folder = None
+        except Exception:  # as logging's own handlers: what is logged must not end a process
+            self.handleError(record)
+
+    def _write(self, record: logging.LogRecord, folder: Path) -> None:
+        with (folder / str(record.process)).open("a", encoding="utf-8", errors="backslashreplace") as lines:
+            lines.write(f"{record.processName}: {shortened(record.getMessage(), MAX_LINE)}\n")
         error = record.exc_info and record.exc_info[1]
-        with suppress(FileNotFoundError):  # the start is over
-            with (self._folder / str(record.process)).open("a", encoding="utf-8") as lines:
-                lines.write(f"{record.processName}: {shortened(record.getMessage(), MAX_LINE)}\n")
-            if error and not (self._folder / CAUSE).exists():
-                (self._folder / CAUSE).write_text(one_line(error), encoding="utf-8", errors="backslashreplace")
+        if error and record.levelno >= logging.ERROR and not (folder / CAUSE).exists():
+            (folder / CAUSE).write_text(one_line(error), encoding="utf-8", errors="backslashreplace")
 
 
 class StartLog:

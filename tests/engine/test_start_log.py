@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hermes.engine.root_cause import MAX_LINE, SAYING_TOO_MUCH, one_line, start_log
+from hermes.engine.start_log import MAX_LINE, SAYING_TOO_MUCH, one_line, start_log
 
 PLAIN = {
     "version": 1,
