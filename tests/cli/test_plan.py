@@ -90,6 +90,19 @@ def test_an_argument_that_is_not_counted_is_named_instead_of_a_plan(run, monkeyp
     assert (code, json.loads(out)) == (1, {"fits": None, "not_planned": ["cpu_offload_gb", "enable_lora"]})
 
 
+def test_a_draft_of_the_option_comes_before_the_engine_arguments(run, monkeypatch):
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"speculative_config": {"method": "ngram", "num_speculative_tokens": 2}}')
+    planned = json.loads(run("plan", "--draft", "hf://NousResearch/Hermes-2-Theta-Llama-3-8B", "--json")[1])
+    assert planned["num_speculative_tokens"] == 3
+    assert planned["bytes_per_gpu"]["draft"] > 0
+
+
+def test_the_local_profile_plans_as_production_does(run, monkeypatch):
+    whole = run("plan", "hf://NousResearch/Hermes-2-Theta-Llama-3-70B")
+    monkeypatch.setenv("HERMES_PROFILE", "local")
+    assert run("plan", "hf://NousResearch/Hermes-2-Theta-Llama-3-70B") == whole
+
+
 def test_a_plan_for_other_gpus_than_the_profiles_says_what_to_set(run, monkeypatch):
     out = run("plan", "--gpus", "1xA100-80GB", "--quantization", "awq")[1]
     assert out.endswith("\nfits\n- a server does this with tensor_parallel_size 1 in HERMES_ENGINE_ARGS\n")
@@ -97,7 +110,7 @@ def test_a_plan_for_other_gpus_than_the_profiles_says_what_to_set(run, monkeypat
     code, out, _ = run("plan", "--gpus", "2xA100-80GB", "--quantization", "awq")
     assert (code, out.splitlines()[0][-15:]) == (0, "on 1x A100-80GB")
     monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"tensor_parallel_size": 4}')
-    assert_misuse(run, ["plan"], "tensor_parallel_size is 4, and there are 2")
+    assert_misuse(run, ["plan"], "tensor_parallel_size is 4; 2 are available")
 
 
 @pytest.mark.parametrize("value", ['"auto"', "[8192]", "0"])

@@ -52,7 +52,14 @@ class TestWithRay:
 
         assert resources_of(Settings(**settings)) == resources
 
-    @pytest.mark.parametrize("more", [{"pipeline_parallel_size": 2}, {"distributed_executor_backend": "ray"}])
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"pipeline_parallel_size": 2},
+            {"tensor_parallel_size": 1, "data_parallel_size": 2},
+            {"distributed_executor_backend": "ray"},
+        ],
+    )
     def test_an_engine_on_several_nodes_is_refused(self, more):
         from hermes.cluster import resources_of
 

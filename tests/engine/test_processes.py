@@ -14,8 +14,8 @@ from tests.support.asking import until
 # As vLLM's core: with two workers, each of which has helpers, and a helper of its own.
 CORE = """
 import subprocess, sys, time
-worker = "import setproctitle, subprocess, time; setproctitle.setproctitle('VLLM::Worker_TP%d'); " + (
-    "subprocess.Popen(['sleep', '60']); print('ready', flush=True); time.sleep(60)"
+worker = "import os, setproctitle, subprocess, time; setproctitle.setproctitle('VLLM::Worker_TP%d'); " + (
+    "subprocess.Popen(['sleep', '60']); os.write(1, b'ready\\n'); time.sleep(60)"  # in one go
 )
 subprocess.Popen(["sleep", "60"])
 for rank in range(2):

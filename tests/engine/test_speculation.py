@@ -55,9 +55,10 @@ def test_a_speculative_config_of_the_operator_stays_and_the_sizes_of_the_profile
     assert found["cudagraph_capture_sizes"] == [2, 4, 8, 16, 32, 48, 64]
 
 
-def test_sizes_of_the_operator_stay():
-    found = arguments("production-fp8", speculation="ngram", engine_args={"cudagraph_capture_sizes": [5, 10]})
-    assert found["cudagraph_capture_sizes"] == [5, 10]
+@pytest.mark.parametrize("sizes", [[5, 10], [1, 2, 4, 8, 16, 24, 32]], ids=["others", "the profile's"])
+def test_sizes_of_the_operator_stay(sizes):
+    found = arguments("production-fp8", speculation="ngram", engine_args={"cudagraph_capture_sizes": sizes})
+    assert found["cudagraph_capture_sizes"] == sizes
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -78,6 +78,50 @@ def test_what_the_process_says_that_waits_for_them_is_no_cause():
         assert log.cause == ""
 
 
+def warn(config):
+    try:
+        int("no number")
+    except ValueError:
+        configure(config).warning("Skipping it.", exc_info=True)
+
+
+def test_an_exception_that_is_only_a_warning_is_no_cause():
+    config = Config()
+    with start_log(config, PLAIN) as log:
+        in_a_process("EngineCore", warn, config)
+        assert log.cause == ""
+
+
+def say_it_wrong(config):
+    configure(config).info("%d tokens", "many")
+    configure(config).info("right")
+
+
+def test_a_message_that_cannot_be_written_ends_no_process():
+    config = Config()
+    with start_log(config, PLAIN) as log:
+        assert log.last_line(in_a_process("EngineCore", say_it_wrong, config)) == "EngineCore: right"
+
+
+def test_who_makes_the_folder_again_after_the_start_gets_nothing():
+    config = Config()
+    with start_log(config, PLAIN):
+        configuration = json.loads(Path(config.pylogging_config_file).read_text())
+    folder = Path(config.pylogging_config_file).parent
+
+    def later():
+        logging.config.dictConfig(configuration)
+        logging.getLogger("scripted_vllm").error("the start is over")
+        folder.mkdir()
+        logging.getLogger("scripted_vllm").error("later")
+
+    try:
+        in_a_process("EngineCore", later)
+        assert list(folder.iterdir()) == []
+    finally:
+        folder.rmdir()
+
+
 def speak(config, *messages):
     logger = configure(config)
     for message in messages:

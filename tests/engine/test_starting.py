@@ -20,7 +20,7 @@ CORE = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(starting, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(starting, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def failure(start, inside):
 
 
 def test_a_start_in_time_leaves_everything_as_it_is(log, run):
-    with EngineStart(60, log):
+    with EngineStart(100_000, log):
         process = run(SLEEP)
     assert process.poll() is None
 
@@ -77,7 +77,7 @@ def test_a_start_that_takes_too_long_tells_the_last_line_of_each_process(log, ru
 
 
 def test_the_workers_of_a_core_that_has_died_end_with_the_start(log, run):
-    start = EngineStart(60, log)
+    start = EngineStart(100_000, log)
     core = run(CORE)
     (worker,) = psutil.Process(core.pid).children()
 
@@ -93,7 +93,7 @@ def test_the_workers_of_a_core_that_has_died_end_with_the_start(log, run):
 
 @pytest.mark.parametrize("error", [InvalidConfiguration("model", "it does not know ChatML"), KeyboardInterrupt()])
 def test_what_is_not_of_the_engine_stays_and_ends_the_engine(log, run, error):
-    start = EngineStart(60, log)
+    start = EngineStart(100_000, log)
     process = run(SLEEP)
 
     def inside():
@@ -113,5 +113,5 @@ def test_an_engine_that_dies_in_its_first_request_has_not_started(log, tmp_path,
     def inside():
         raise EngineFailed("the engine has died")
 
-    error = failure(EngineStart(60, log), inside)
+    error = failure(EngineStart(100_000, log), inside)
     assert str(error) == f"E1200 EngineStartFailed: vLLM did not start: {cause}; the server's log has more"

@@ -21,7 +21,7 @@ from hermes.errors import EngineFailed
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "STOPPED_LOOKS", 10)
+    monkeypatch.setattr(watch, "STOPPED_POLLS", 10)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_an_engine_that_need_not_have_computed_anything_is_left_alone(engine_pro
 
 
 def test_a_pause_shorter_than_a_hang_passes(engine_process, monkeypatch):
-    monkeypatch.setattr(watch, "STOPPED_LOOKS", 500)
+    monkeypatch.setattr(watch, "STOPPED_POLLS", 500)
 
     async def look_on():
         looking_on = watching(engine_process)
@@ -118,7 +118,7 @@ WATCHING = """
 import asyncio, psutil, subprocess, sys
 from hermes.engine import watch
 
-watch.POLL_SECONDS, watch.STOPPED_LOOKS = 0.01, 10
+watch.POLL_SECONDS, watch.STOPPED_POLLS = 0.01, 10
 
 async def main():
     engine, steps = psutil.Process(subprocess.Popen(["sleep", "60"]).pid), 0

@@ -1,7 +1,7 @@
 """Each way to serve the 70B on two A100 80 GB, as vLLM itself resolves it, and the plan beside vLLM's own arithmetic.
 
-vLLM runs on a faked CUDA platform, in a process of its own. Nothing is loaded, and no kernel runs. What vLLM measures on
-a GPU (activations, CUDA graphs, libraries) stays the plan's estimate.
+vLLM runs on a faked CUDA platform, in a process of its own. Nothing is loaded, and no kernel runs. What vLLM measures
+on a GPU (activations, CUDA graphs, libraries) stays the plan's estimate.
 """
 
 import pytest

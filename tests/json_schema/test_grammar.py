@@ -38,6 +38,16 @@ def thing(**properties):
             {"minItems": 2**53}, "$: 'minItems' is 9007199254740992; a response holds at most 4096", id="items"
         ),
         pytest.param({"pattern": "(a"}, "$: 'pattern' '(a' is refused: missing )", id="no pattern"),
+        *(
+            pytest.param(schema, f"{at}: 'pattern' '(' is refused: missing )", id=f"no pattern at {at}")
+            for schema, at in [
+                ({"propertyNames": {"anyOf": [{"pattern": "("}, {"pattern": "a"}]}}, "$.propertyNames.anyOf[0]"),
+                ({"contains": {"pattern": "("}}, "$.contains"),
+                ({"not": {"pattern": "("}}, "$.not"),
+                ({"if": {"pattern": "("}, "then": {"type": "string"}}, "$.if"),
+                ({"items": [{"properties": {"a": {"pattern": "("}}}]}, "$.items[0].properties.a"),
+            ]
+        ),
         pytest.param({"pattern": "a" * 4_001}, "it has 4001 characters; at most 4000", id="a long pattern"),
         pytest.param({"enum": [1], "type": "string"}, "$ makes no grammar: Unsatisfiable schema", id="no value"),
         pytest.param(

@@ -19,6 +19,7 @@ VALUES += [{"a": 1}, {"a": "x"}, {"b": 1}, {"a": "x", "b": 1}, {"a": None, "b": 
         pytest.param({"not": {"type": ["null", "number", "object"]}}, id="not of some types"),
         pytest.param({"not": {"const": "ab"}}, id="not a text"),
         pytest.param({"not": {"enum": ["a", "ab", "", None, True]}}, id="none of some values"),
+        pytest.param({"not": {"enum": [f"the value {n:09d}" for n in range(20)]}}, id="none of many texts"),
         pytest.param({"not": {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}}, id="not any of"),
         pytest.param({"not": {"allOf": [{"required": ["a"]}, {"type": "object"}]}}, id="not all of"),
         pytest.param({"not": {"not": {"type": "string"}}}, id="not not"),
