@@ -15,7 +15,7 @@ from tests.support.asking import until
 CORE = """
 import subprocess, sys, time
 worker = "import os, setproctitle, subprocess, time; setproctitle.setproctitle('VLLM::Worker_TP%d'); " + (
-    "subprocess.Popen(['sleep', '60']); os.write(1, b'ready\\n'); time.sleep(60)"  # in one go
+    "subprocess.Popen(['sleep', '60']); os.write(1, b'ready' + bytes([10])); time.sleep(60)"  # in one go
 )
 subprocess.Popen(["sleep", "60"])
 for rank in range(2):
