@@ -9,6 +9,8 @@ from hermes.errors import BadJsonSchema, BadTools
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import lark_allows
 
+pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
+
 CLOCK = {"name": "clock"}
 WEATHER = {
     "name": "weather",

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from hermes.json_schema.limits import SchemaProblem, dialect
 from hermes.json_schema.validate import Validator
 from tests.support.grammars import matcher_of, vocabularies, write
 from tests.support.hostile import TIMES, examples
+
+pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
 
 SCHEMAS = 500
 NAMES = st.sampled_from(["a", "b", "naïve", "日本", 'q"\n', "", "x y"])

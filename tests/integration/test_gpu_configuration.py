@@ -94,11 +94,15 @@ def test_so_many_batch_sizes_get_a_graph(found, name, count, largest):
     assert (len(found[name]["sizes"]), max(found[name]["sizes"])) == (count, largest)
 
 
-def test_fp8_runs_the_same_kernel_from_a_file_as_while_loading(found, on_h100):
+def test_fp8_runs_the_same_kernel_from_a_file_as_while_loading(found):
     """On an A100 vLLM would take Humming for the file, which compiles at run time in a folder that is not kept."""
     for name in SERVED:
         kernels = {"fp8": ["MarlinFP8ScaledMMLinearKernel"], "awq": ["MarlinLinearKernel"], "bf16": []}
         assert found[name]["kernels"] == kernels[next(kind for kind in kernels if kind in name)]
+
+
+@pytest.mark.long
+def test_a_gpu_that_multiplies_in_8_bits_does_so_from_a_file_as_while_loading(on_h100):
     for name in ("fp8 while loading", "packed fp8"):
         assert on_h100[name]["kernels"] == ["CutlassFp8BlockScaledMMKernel"]
 
@@ -120,7 +124,11 @@ def test_the_plan_knows_the_arguments_of_this_vllm_and_their_defaults(found):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "name"), [*(("A100", name) for name in (*SERVED, *READ)), *(("H100", name) for name in ON_H100)]
+    ("gpus", "name"),
+    [
+        *(("A100", name) for name in (*SERVED, *READ)),
+        *(pytest.param("H100", name, marks=pytest.mark.long) for name in ON_H100),
+    ],
 )
 def test_the_plan_is_vllms_own_arithmetic(request, gpus, name):
     """To the token, for what vLLM computes: weights with Marlin's scales, bytes of a token, graphs, the cache."""

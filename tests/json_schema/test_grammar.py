@@ -6,6 +6,8 @@ from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.limits import SchemaProblem
 from tests.support.grammars import accepts, grammar_of, lark_allows
 
+pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
+
 INTEGER = {"type": "integer"}
 
 

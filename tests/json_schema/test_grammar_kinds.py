@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, HttpUrl
 from hermes.json_schema.grammar import enforceable
 from tests.support.grammars import accepts
 
+pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
+
 TEXT, INTEGER = {"type": "string"}, {"type": "integer"}
 INT64 = 2**63 - 1
 

@@ -6,6 +6,8 @@ from jsonschema import Draft202012Validator
 from hermes.json_schema.negation import conditions
 from tests.support.grammars import accepts_open
 
+pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
+
 VALUES = [None, True, False, 0, 1.5, "", "a", "ab", "abc", "b", "é", "a b", [], ["a"], {}]
 VALUES += [{"a": 1}, {"a": "x"}, {"b": 1}, {"a": "x", "b": 1}, {"a": None, "b": "y"}, {"c": {"a": "x"}}]
 
