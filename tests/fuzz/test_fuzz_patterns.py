@@ -16,7 +16,7 @@ from tests.support.hostile import TIMES, quiet
 
 pytestmark = quiet
 
-PATTERNS = 600
+PATTERNS = 400
 
 
 def words(text):

@@ -19,7 +19,7 @@ PROMPTS = [
     "What is 3 times 7?",
     "Bonjour, ça va ?",
 ]
-DRAWN, DRAWN_MORE = range(24), range(24, 300)
+DRAWN, DRAWN_MORE = range(16), range(16, 300)
 
 
 def constrained_inputs(number):
