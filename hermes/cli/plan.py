@@ -13,6 +13,7 @@ from hermes.sizing import (
     KNOWN_SHAPES,
     EngineArguments,
     ModelShape,
+    costs,
     describe,
     parse_gpus,
     plan_memory,
@@ -29,7 +30,7 @@ def plan(
     max_num_seqs: Annotated[int | None, typer.Option(help="clients at once; the slots if not given")] = None,
     gpu_memory_utilization: Annotated[float | None, typer.Option(help="share of each GPU for vLLM")] = None,
     draft: Annotated[str | None, typer.Option(metavar="SOURCE", help="a draft model for speculation")] = None,
-    price: Annotated[float | None, typer.Option(help="dollars an hour for all GPUs")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="dollars an hour for all GPUs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
 ) -> None:
     """Print whether a model fits on some GPUs, and what it can do there. Exit code 1 says that it does not, or that
@@ -64,7 +65,8 @@ def plan(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    print(json.dumps(planned.as_dict() | {"not_planned": []}) if as_json else describe(planned, price))
+    cost = {} if price is None else {"dollars_per_million_tokens": costs(planned, price)}
+    print(json.dumps(planned.as_dict() | cost | {"not_planned": []}) if as_json else describe(planned, price))
     if planned.fits and planned.count != arguments.tensor_parallel_size and not as_json:
         print(f"- a server does this with tensor_parallel_size {planned.count} in HERMES_ENGINE_ARGS")
     if not planned.fits:
@@ -75,7 +77,7 @@ def _settings(draft: str | None) -> Settings:
     """The settings of a server on GPUs, with this draft model if there is one."""
     settings = Settings.load()
     if not settings.defaults.on_gpus:
-        settings = settings.model_copy(update={"profile": "production", "model": settings.source})
+        settings = settings.model_copy(update={"profile": "production"})
     if draft:
         others = {name: value for name, value in settings.engine_args.items() if name != "speculative_config"}
         settings = settings.model_copy(update={"speculation": draft, "engine_args": others})

@@ -60,7 +60,8 @@ class EngineStart:
             polls += 1
         self._poll()
         self._timeout_message = (
-            f"it was not ready after {self._timeout:g} s (HERMES_START_TIMEOUT); {self._last_lines()}"
+            f"it was not ready after {self._timeout:g} s; set HERMES_START_TIMEOUT higher if it only loads slowly; "
+            f"{self._last_lines()}"
         )
         self._kill()
 

@@ -101,6 +101,8 @@ class Rewriting:
             if problem and problem != self._refused({each: said for each, said in node.items() if each not in dropped}):
                 for keyword in dropped:
                     del node[keyword]
+                if "patternProperties" in dropped:  # any name may be one that they declare
+                    node.pop("additionalProperties", None)
                 self._leave_out(at, dropped)
 
     def _refused(self, node: dict[str, Any]) -> str | None:

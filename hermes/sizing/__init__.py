@@ -3,7 +3,7 @@
 from hermes.sizing.arguments import EngineArguments
 from hermes.sizing.gpus import Gpu, parse_gpus
 from hermes.sizing.plan import MemoryPlan, plan_memory
-from hermes.sizing.report import describe
+from hermes.sizing.report import costs, describe
 from hermes.sizing.shape import KNOWN_SHAPES, ModelShape
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Gpu",
     "MemoryPlan",
     "ModelShape",
+    "costs",
     "describe",
     "parse_gpus",
     "plan_memory",

@@ -258,6 +258,10 @@ def plan_memory(
         raise ValueError("count, max_num_seqs, max_num_batched_tokens and cache_bytes must be at least 1")
     if not 0 < gpu_memory_utilization <= 1:
         raise ValueError(f"gpu_memory_utilization is {gpu_memory_utilization}; it must be above 0 and at most 1")
+    if tokens < max_num_seqs:
+        raise ValueError(
+            f"max_num_batched_tokens is {tokens:,}; vLLM wants one for each of max_num_seqs {max_num_seqs:,}"
+        )
     if draft and not num_speculative_tokens:
         raise ValueError("a draft model needs num_speculative_tokens")
     if draft and cache_bytes is None and draft.cache_bytes < cache:

@@ -63,17 +63,30 @@ def _rows(plan: MemoryPlan) -> list[tuple[str, str, str]]:
     ]
 
 
-def _costs(plan: MemoryPlan, price: float) -> list[tuple[str, str, str]]:
-    """The least that a million tokens cost, at the limits above."""
+def costs(plan: MemoryPlan, price: float) -> dict[str, float]:
+    """The least that a million tokens cost in dollars, at the limits of the plan, for one client and for all.
+
+    Args:
+        plan: the plan.
+        price: dollars per hour of all its GPUs.
+    """
+    return {who: price / 3_600 / rate * 1e6 for who, rate in _rates(plan).items()}
+
+
+def _rates(plan: MemoryPlan) -> dict[str, float]:
     rates = {"one client": plan.decode_tokens_per_second, "all clients": plan.full_tokens_per_second}
+    return {who: rate for who, rate in rates.items() if rate}
+
+
+def _costs(plan: MemoryPlan, price: float) -> list[tuple[str, str, str]]:
+    rates = _rates(plan)
     return [
         (
             "a million",
-            f"${price / 3_600 / rate * 1e6:,.2f}",
-            f"tokens, {who}, at least ${price:,.2f} / 3,600 / {rate:,.1f} tokens/s x 10^6",
+            f"${cost:,.2f}",
+            f"tokens, {who}, at least ${price:,.2f} / 3,600 / {rates[who]:,.1f} tokens/s x 10^6",
         )
-        for who, rate in rates.items()
-        if rate
+        for who, cost in costs(plan, price).items()
     ]
 
 

@@ -98,9 +98,22 @@ def test_a_draft_of_the_option_comes_before_the_engine_arguments(run, monkeypatc
 
 
 def test_the_local_profile_plans_as_production_does(run, monkeypatch):
-    whole = run("plan", "hf://NousResearch/Hermes-2-Theta-Llama-3-70B")
+    whole = run("plan")
     monkeypatch.setenv("HERMES_PROFILE", "local")
-    assert run("plan", "hf://NousResearch/Hermes-2-Theta-Llama-3-70B") == whole
+    assert run("plan") == whole
+
+
+def test_a_price_is_in_the_json_too(run):
+    planned = json.loads(run("plan", "--json", "--price", "10.08")[1])
+    cost = planned["dollars_per_million_tokens"]
+    assert cost["one client"] == pytest.approx(10.08 / 3_600 / planned["decode_tokens_per_second"] * 1e6, rel=0.01)
+    assert f"${cost['all clients']:,.2f}" in run("plan", "--price", "10.08")[1]
+    assert_misuse(run, ["plan", "--price", "-3"], "'--price': Input should be greater than or equal to 0")
+
+
+def test_fewer_tokens_a_step_than_requests_are_misuse_as_vllm_refuses_them(run, monkeypatch):
+    monkeypatch.setenv("HERMES_ENGINE_ARGS", '{"max_num_batched_tokens": 10}')
+    assert_misuse(run, ["plan"], "max_num_batched_tokens is 10; vLLM wants one for each of max_num_seqs 32")
 
 
 def test_a_plan_for_other_gpus_than_the_profiles_says_what_to_set(run, monkeypatch):

@@ -63,7 +63,8 @@ def test_a_start_that_takes_too_long_ends_with_what_it_has_started(log, run):
     start = EngineStart(0.05, log)
     core = run(CORE)
     error = failure(start, lambda: core.wait(30))  # as vLLM: without a limit of its own
-    said = "it was not ready after 0.05 s (HERMES_START_TIMEOUT); its processes logged last: nothing"
+    advice = "set HERMES_START_TIMEOUT higher if it only loads slowly"
+    said = f"it was not ready after 0.05 s; {advice}; its processes logged last: nothing"
     assert str(error) == f"E1200 EngineStartFailed: vLLM did not start: {said}; the server's log has more"
     assert before.poll() is None, "it is none of the engine"
 

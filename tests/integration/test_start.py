@@ -124,7 +124,7 @@ def test_a_process_that_hangs_ends_the_start_with_the_last_line_of_each(starter,
         starter.hurry()
         said = error.result(120)
     assert said.startswith(
-        "E1200 EngineStartFailed: vLLM did not start: it was not ready after 300 s (HERMES_START_TIM"
+        "E1200 EngineStartFailed: vLLM did not start: it was not ready after 300 s; set HERMES_START"
     )
     assert re.search(rf"; its processes logged last: {lines}; the serv", said)
     assert engine_of(starter) == []

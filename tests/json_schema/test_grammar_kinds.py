@@ -52,6 +52,18 @@ KINDS = {  # the schema, what its grammar allows, what not, and what is left out
         ["x y"],
         ["$.maxLength", "$.minLength"],
     ),
+    "a name that no grammar has, and one that is required": (
+        {
+            "type": "object",
+            "patternProperties": {r"^(a|b)\1$": INTEGER},
+            "additionalProperties": False,
+            "required": ["aa"],
+            "minProperties": 1,
+        },
+        [{"aa": 1}],
+        [{}],
+        ["$.patternProperties"],
+    ),
     "names that are texts": (
         {"type": "object", "propertyNames": TEXT, "additionalProperties": INTEGER},
         [{}, {"a": 1, "b": 2}],
