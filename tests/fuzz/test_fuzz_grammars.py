@@ -15,7 +15,7 @@ from tests.support.hostile import TIMES, examples
 
 pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
 
-SCHEMAS = 300
+SCHEMAS = 200
 NAMES = st.sampled_from(["a", "b", "naïve", "日本", 'q"\n', "", "x y"])
 SMALL = st.integers(0, 4)
 BOUNDS = st.one_of(st.integers(-20, 20), st.floats(-20, 20, width=16))

@@ -16,7 +16,7 @@ from tests.support.hostile import TIMES, quiet
 
 pytestmark = quiet
 
-PATTERNS = 400
+PATTERNS = 300
 
 
 def words(text):

@@ -19,7 +19,7 @@ PROMPTS = [
     "What is 3 times 7?",
     "Bonjour, ça va ?",
 ]
-DRAWN, DRAWN_MORE = range(16), range(16, 300)
+DRAWN, DRAWN_MORE = range(12), range(12, 300)
 
 
 def constrained_inputs(number):

@@ -15,8 +15,9 @@ from schemathesis.specs.openapi import checks
 from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT
 from tests.support.asking import assert_goes_on
+from tests.support.hostile import TIMES
 
-DRAWS = 80  # for each operation
+DRAWS = 50 * TIMES  # for each operation
 OUR_ID = "conformance"
 
 

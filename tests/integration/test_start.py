@@ -84,6 +84,7 @@ def engine_of(starter):
     return [each for each in starter.processes() if "::EngineCore" in title(each) or "::Worker" in title(each)]
 
 
+@pytest.mark.long  # its depth: tests/engine/test_starting.py has an engine that dies in its first request
 def test_an_engine_that_loads_and_dies_in_its_warm_up_has_not_started_and_the_cause_is_told(
     starter, small_model, tmp_path
 ):
