@@ -59,10 +59,10 @@ def bare_path(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(small_model, bare_path):
     """The real server with the real engine, shared by the session, and at last told to stop while 16 streams run."""
-    with LocalServer(environment={**LOCAL, "PATH": str(bare_path), "HERMES_SHUTDOWN_GRACE": "1.5"}) as server:
+    with LocalServer(environment={**LOCAL, "PATH": str(bare_path), "HERMES_SHUTDOWN_GRACE": "3"}) as server:
         server.wait_until_ready(timeout=300)
         yield server
-        is_told_to_stop(server, 16, grace=1.5)
+        is_told_to_stop(server, 16, grace=3)
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ def is_told_to_stop(server, streams, grace):
     in_flight = InFlight(server, streams)
     with ThreadPoolExecutor(1) as caller:
         began = threading.Event()
-        short = caller.submit(stream, server, began.set, prompt="Hi", min_tokens=8, max_tokens=8)
+        short = caller.submit(stream, server, began.set, prompt="Hi", min_tokens=4, max_tokens=4)
         assert began.wait(30)
         told = time.monotonic()
         cogs_server(server).terminate()
