@@ -51,12 +51,18 @@ class SpecialTokens:
         """Whether a text of the grammar has one of them in it, or a pattern may spell one piece by piece."""
         if any(each in grammar for each in self._written):
             return True
-        letters = _letters(grammar) if '"pattern' in grammar else ""
-        return any(_letters(each) in letters for each in self._written if letters)
+        if '"pattern' not in grammar:
+            return False
+        letters = _letters(grammar)
+        return any(each in letters for each in self._spelled)
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
         return tuple(json.dumps(text)[1:-1] for text in self.texts)
+
+    @cached_property
+    def _spelled(self) -> frozenset[str]:
+        return frozenset(map(_letters, self._written))
 
 
 @dataclass(frozen=True)
