@@ -1,0 +1,145 @@
+"""The image of cog.local.yaml, built and run: `make test-image`."""
+
+import threading
+
+import pytest
+
+from hermes.client.cog import stream_prediction
+from tests.support.docker import Container, docker, wait_for
+from tests.support.servers import prediction_lines
+
+pytestmark = pytest.mark.image
+
+QUESTION = {"prompt": "What is the capital of France? Answer in one sentence.", "temperature": 0}
+ANSWER = "The capital of France is Paris."
+LONG = {"prompt": "Count.", "min_tokens": 4000, "max_tokens": 4000, "temperature": 0}
+GRACE = {"HERMES_ENGINE_DEATH_GRACE": "3"}  # seconds from a failed start to the end
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A folder on this machine for the weights, which any user may write."""
+    folder = tmp_path_factory.mktemp("weights")
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(local_image, weights):
+    """A container as a user would run it, with a folder of weights."""
+    with Container(local_image, "-v", f"{weights}:/weights", HERMES_WEIGHTS_DIR="/weights") as container:
+        yield container.wait_until_ready()
+
+
+def test_it_has_the_versions_that_the_tests_run_with(local_image, project):
+    assert versions(local_image) >= locked(project, "local.txt") | locked(project, "torch.txt")
+
+
+def test_it_has_the_package_and_nothing_that_is_only_for_developers(local_image):
+    found = docker("run", "--rm", "--network", "none", local_image, "ls", "-A", "/src").split()
+    assert sorted(found) == sorted(
+        [".cog", ".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"]
+        + ["SECURITY.md", "cog.local.yaml", "cog.yaml", "hermes", "predict.py", "pyproject.toml", "requirements"]
+        + ["requirements.txt", "weights"]
+    )
+
+
+def test_it_answers_token_by_token(server):
+    events = list(stream_prediction(server.url, QUESTION))
+    pieces = [data["chunk"] for name, data in events if name == "output"]
+    assert pieces == ["The", " capital", " of", " France", " is", " Paris", "."]
+
+
+def test_its_log_is_short_before_the_answer(server):
+    list(stream_prediction(server.url, QUESTION))
+    assert server.log().count("hermes: ") <= 8, server.log()
+
+
+def test_it_calls_a_tool_and_writes_json(server):
+    tools = [{"name": "get_weather", "parameters": CITY}]
+    weather = {"prompt": "What is the weather in Paris?", "temperature": 0, "max_tokens": 60}
+    called = server.client.ask({**weather, "tools": tools, "tool_choice": "required"})
+    assert [(call.name, call.arguments) for call in called.tool_calls] == [("get_weather", {"city": "Paris"})]
+    assert server.client.ask({**QUESTION, "json_schema": CITY}).json_valid
+
+
+def test_a_client_that_leaves_frees_its_slot(server):
+    events = stream_prediction(server.url, LONG)
+    wait_for(lambda: next(events)[0] == "output", 60, "the first piece")
+    assert server.health()["concurrency"]["current"] == 1
+    events.close()
+    wait_for(lambda: server.health()["concurrency"]["current"] == 0, 10, "the slot")
+
+
+def test_it_is_told_to_stop_while_it_answers(server):
+    """The last test of this container."""
+    events, ended, answering = [], threading.Event(), threading.Event()
+
+    def listen():
+        for event in stream_prediction(server.url, LONG):
+            events.append(event)
+            answering.set()
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    assert answering.wait(60)
+    status, seconds = server.stop()
+    assert ended.wait(10)
+    assert "E1205" in events[-1][1]["error"]
+    assert (status, seconds < 10) == (0, True), f"{status} after {seconds:.1f} s, of Docker's 10 s"
+
+
+def test_the_root_may_be_read_only(local_image, weights):
+    options = ("--read-only", "--tmpfs", "/tmp", "-v", f"{weights}:/weights")
+    with Container(local_image, *options, HERMES_WEIGHTS_DIR="/weights") as container:
+        assert container.wait_until_ready().client.ask(QUESTION).text == ANSWER
+
+
+def test_the_user_may_be_another_and_the_weights_read_only(local_image, weights, server):
+    options = ("--user", "1000:1000", "-v", f"{weights}:/weights:ro")
+    with Container(local_image, *options, HERMES_WEIGHTS_DIR="/weights") as container:
+        assert container.wait_until_ready().client.ask(QUESTION).text == ANSWER
+        assert container.run("id", "-u") == "1000"
+
+
+def test_a_read_only_root_without_a_folder_of_weights_asks_for_one(local_image):
+    with Container(local_image, "--read-only", "--tmpfs", "/tmp", **GRACE) as container:
+        logs = container.wait_until_started()["setup"]["logs"]
+        assert "E1000" in logs
+        assert "mount" in logs
+        assert container.wait_until_ended() not in (0, 137)
+
+
+def test_without_libnuma_it_names_the_package_at_once(local_image, tmp_path):
+    (tmp_path / "Dockerfile").write_text(f"FROM {local_image}\nRUN dpkg -r --force-depends libnuma1\n")
+    docker("build", "-q", "-t", "hermes-test/without-libnuma", tmp_path)
+    with Container("hermes-test/without-libnuma", **GRACE) as container:
+        assert "apt-get install libnuma1" in container.wait_until_started(seconds=30)["setup"]["logs"]
+
+
+def test_the_profile_of_gpus_is_refused_at_once(local_image):
+    with Container(local_image, HERMES_PROFILE="production", **GRACE) as container:
+        health = container.wait_until_started(seconds=30)
+        assert health["status"] == "SETUP_FAILED"
+        assert "E1204" in health["setup"]["logs"]
+        assert container.wait_until_ended() not in (0, 137)
+
+
+def test_too_little_memory_is_told(local_image, weights):
+    options = ("--memory", "1g", "--memory-swap", "1g", "-v", f"{weights}:/weights")
+    with Container(local_image, *options, HERMES_WEIGHTS_DIR="/weights", **GRACE) as container:
+        wait_for(lambda: not container.running or container.health()["status"] == "SETUP_FAILED", 120, "the end")
+        assert "memory" in container.log()
+
+
+def versions(image):
+    """Each package in an image, as name==version."""
+    listed = docker("run", "--rm", "--network", "none", image, "python", "-m", "pip", "list", "--format", "freeze")
+    return set(listed.lower().replace("_", "-").split())
+
+
+def locked(project, name):
+    """Each line of a lock."""
+    lines = (project / "requirements" / name).read_text().lower().splitlines()
+    return {line.partition(" ")[0].replace("_", "-") for line in lines if "==" in line and not line.startswith("#")}

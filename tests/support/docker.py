@@ -1,0 +1,247 @@
+"""A Docker engine, and the images that `make test-image` builds in it. Neither needs a registry.
+
+An engine that answers is used. Otherwise one is started with its own socket and folder, without a network of its own:
+every build and container uses the network of this machine.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from hermes.client import CogServer
+from hermes.client.cog import READY
+from hermes.devserver import PROJECT
+from hermes.devserver.server import STARTING, free_port
+
+PREFIX = "hermes-test/"  # of each image here
+DEBIAN = "bookworm"
+PACKAGES = (
+    *("ca-certificates", "tini", "curl", "python3", "python3-pip", "python3-venv"),
+    # what another Python links to
+    *("libsqlite3-0", "libssl3", "libbz2-1.0", "libffi8", "liblzma5", "libreadline8", "libncursesw6", "libuuid1"),
+    "libexpat1",
+)
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # with that of a proxy, where there is one
+
+
+def docker(*arguments, check=True, env=None, timeout=1200):
+    """What a command of Docker prints. Raises AssertionError with its last lines if it fails."""
+    done = subprocess.run(
+        ["docker", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        # the classic builder takes an image of this engine without asking a registry
+        env={**os.environ, "DOCKER_BUILDKIT": "0", **(env or {})},
+    )
+    output = (done.stdout + done.stderr).strip()
+    assert not check or done.returncode == 0, f"docker {arguments[0]} failed:\n{output[-3000:]}"
+    return output if done.returncode else done.stdout.strip()
+
+
+@contextmanager
+def engine(work):
+    """A Docker engine that answers, for `docker`. One that is started here keeps its data in the folder `work`."""
+    if "Server" in docker("version", check=False) and not docker("ps", "-q", check=False).startswith("Cannot"):
+        yield
+        return
+    assert "DOCKER_HOST" not in os.environ, "no Docker engine answers at DOCKER_HOST"
+    running = subprocess.run(["pgrep", "-x", "dockerd"], capture_output=True, check=False).returncode == 0
+    assert not running, "a Docker engine runs, but does not answer here: set DOCKER_HOST, or use root's rights"
+    require("dockerd", "docker.io")
+    socket, pid = work / "docker.sock", work / "docker.pid"
+    os.environ["DOCKER_HOST"] = f"unix://{socket}"
+    with (work / "docker.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [
+                *("dockerd", "--data-root", work / "data", "--exec-root", work / "exec", "--pidfile", pid),
+                *("-H", f"unix://{socket}", "--iptables=false", "--bridge=none"),
+            ],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: "Server:" in docker("version", check=False), 60, "the Docker engine", work / "docker.log")
+        yield
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(60)
+        del os.environ["DOCKER_HOST"]
+
+
+def require(program, package):
+    """Install a Debian package unless its program is there."""
+    if not shutil.which(program):
+        assert os.geteuid() == 0, f"{program} is not installed; run `apt-get install {package}`"
+        subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "install", "-qqy", package], check=True, capture_output=True, env=quiet)
+
+
+def wait_for(holds, seconds, what, log=None):
+    """Wait until something holds. Raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        last = f": {log.read_text()[-1000:]}" if log else ""
+        assert time.monotonic() < deadline, f"{what} took more than {seconds} s{last}"
+        time.sleep(0.25)
+
+
+def base_image(work):
+    """A stand-in for python:slim, made by debootstrap: Debian 12 with its Python and this machine's certificates.
+
+    pip finds there the wheel of torch's CPU build, which an index of its own has that may not be reached here.
+    """
+    name, root, context = f"{PREFIX}base", work / "debian", work / "base"
+    if docker("images", "-q", name):
+        return name
+    require("debootstrap", "debootstrap")
+    if not (root / "etc" / "debian_version").is_file():
+        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", DEBIAN, root]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"debootstrap failed: {(done.stdout + done.stderr)[-1000:]}"
+    shutil.copy(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
+    next((root / "usr/lib").glob("python3.*/EXTERNALLY-MANAGED")).unlink(missing_ok=True)
+    import_folder(root, f"{name}:debian")
+    wheels = context / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    pip("download", "-q", "--no-deps", "-d", wheels, "-r", PROJECT / "requirements" / "torch.txt")
+    index = pip("config", "get", "global.index-url", check=False)
+    lines = ["[global]", f"cert = {CERTIFICATES}", "find-links = /wheels", "timeout = 60", "retries = 2"]
+    (context / "pip.conf").write_text("\n".join([*lines, *([f"index-url = {index}"] if index else [])]))
+    (context / "Dockerfile").write_text(
+        f"FROM {name}:debian\nCOPY wheels /wheels\nCOPY pip.conf /etc/pip.conf\n"
+        f"ENV SSL_CERT_FILE={CERTIFICATES} REQUESTS_CA_BUNDLE={CERTIFICATES}\n"
+        "RUN ln -s /usr/bin/python3 /usr/local/bin/python\n"
+    )
+    docker("build", "-q", "-t", name, context)
+    return name
+
+
+def pip(*arguments, check=True):
+    """What pip of this environment prints, without warnings."""
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr[-1000:]
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def import_folder(root, name):
+    """Make an image of a folder."""
+    with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
+        subprocess.run(["docker", "import", "-", name], stdin=tar.stdout, check=True, capture_output=True)
+
+
+def build(name, dockerfile, context, **arguments):
+    """Build an image with the network of this machine, and its name."""
+    pairs = [part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")]
+    docker("build", "-q", "--network", "host", "-t", name, "-f", dockerfile, *pairs, context)
+    return name
+
+
+def clone(work):
+    """A clone of this project's HEAD: what a user would build."""
+    folder = work / "project"
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run(["git", "clone", "-q", PROJECT, folder], check=True, capture_output=True)
+    return folder
+
+
+def remove_images():
+    """Remove each image that was made here, with its layers."""
+    if images := docker("images", "-q", "--filter", f"reference={PREFIX}*").split():
+        docker("rmi", "-f", *dict.fromkeys(images))
+
+
+def gigabytes(image):
+    """The size of an image."""
+    return int(docker("image", "inspect", "-f", "{{.Size}}", image)) / 1e9
+
+
+class Container:
+    """A container of an image, in the network of this machine, from `docker run` to its removal."""
+
+    def __init__(self, image, *options, command=(), **environment):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        pairs = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
+        ours = ("--network", "host", "-e", f"PORT={self.port}")
+        self._id = docker("run", "-d", *ours, *pairs, *options, image, *command)
+        self.began = time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        docker("rm", "-f", self._id)
+
+    @property
+    def client(self):
+        """For predictions."""
+        return CogServer(self.url)
+
+    def health(self):
+        """The body of /health-check."""
+        try:
+            return httpx.get(f"{self.url}/health-check", trust_env=False, timeout=10).json()
+        except httpx.TransportError:
+            return {"status": "STARTING"}
+
+    def wait_until_started(self, seconds=300):
+        """The body of /health-check when the start is over. Raises AssertionError if the container ended before."""
+        health = self.health()
+        while health["status"] in STARTING:
+            assert self.running, f"the container ended with {self.exit_status}:\n{self.log()[-3000:]}"
+            assert time.monotonic() - self.began < seconds, f"not ready after {seconds} s:\n{self.log()[-3000:]}"
+            time.sleep(0.25)
+            health = self.health()
+        return health
+
+    def wait_until_ready(self):
+        """This container, ready. Raises AssertionError if its start failed."""
+        health = self.wait_until_started()
+        assert health["status"] in READY, health["setup"]["logs"][-3000:]
+        return self
+
+    def log(self):
+        """What it has written."""
+        command = ["docker", "logs", self._id]
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
+
+    def run(self, *command):
+        """What a command in it prints."""
+        return docker("exec", self._id, *command)
+
+    @property
+    def running(self):
+        """Whether it runs."""
+        return self._state("Running")
+
+    @property
+    def exit_status(self):
+        """The exit status of its last end."""
+        return self._state("ExitCode")
+
+    def wait_until_ended(self, seconds=60):
+        """Its exit status."""
+        wait_for(lambda: not self.running, seconds, "the end of the container")
+        return self.exit_status
+
+    def stop(self):
+        """The exit status after `docker stop`, and the seconds that it took."""
+        began = time.monotonic()
+        docker("stop", self._id)
+        return self.exit_status, time.monotonic() - began
+
+    def _state(self, name):
+        return json.loads(docker("inspect", "-f", "{{json .State}}", self._id))[name]
