@@ -5,10 +5,11 @@ import shutil
 import time
 
 import pytest
+import yaml
 
-from hermes.devserver import PROJECT
+from hermes.devserver import PROJECT, PredictorSource
 from tests.support import docker
-from tests.support.docker import PREFIX, base_image, build, clone, gigabytes
+from tests.support.docker import PREFIX, base_image, build, clone, cog_dockerfile, gigabytes, gpu_base_image
 
 WORK = PROJECT / ".image"  # tens of GB with an engine of its own
 
@@ -18,7 +19,7 @@ FIGURES = []  # lines for the end
 def pytest_terminal_summary(terminalreporter):
     if FIGURES:
         terminalreporter.section("images")
-        terminalreporter.write_lines(FIGURES)
+        terminalreporter.write_line("\n".join(FIGURES))
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +62,14 @@ def timed(name, make):
     image = make()
     FIGURES.append(f"{name}: built in {time.monotonic() - began:.0f} s, {gigabytes(image):.2f} GB")
     return image
+
+
+@pytest.fixture(scope="session")
+def production_image(engine, work, project):
+    """The image of cog.yaml on a stand-in for Cog's base image, with the OpenAPI document that Cog's build adds."""
+    config = yaml.safe_load((project / "cog.yaml").read_text())
+    base = timed("base for GPUs", lambda: gpu_base_image(work, config["build"]["python_version"]))
+    recipe = work / "production.Dockerfile"
+    recipe.write_text(cog_dockerfile(config, base))
+    PredictorSource(project / "predict.py").write_openapi()
+    return timed("production", lambda: build(f"{PREFIX}production", recipe, project))

@@ -5,8 +5,7 @@ import threading
 import pytest
 
 from hermes.client.cog import stream_prediction
-from tests.support.docker import Container, docker, wait_for
-from tests.support.servers import prediction_lines
+from tests.support.docker import Container, docker, pins, versions, wait_for
 
 pytestmark = pytest.mark.image
 
@@ -33,7 +32,8 @@ def server(local_image, weights):
 
 
 def test_it_has_the_versions_that_the_tests_run_with(local_image, project):
-    assert versions(local_image) >= locked(project, "local.txt") | locked(project, "torch.txt")
+    requirements = project / "requirements"
+    assert versions(local_image) >= pins(requirements / "local.txt") | pins(requirements / "torch.txt")
 
 
 def test_it_has_the_package_and_nothing_that_is_only_for_developers(local_image):
@@ -131,15 +131,3 @@ def test_too_little_memory_is_told(local_image, weights):
     with Container(local_image, *options, HERMES_WEIGHTS_DIR="/weights", **GRACE) as container:
         wait_for(lambda: not container.running or container.health()["status"] == "SETUP_FAILED", 120, "the end")
         assert "memory" in container.log()
-
-
-def versions(image):
-    """Each package in an image, as name==version."""
-    listed = docker("run", "--rm", "--network", "none", image, "python", "-m", "pip", "list", "--format", "freeze")
-    return set(listed.lower().replace("_", "-").split())
-
-
-def locked(project, name):
-    """Each line of a lock."""
-    lines = (project / "requirements" / name).read_text().lower().splitlines()
-    return {line.partition(" ")[0].replace("_", "-") for line in lines if "==" in line and not line.startswith("#")}

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from packaging.utils import canonicalize_name
 
 from hermes.client import CogServer
 from hermes.client.cog import READY
@@ -128,6 +129,61 @@ def base_image(work):
     return name
 
 
+def gpu_base_image(work, version):
+    """A stand-in for Cog's base image for GPUs: the same Debian, and another Python where uv installs it for root."""
+    name, context = f"{PREFIX}gpu-base", work / "gpu-base"
+    if docker("images", "-q", name):
+        return name
+    source, python = python_prefix(version), context / "python"
+    shutil.rmtree(context, ignore_errors=True)
+    unused = shutil.ignore_patterns("site-packages", "test", "__pycache__", "*.a", "pip*")
+    for part in ("bin", "lib", "include"):
+        shutil.copytree(source / part, python / part, ignore=unused, symlinks=True)
+    packages = python / "lib" / f"python{version}" / "site-packages"
+    packages.mkdir()
+    subprocess.run([source / "bin/python3", "-m", "pip", "install", "-q", "--target", packages, "pip"], check=True)
+    home = f"/root/.local/share/uv/python/cpython-{version}"
+    (context / "Dockerfile").write_text(
+        f"FROM {base_image(work)}\nCOPY python {home}\n"
+        f"RUN chmod 700 /root && echo {home}/lib >/etc/ld.so.conf.d/python.conf && ldconfig"
+        f" && ln -sf {home}/bin/python{version} /usr/bin/python3 && ln -sf {home}/bin/python{version} /usr/local/bin/python\n"
+    )
+    docker("build", "-q", "-t", name, context)
+    return name
+
+
+def python_prefix(version):
+    """The folder of a Python of that version on this machine which can be moved: one of pyenv's or uv's."""
+    found = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python"]
+    pythons = sorted(path for folder in found for path in folder.glob(f"*{version}*/bin/python{version}"))
+    assert pythons, (
+        f"the image for GPUs needs a Python {version} of pyenv or uv on this machine: `uv python install {version}`"
+    )
+    return pythons[-1].parents[1]
+
+
+def cog_dockerfile(config, base):
+    """The Dockerfile that Cog makes of a cog.yaml, in Cog's order, before it adds its OpenAPI document and labels."""
+    part = config["build"]
+    lines = [
+        f"FROM {base}",
+        "ENV DEBIAN_FRONTEND=noninteractive PYTHONUNBUFFERED=1",
+        'ENTRYPOINT ["/usr/bin/tini", "--"]',
+        f"RUN apt-get update -qq && apt-get install -qqy --no-install-recommends {' '.join(part['system_packages'])}",
+        f"COPY {part['python_requirements']} /tmp/requirements.txt",
+        "RUN python -m pip install -q --no-cache-dir -r /tmp/requirements.txt",
+        f"RUN python -m pip install -q --no-cache-dir cog=={part['sdk_version']}",
+        *(f"RUN {command}" for command in part["run"]),
+        *(f"ENV {pair}" for pair in config["environment"]),
+        "WORKDIR /src",
+        "EXPOSE 5000",
+        f"ENV COG_PREDICT_TYPE_STUB={config['run']} COG_MAX_CONCURRENCY=32",
+        'CMD ["python", "-m", "cog.server.http"]',
+        "COPY . /src",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def pip(*arguments, check=True):
     """What pip of this environment prints, without warnings."""
     command = [sys.executable, "-m", "pip", *map(str, arguments)]
@@ -166,6 +222,18 @@ def remove_images():
 def gigabytes(image):
     """The size of an image."""
     return int(docker("image", "inspect", "-f", "{{.Size}}", image)) / 1e9
+
+
+def versions(image):
+    """Each package in an image, as (name, version)."""
+    listed = docker("run", "--rm", "--network", "none", image, "python", "-m", "pip", "list", "--format", "json")
+    return {(canonicalize_name(each["name"]), each["version"]) for each in json.loads(listed)}
+
+
+def pins(lock):
+    """Each package in a lock, as (name, version)."""
+    lines = (line.split()[0] for line in lock.read_text().splitlines() if "==" in line and not line.startswith("#"))
+    return {(canonicalize_name(name), version) for name, version in (line.split("==") for line in lines)}
 
 
 class Container:
