@@ -16,17 +16,20 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import COGLET_ENVIRONMENT, PROJECT
 from hermes.engine.engine import ENVIRONMENT
 from requirements.audit import CLEAN, NOT_AUDITED, VULNERABLE, verdict
 
 COG_YAML = yaml.safe_load((PROJECT / "cog.yaml").read_text())
+COG_LOCAL_YAML = yaml.safe_load((PROJECT / "cog.local.yaml").read_text())
 SOURCES = sorted((PROJECT / "hermes").rglob("*.py"))
 
 
-def test_cog_yaml_satisfies_cogs_own_schema():
+@pytest.mark.parametrize("config", [COG_YAML, COG_LOCAL_YAML], ids=["cog.yaml", "cog.local.yaml"])
+def test_each_cog_yaml_satisfies_cogs_own_schema(config):
     schema = json.loads((PROJECT / "tests" / "data" / "cog" / "config_schema.json").read_text())
-    jsonschema.Draft7Validator(schema).validate(COG_YAML)
+    jsonschema.Draft7Validator(schema).validate(config)
 
 
 def test_the_documented_block_of_managed_weights_satisfies_it_too():
@@ -55,8 +58,30 @@ def test_cog_yaml_is_for_two_a100_with_the_cuda_of_vllms_wheel():
     assert "HERMES_PROFILE=production" in COG_YAML["environment"]
 
 
-def test_the_image_has_what_the_local_server_sets_for_coglet():
-    assert {f"{name}={value}" for name, value in COGLET_ENVIRONMENT.items()} <= set(COG_YAML["environment"])
+@pytest.mark.parametrize("config", [COG_YAML, COG_LOCAL_YAML], ids=["cog.yaml", "cog.local.yaml"])
+def test_each_image_has_what_the_local_server_sets_for_coglet(config):
+    assert {f"{name}={value}" for name, value in COGLET_ENVIRONMENT.items()} <= set(config["environment"])
+
+
+def test_the_image_for_a_cpu_has_the_locked_versions_of_cog_and_torch():
+    pinned = {**pins("requirements/local.txt"), **pins("requirements/torch.txt")}
+    build = COG_LOCAL_YAML["build"]
+    assert (build["sdk_version"], build["python_requirements"]) == (pinned["cog"], "requirements/local.txt")
+    (command,) = build["run"]
+    assert command.endswith(f" coglet=={pinned['coglet']} torch=={pinned['torch']}")
+    assert {"PIP_NO_DEPS=1", "HERMES_PROFILE=local"} <= set(COG_LOCAL_YAML["environment"])
+    assert COG_LOCAL_YAML["run"] == COG_YAML["run"]
+
+
+def test_the_dockerfile_for_a_cpu_is_that_of_cog_local_yaml():
+    text = (PROJECT / "docker" / "local.Dockerfile").read_text()
+    build = COG_LOCAL_YAML["build"]
+    assert f"ARG BASE=python:{build['python_version']}-slim" in text
+    assert f"--no-install-recommends {' '.join(build['system_packages'])} tini " in text
+    variables = re.findall(r"^(?:ENV|   ) ([A-Z_]+=\S+)(?: \\)?$", text, re.MULTILINE)
+    assert variables == COG_LOCAL_YAML["environment"]
+    slots = PredictorSource(PROJECT / "predict.py").max_concurrency()
+    assert f"COG_PREDICT_TYPE_STUB={COG_LOCAL_YAML['run']} COG_MAX_CONCURRENCY={slots}\n" in text
 
 
 def pins(name):

@@ -4,12 +4,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
@@ -81,12 +81,23 @@ def on_disk(path: Path) -> RemoteFile:
 def appearing_whole(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill. One rename makes it `folder` at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished = folder.parent / f".{folder.name}-{uuid4().hex}"
+    unfinished.mkdir()  # and not tempfile's, which only its owner can read
     try:
         yield unfinished
+        for path in unfinished.iterdir():
+            let_others_read(path)
         _move_whole(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def let_others_read(path: Path) -> None:
+    """Give a file the permissions that its folder has: safetensors writes files that only their owner can read.
+
+    Containers with different users share a folder of weights.
+    """
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _move_whole(unfinished: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes.errors import WeightsError
-from hermes.weights.folder import files_of, require_one_model
+from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
 from hermes.weights.safetensors import ENDING, INDEX
@@ -133,6 +133,7 @@ def _write_shard(source: Path, target: Path, scheme: Any) -> None:
 
     unfinished = target.with_name(f".{target.name}.unfinished")
     save_file(dict(_tensors(source, scheme)), unfinished, metadata={"format": "pt"})
+    let_others_read(unfinished)
     os.replace(unfinished, target)
 
 

@@ -146,7 +146,7 @@ def gpu_base_image(work, version):
     (context / "Dockerfile").write_text(
         f"FROM {base_image(work)}\nCOPY python {home}\n"
         f"RUN chmod 700 /root && echo {home}/lib >/etc/ld.so.conf.d/python.conf && ldconfig"
-        f" && ln -sf {home}/bin/python{version} /usr/bin/python3 && ln -sf {home}/bin/python{version} /usr/local/bin/python\n"
+        f" && for name in /usr/bin/python3 /usr/local/bin/python; do ln -sf {home}/bin/python{version} $name; done\n"
     )
     docker("build", "-q", "-t", name, context)
     return name

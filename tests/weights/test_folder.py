@@ -3,11 +3,13 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hermes.errors import WeightsError
 from hermes.weights import safetensors as safetensors_of_ours
-from hermes.weights.folder import files_of, in_place
+from hermes.weights.folder import appearing_whole, files_of, in_place
 from hermes.weights.http import PIECE
 from tests.support.fakes import safetensors
 
@@ -168,3 +170,12 @@ def test_a_file_that_is_gone_meanwhile_is_named(model):
     (model / shard.name).unlink()
     with pytest.raises(WeightsError, match=r"model.safetensors': it can't be read \(No such file or directory\)"):
         list(shard.read(0))
+
+
+def test_another_user_can_read_what_appeared_whole(tmp_path):
+    (plain := tmp_path / "plain").mkdir()
+    (plain / "config.json").write_text("{}")
+    with appearing_whole(tmp_path / "model") as unfinished:
+        save_file({"ones": np.ones(1)}, unfinished / "model.safetensors")
+    assert (tmp_path / "model").stat().st_mode == plain.stat().st_mode
+    assert (tmp_path / "model/model.safetensors").stat().st_mode == (plain / "config.json").stat().st_mode
