@@ -15,7 +15,7 @@ LOCKED = { $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode --
 prompt ?= What is the capital of France? Answer in one sentence.
 export PROMPT_AS_TYPED := $(value prompt)
 
-.PHONY: help install predict serve up cluster test test-fast test-long test-clients test-cluster test-evaluation check format bench \
+.PHONY: help install predict serve up cluster test test-fast test-long test-clients test-cluster test-evaluation test-image check format bench \
 	bench-cluster bench-masks bench-schemas bench-weights evaluate soak lock audit sbom clean
 
 help: ## Show this list
@@ -55,6 +55,10 @@ test-clients: $(INSTALLED) ## Run the clients of docs/clients.md that are not in
 
 test-cluster: $(INSTALLED) $(CLUSTER) ## Run replicas on Ray Serve, kill some, and let their number grow and shrink, 5 minutes
 	$(BIN)/python -m pytest tests/cluster -m cluster
+
+profile ?= local
+test-image: $(INSTALLED) ## Build an image with Docker, run it and remove it: make test-image profile=production
+	$(BIN)/python -m pytest tests/image/test_$(profile).py -m image -o timeout=1200
 
 test-evaluation: $(INSTALLED) $(EVALUATION) ## Run lm-eval and BFCL's checker on questions of our own, a minute
 	$(BIN)/python -m pytest tests/evaluation -m evaluation
