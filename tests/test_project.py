@@ -46,7 +46,10 @@ def test_cog_yaml_is_for_two_a100_with_the_cuda_of_vllms_wheel():
         "python_requirements": "requirements.txt",
         "system_packages": ["build-essential"],
         "sdk_version": "0.23.1",
-        "run": [f"python -m pip install --no-deps coglet=={pins('requirements/local.txt')['coglet']}", "chmod 711 /root"],
+        "run": [
+            f"python -m pip install --no-deps coglet=={pins('requirements/local.txt')['coglet']}",
+            "chmod 711 /root",
+        ],
     }
     assert COG_YAML["run"] == "predict.py:Predictor"
     assert "HERMES_PROFILE=production" in COG_YAML["environment"]
