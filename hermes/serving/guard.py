@@ -7,14 +7,15 @@ hermes/serving/worker.py runs it as a script. It needs only the standard library
 The server is coglet's process. The worker is the process with the predictor in it; it starts the engine.
 
 - If the server ends, the worker and the engine have 5 s to end by themselves. Then the guard kills them.
-- If the worker ends, the guard kills the engine at once. coglet would go on without a worker and fail every
-  prediction. So the guard ends the server, too, after GRACE seconds and with a status that is not 0. A GRACE of "off"
-  leaves the server alone. A server that no longer listens was told to stop and ends by itself.
+- If the worker ends, the guard kills the engine at once. A worker ends after a failed start, too. coglet would go on
+  without a worker and fail every prediction. So the guard ends the server after GRACE seconds. A GRACE of "off" leaves
+  the server alone. A server that no longer listens was told to stop and ends by itself.
 
 The guard prints "stopping" when the server no longer listens.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -30,10 +31,10 @@ ORDERLY_SECONDS = 5.0
 
 def main(server_pid: int, worker_pid: int, grace: str) -> None:
     """Watch both until one ends, then end the rest."""
-    server, worker = psutil.Process(server_pid), psutil.Process(worker_pid)
-    family = {worker}
+    server, worker = find(server_pid), find(worker_pid)
+    family = {worker, *descendants(worker)} if worker else set()
     listener = None
-    while is_alive(server) and is_alive(worker):
+    while server and is_alive(server) and worker and is_alive(worker):
         family |= descendants(worker)
         if listener is None:
             listener = find_listener(server)
@@ -42,20 +43,30 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
             with suppress(BrokenPipeError):  # the worker has just ended
                 print("stopping", flush=True)
         time.sleep(POLL_SECONDS)
-    if not is_alive(server):
+    if not (server and is_alive(server)):
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
-    if find_listener(server) and grace != "off":
-        time.sleep(float(grace))
+    if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
         end_server(server)
 
 
 def end_server(server: psutil.Process) -> None:
-    """End it with a status that is not 0, so that a platform starts it again."""
+    """End it with the status 130, so that a platform starts it again.
+
+    coglet takes SIGINT and SIGTERM, even as the first process of a container, which no other signal from inside ends.
+    SIGTERM would give 0.
+    """
     with suppress(psutil.NoSuchProcess):
-        server.kill()
-        if wait_for_end({server}, 1):
-            server.terminate()  # the first process of a container can't be killed from inside
+        server.send_signal(signal.SIGINT)
+        if wait_for_end({server}, ORDERLY_SECONDS):
+            server.kill()  # it hangs
+
+
+def find(pid: int) -> psutil.Process | None:
+    """The process, or None if it has ended: a start can fail before its guard has looked around."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid)
+    return None
 
 
 def descendants(process: psutil.Process) -> set[psutil.Process]:

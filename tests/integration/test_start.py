@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from safetensors.torch import load_file, save_file
 
+from hermes.devserver import LocalServer, ServerFailed
 from hermes.engine.processes import title
 from tests.support.asking import refusal, until
+from tests.support.endings import is_started_again
 from tests.support.servers import ENGINE_ARGS, LOCAL
 from tests.support.tiny_llama import change, write_tiny_llama
 
@@ -33,6 +35,18 @@ def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_
     assert seconds < 5
     assert "vllm was imported" not in health["setup"]["logs"]
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "code"),
+    [({"HERMES_PROFIL": "local"}, "E1202"), ({"HERMES_PROFILE": "production", "HERMES_ENGINE_ARGS": "{}"}, "E1204")],
+)
+def test_a_server_that_cannot_start_shows_why_and_then_ends_with_130(environment, code):
+    with LocalServer(environment={**LOCAL, **environment, "HERMES_ENGINE_DEATH_GRACE": "1"}) as server:
+        with pytest.raises(ServerFailed, match=code):
+            server.wait_until_ready(30)
+        assert server.health()["status"] == "SETUP_FAILED"
+        is_started_again(server)
 
 
 def test_cogs_variable_names_the_weights():

@@ -40,9 +40,14 @@ class Family:
         self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], stdout=subprocess.PIPE, text=True)
         pids = [int(self.process.stdout.readline()) for _ in range(3)]
         self.server, self.worker, self.engine = (psutil.Process(pid) for pid in pids)
-        arguments = [sys.executable, "-P", guard.__file__, str(self.server.pid), str(self.worker.pid), grace]
+        self.guard = None
+        if grace:
+            self.start_guard(grace)
+            time.sleep(4 * guard.POLL_SECONDS)  # until it has seen them all
+
+    def start_guard(self, grace, worker=None):
+        arguments = [sys.executable, "-P", guard.__file__, str(self.server.pid), str(worker or self.worker.pid), grace]
         self.guard = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        time.sleep(4 * guard.POLL_SECONDS)  # until it has seen them all
 
     def alive(self):
         return {name for name in ("server", "worker", "engine") if guard.is_alive(getattr(self, name))}
@@ -78,8 +83,43 @@ def test_nothing_happens_while_all_live(family):
 def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
     family.worker.kill()
     wait_for(lambda: family.alive() == {"server"}, 5)
-    assert family.process.wait(timeout=5) == -signal.SIGKILL, "its status must not be 0"
+    assert family.process.wait(timeout=5) == -signal.SIGINT, "130 in a shell and in a container"
     assert family.guard.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize("family", [None], indirect=True)
+def test_a_worker_that_was_gone_before_its_guard_ends_the_server_the_same_way(family):
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    family.start_guard("0.5", worker=gone.pid)
+    assert family.process.wait(timeout=5) == -signal.SIGINT
+    assert family.guard.wait(timeout=5) == 0
+
+
+@pytest.mark.long  # its short sibling: the server is gone after its guard has seen it
+@pytest.mark.parametrize("family", [None], indirect=True)
+def test_a_server_that_was_gone_before_its_guard_leaves_no_worker(family):
+    family.process.kill()
+    family.process.wait()
+    family.start_guard("0.5")
+    assert family.guard.wait(timeout=guard.ORDERLY_SECONDS + 5) == 0
+    assert family.alive() == set()
+
+
+@pytest.mark.parametrize("family", ["60"], indirect=True)
+def test_a_server_that_is_told_to_stop_meanwhile_ends_its_guard_too(family):
+    family.worker.kill()
+    wait_for(lambda: family.alive() == {"server"}, 5)
+    family.server.terminate()
+    family.process.wait()
+    assert family.guard.wait(timeout=2) == 0
+
+
+@pytest.mark.long
+def test_a_server_that_hangs_is_killed(family):
+    family.server.suspend()
+    family.worker.kill()
+    assert family.process.wait(timeout=guard.ORDERLY_SECONDS + 5) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("family", ["off"], indirect=True)
