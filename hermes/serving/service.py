@@ -18,7 +18,15 @@ from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
-from hermes.engine import Breaker, GrammarRefused, TextEngine, engine_arguments, require_devices, require_fit
+from hermes.engine import (
+    Breaker,
+    GrammarRefused,
+    TextEngine,
+    engine_arguments,
+    require_devices,
+    require_fit,
+    require_installation,
+)
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
@@ -58,6 +66,7 @@ class ChatService:
 
         began = time.monotonic()
         require_devices(settings)
+        require_installation(settings.defaults)
         importing = Beside(partial(import_vllm, settings.defaults, compiled.environment(settings.weights_dir)))
         if is_converted(settings, source) or (settings.draft and is_converted(settings, settings.draft)):
             importing.join()  # it imports transformers, too, and two threads would get half of it
