@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
+from tempfile import gettempdir
 
 from hermes.errors import EngineStartFailed, InvalidConfiguration
 from hermes.settings import Profile
@@ -34,13 +35,19 @@ def is_for_cpus(build: str) -> bool:
 
 
 def require_installation(profile: Profile) -> None:
-    """Look whether vLLM's build and what it links to are those that a profile needs.
+    """Look whether vLLM has the build and the libraries that a profile needs, and a temporary folder.
 
     Raises:
-        InvalidConfiguration: the installed build of vLLM is not the one for this profile's machines.
+        InvalidConfiguration: the installed build of vLLM is not the one for this profile's machines, or no temporary
+            folder can be written.
         EngineStartFailed: vLLM's CPU kernels need a library that this system lacks.
     """
     _require_build(profile)
+    try:
+        gettempdir()
+    except OSError as error:
+        step = "mount one on /tmp (in a container: `docker run --tmpfs /tmp`), or set TMPDIR"
+        raise InvalidConfiguration("TMPDIR", f"no temporary folder can be written; {step}") from error
     vllm = find_spec("vllm")
     if vllm and not profile.on_gpus:
         for folder in vllm.submodule_search_locations or []:

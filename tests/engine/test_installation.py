@@ -1,5 +1,6 @@
 import asyncio
 import importlib.util
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hermes.engine.installation import PACKAGES, installed_build, require_librar
 from hermes.errors import EngineStartFailed, InvalidConfiguration, NoAccelerator
 from hermes.serving import ChatService
 from hermes.settings import LOCAL, PRODUCTION, Settings
+from tests.support.disks import no_file_larger_than
 
 
 @pytest.fixture
@@ -56,6 +58,16 @@ def test_what_helps_without_gpus_depends_on_the_build():
     assert "`docker run --gpus all`" in on_gpus
     assert on_gpus.endswith("or serve the small model on a CPU, with the image of cog.local.yaml")
     assert "set HERMES_PROFILE=local" in str(NoAccelerator("production", needed=2, found=0, cpu_build=True))
+
+
+def test_no_temporary_folder_is_named(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)  # as before anybody has asked for one
+    with no_file_larger_than(0), pytest.raises(InvalidConfiguration) as refused:
+        require_installation(LOCAL)
+    assert str(refused.value) == (
+        "E1202 InvalidConfiguration: TMPDIR: no temporary folder can be written; "
+        "mount one on /tmp (in a container: `docker run --tmpfs /tmp`), or set TMPDIR"
+    )
 
 
 @pytest.fixture
