@@ -92,7 +92,8 @@ class ChatService:
                 "load": warming - loading,
                 "warm_up": now - warming,
             }
-            log_boot(weights, phases, total=now - began, saved=importing.saved)
+            saved, context = importing.saved, engine.context_tokens
+            log_boot(weights, phases, total=now - began, saved=saved, context_tokens=context)
         return service
 
     async def warm_up(self) -> None:
@@ -101,7 +102,6 @@ class ChatService:
         for constraint in (None, json_constraint({"type": "boolean"})):
             async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8), constraint):
                 pass
-        logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
     async def respond(
         self, record: Callable[[str, Any], object], **inputs: Unpack[Inputs]
