@@ -47,6 +47,8 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
     if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
+        with suppress(OSError), open(f"/proc/{server.pid}/fd/2", "a") as log:  # Cog logs nothing of a worker any more
+            print("hermes: guard: Cog's worker has ended; now the server ends, with status 130", file=log)
         end_server(server)
 
 

@@ -37,7 +37,8 @@ class Family:
     """A server with its worker, its engine and a guard."""
 
     def __init__(self, grace):
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], stdout=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], **pipes, text=True)
         pids = [int(self.process.stdout.readline()) for _ in range(3)]
         self.server, self.worker, self.engine = (psutil.Process(pid) for pid in pids)
         self.guard = None
@@ -58,6 +59,7 @@ class Family:
         self.guard.kill()
         self.guard.wait()
         self.process.stdout.close()
+        self.process.stderr.close()
         self.guard.stdout.close()
 
 
@@ -84,6 +86,7 @@ def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
     family.worker.kill()
     wait_for(lambda: family.alive() == {"server"}, 5)
     assert family.process.wait(timeout=5) == -signal.SIGINT, "130 in a shell and in a container"
+    assert "hermes: guard: Cog's worker has ended; now the server ends" in family.process.stderr.readline()
     assert family.guard.wait(timeout=5) == 0
 
 
