@@ -48,20 +48,21 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
     kill(family)
     if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
         with suppress(OSError), open(f"/proc/{server.pid}/fd/2", "a") as log:  # Cog logs nothing of a worker any more
-            print("hermes: guard: Cog's worker has ended; now the server ends, with status 130", file=log)
+            print("hermes: guard: Cog's worker has ended; now the server ends, to be started again", file=log)
         end_server(server)
 
 
 def end_server(server: psutil.Process) -> None:
-    """End it with the status 130, so that a platform starts it again.
+    """End it with the status 129, so that a platform starts it again.
 
-    coglet takes SIGINT and SIGTERM, even as the first process of a container, which no other signal from inside ends.
-    SIGTERM would give 0.
+    coglet takes SIGTERM, which would give 0, and SIGINT, but not SIGHUP. What the first process of a container does not
+    take can't end it from inside: there SIGINT comes next and gives 130. In a background job of a shell that gives 0.
     """
-    with suppress(psutil.NoSuchProcess):
-        server.send_signal(signal.SIGINT)
-        if wait_for_end({server}, ORDERLY_SECONDS):
-            server.kill()  # it hangs
+    for number, seconds in ((signal.SIGHUP, 1.0), (signal.SIGINT, ORDERLY_SECONDS), (signal.SIGKILL, 0.0)):
+        with suppress(psutil.NoSuchProcess):
+            server.send_signal(number)
+            if not wait_for_end({server}, seconds):
+                return
 
 
 def find(pid: int) -> psutil.Process | None:

@@ -41,7 +41,7 @@ def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_
     ("environment", "code"),
     [({"HERMES_PROFIL": "local"}, "E1202"), ({"HERMES_PROFILE": "production", "HERMES_ENGINE_ARGS": "{}"}, "E1204")],
 )
-def test_a_server_that_cannot_start_shows_why_and_then_ends_with_130(environment, code):
+def test_a_server_that_cannot_start_shows_why_and_then_ends_with_129(environment, code):
     with LocalServer(environment={**LOCAL, **environment, "HERMES_ENGINE_DEATH_GRACE": "1"}) as server:
         with pytest.raises(ServerFailed, match=code):
             server.wait_until_ready(30)

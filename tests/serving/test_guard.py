@@ -85,7 +85,7 @@ def test_nothing_happens_while_all_live(family):
 def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
     family.worker.kill()
     wait_for(lambda: family.alive() == {"server"}, 5)
-    assert family.process.wait(timeout=5) == -signal.SIGINT, "130 in a shell and in a container"
+    assert family.process.wait(timeout=5) == -signal.SIGHUP, "129 in a shell and in a container"
     assert "hermes: guard: Cog's worker has ended; now the server ends" in family.process.stderr.readline()
     assert family.guard.wait(timeout=5) == 0
 
@@ -95,7 +95,7 @@ def test_a_worker_that_was_gone_before_its_guard_ends_the_server_the_same_way(fa
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
     family.start_guard("0.5", worker=gone.pid)
-    assert family.process.wait(timeout=5) == -signal.SIGINT
+    assert family.process.wait(timeout=5) == -signal.SIGHUP
     assert family.guard.wait(timeout=5) == 0
 
 
@@ -116,6 +116,15 @@ def test_a_server_that_is_told_to_stop_meanwhile_ends_its_guard_too(family):
     family.server.terminate()
     family.process.wait()
     assert family.guard.wait(timeout=2) == 0
+
+
+def test_a_server_that_sighup_does_not_end_ends_with_130():
+    """As the first process of a container."""
+    said = "import time; print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen(["nohup", sys.executable, "-c", said], stdout=subprocess.PIPE) as server:
+        server.stdout.readline()
+        guard.end_server(psutil.Process(server.pid))
+        assert server.wait(timeout=5) == -signal.SIGINT
 
 
 @pytest.mark.long
