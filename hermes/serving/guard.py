@@ -47,9 +47,18 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
     if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
-        with suppress(OSError), open(f"/proc/{server.pid}/fd/2", "a") as log:  # Cog logs nothing of a worker any more
-            print("hermes: guard: Cog's worker has ended; now the server ends, to be started again", file=log)
+        write_log(server, "hermes: guard: Cog's worker has ended; now the server ends, to be started again\n")
         end_server(server)
+
+
+def write_log(server: psutil.Process, line: str) -> None:
+    """Write a line to the server's own standard error, for coglet logs nothing of a guard whose worker has ended."""
+    log = f"/proc/{server.pid}/fd/2"
+    with (
+        suppress(OSError),  # a pipe that is full, or that nobody reads, and a socket
+        open(log, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file,
+    ):
+        file.write(line.encode())
 
 
 def end_server(server: psutil.Process) -> None:

@@ -55,7 +55,7 @@ class CogWorker:
             return
         logger.error("worker: the engine is dead; the server ends in %g s, to be started again", grace)
         await asyncio.sleep(grace)
-        # In a thread that this process does not wait for: the server ends it first, in order.
+        # In a thread that this process does not wait for when the server's end ends it.
         threading.Thread(target=guard.end_server, args=(psutil.Process(os.getppid()),), daemon=True).start()
 
     async def _stop_replies(self, chat: ChatService, stopping: asyncio.Event) -> None:

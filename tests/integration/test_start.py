@@ -79,7 +79,7 @@ def test_weights_that_the_engine_cannot_load_fail_the_start_and_leave_no_process
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"] = weights["model.layers.0.self_attn.q_proj.weight"][:7].clone()
     save_file(weights, tmp_path / "model.safetensors")
-    error, _, _, names = refusal({"COG_WEIGHTS": str(tmp_path)})
+    error, _, _, names = refusal({"COG_WEIGHTS": str(tmp_path), "VLLM_LOGGING_LEVEL": "ERROR"})
     cause = "start (0) + length (256) exceeds dimension size (7)."  # as its worker logged it
     assert error == f"E1200 EngineStartFailed: vLLM did not start: {cause}; the server's log has more"
     assert not [name for name in names if name.startswith(("VLLM::Engine", "VLLM::Worker"))]
