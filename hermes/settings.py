@@ -90,6 +90,7 @@ LOCAL = Profile(
         "load_format": "safetensors",
         "tensor_parallel_size": 1,
         "dtype": "bfloat16",
+        "use_tqdm_on_load": False,  # its bar would be four lines of the log, for a second
         "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
         # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
         "enable_chunked_prefill": False,
