@@ -22,10 +22,10 @@ from rich.console import Console
 from bench.weights import ARCHIVE, hosted
 from hermes.client import CogServer
 from hermes.devserver.server import PROJECT, LocalServer
+from hermes.serving.boot import REPORT
 from hermes.weights import smollm2
 
 QUESTION = {"prompt": "What is the capital of France?", "temperature": 0, "max_tokens": 24}
-REPORT = "hermes: boot report: "
 READERS: Mapping[str, Mapping[str, Any]] = {
     "safetensors": {"load_format": "safetensors"},
     "runai_streamer": {"load_format": "runai_streamer", "model_loader_extra_config": {"concurrency": 16}},
@@ -47,7 +47,7 @@ def start(engine_args: Mapping[str, Any], weights: str | Path, weights_dir: Path
     with LocalServer(environment=environment) as server:
         server.wait_until_ready()
         text = CogServer(server.url).ask(QUESTION).text
-        report = next(line.removeprefix(REPORT) for line in server.log if line.startswith(REPORT))
+        report = next(line.partition(REPORT)[2] for line in server.log if REPORT in line)
     return float(json.loads(report)["load"]), text
 
 

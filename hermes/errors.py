@@ -163,8 +163,8 @@ class EngineStartFailed(ServerError):
 
     code = "E1200"
 
-    def __init__(self, cause: str):
-        super().__init__(f"vLLM did not start: {cause}; the server's log has more")
+    def __init__(self, cause: str, next_step: str = "the server's log has more"):
+        super().__init__(f"vLLM did not start: {cause}; {next_step}")
 
 
 class UnknownEngineArgument(ServerError):
@@ -202,12 +202,24 @@ class NoAccelerator(ServerError):
 
     code = "E1204"
 
-    def __init__(self, profile: str, needed: int, found: int):
-        super().__init__(
-            f"the {profile} profile needs {needed} CUDA devices and {found} were found; run it on a machine that has "
-            "them, set tensor_parallel_size in HERMES_ENGINE_ARGS if the model fits on fewer, or set "
-            "HERMES_PROFILE=local for the small demonstration model on the CPU"
+    def __init__(self, profile: str, needed: int, found: int, *, cpu_build: bool = False):
+        """Args:
+        profile: that was asked for.
+        needed: CUDA devices.
+        found: CUDA devices.
+        cpu_build: whether the installed vLLM is the build for CPUs.
+        """
+        advice = (
+            "run it on a machine that has them (in a container: `docker run --gpus all`), set tensor_parallel_size in "
+            "HERMES_ENGINE_ARGS if the model fits on fewer, or serve the small model on a CPU, with the image of "
+            "cog.local.yaml"
         )
+        if cpu_build:
+            advice = (
+                "the installed vLLM is the build for CPUs: set HERMES_PROFILE=local for the small model, or run the "
+                "image of cog.yaml on a machine that has them"
+            )
+        super().__init__(f"the {profile} profile needs {needed} CUDA devices and {found} were found; {advice}")
 
 
 class ServerStopping(ServerError):

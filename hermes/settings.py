@@ -90,6 +90,7 @@ LOCAL = Profile(
         "load_format": "safetensors",
         "tensor_parallel_size": 1,
         "dtype": "bfloat16",
+        "use_tqdm_on_load": False,  # its bar would be four lines of the log, for a second
         "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
         # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
         "enable_chunked_prefill": False,
@@ -120,10 +121,24 @@ class PredictorConfig(BaseModel):
     engine_args: dict[str, Any] = {}
 
 
-class Settings(BaseSettings):
-    """The settings of one server. The environment variable HERMES_<FIELD> sets each field."""
+class DeathGrace(BaseSettings):
+    """The setting that holds even where another one is invalid, and so ends a server that could not start."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from a failed start, or a death, to the exit
+
+
+def death_grace() -> float | str:
+    """The engine_death_grace. Its default if its value is invalid."""
+    try:
+        return DeathGrace().engine_death_grace
+    except ValidationError:
+        return float(DeathGrace.model_fields["engine_death_grace"].default)
+
+
+class Settings(DeathGrace):
+    """The settings of one server. The environment variable HERMES_<FIELD> sets each field."""
 
     profile: Literal["production", "production-fp8", "local"] = "production"
     model: str | None = None  # a source of weights; None for the model of the profile
@@ -137,7 +152,6 @@ class Settings(BaseSettings):
     request_timeout: PositiveFloat = 900  # seconds until a prediction ends with its text so far
     start_timeout: PositiveFloat = 3600  # seconds for the engine to load the model and to answer once
     stall_timeout: PositiveFloat = 60  # seconds without progress until a busy engine counts as dead
-    engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from its death to the exit of the server
     shutdown_grace: NonNegativeFloat = 4  # seconds for running predictions after SIGTERM
     stream_interval: PositiveInt = 2  # tokens a piece of each response that begins while 16 run; 1 streams each token
     log_prompts: bool = False  # write prompts and answers to the log, for debugging

@@ -1,6 +1,7 @@
 import gc
 import logging
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,7 @@ def pytest_configure():
     """
     for name in [name for name in os.environ if name.startswith(("HERMES_", "COG_", "VLLM_", "HF_"))]:
         del os.environ[name]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # it would ask the hub which programs are AI agents
     os.environ["HF_TOKEN_PATH"] = os.devnull  # whoever runs the tests may be logged in
 

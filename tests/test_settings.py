@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import InvalidConfiguration
-from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings
+from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings, death_grace
 
 
 def test_the_image_serves_hermes_on_two_gpus_by_default():
@@ -192,3 +192,13 @@ def test_the_engine_takes_as_many_sequences_as_there_are_slots_unless_told_other
     assert Settings(profile="local").with_predictor_config(tmp_path).engine_args["max_num_seqs"] == 5
     told = Settings(profile="local", engine_args={"max_num_seqs": 7})
     assert told.with_predictor_config(tmp_path).engine_args["max_num_seqs"] == 7
+
+
+@pytest.mark.parametrize(("value", "grace"), [("off", "off"), ("2.5", 2.5), ("-1", 10), ("soon", 10), (None, 10)])
+def test_the_grace_of_a_failed_start_is_known_although_another_setting_is_invalid(monkeypatch, value, grace):
+    monkeypatch.setenv("HERMES_STALL_TIMEOUT", "never")
+    if value:
+        monkeypatch.setenv("HERMES_ENGINE_DEATH_GRACE", value)
+    with pytest.raises(InvalidConfiguration):
+        Settings.load()
+    assert death_grace() == grace

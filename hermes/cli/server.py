@@ -11,6 +11,7 @@ from rich.console import Console
 from hermes.cli.inputs import input_types, parse_inputs, read_json, require_known
 from hermes.client import CogServer
 from hermes.devserver import LocalServer, ServerFailed
+from hermes.serving.boot import REPORT
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -56,9 +57,9 @@ def local_server(host: str = "127.0.0.1", port: int | None = None) -> LocalServe
 
 
 def show_progress(message: str) -> None:
-    """Show a message of this package. The rest of the server's log is vLLM's and Cog's."""
-    if message.startswith("hermes: ") and not message.startswith(("hermes: prediction: ", "hermes: boot report: ")):
-        notes.print(message.removeprefix("hermes: "), markup=False, style="dim")
+    """Show what a message of this package has for people. The rest of the server's log is vLLM's and Cog's."""
+    if message.startswith("hermes: ") and not message.startswith("hermes: prediction: "):
+        notes.print(message.removeprefix("hermes: ").partition(REPORT)[0], markup=False, style="dim")
 
 
 def wait_until_ready(server: LocalServer) -> None:

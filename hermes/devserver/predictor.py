@@ -73,8 +73,12 @@ class PredictorSource:
     def write_openapi(self) -> Path:
         """Write the document where coglet looks for it."""
         path = self._path.parent / DOCUMENT
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(self.openapi()), encoding="utf-8")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(self.openapi()), encoding="utf-8")
+        except OSError as error:
+            problem = f"can't be written ({error.strerror or error}); run this in a copy of the project that can be"
+            raise InvalidConfiguration(str(path), problem) from error
         return path
 
     def _method(self, module: ast.Module, class_name: str) -> ast.FunctionDef | ast.AsyncFunctionDef:

@@ -3,6 +3,16 @@
 from hermes.engine.breaker import Breaker
 from hermes.engine.chunk import Chunk, GrammarRefused, TextEngine
 from hermes.engine.devices import require_devices, require_fit
+from hermes.engine.installation import require_installation
 from hermes.engine.speculation import engine_arguments
 
-__all__ = ["Breaker", "Chunk", "GrammarRefused", "TextEngine", "engine_arguments", "require_devices", "require_fit"]
+__all__ = [
+    "Breaker",
+    "Chunk",
+    "GrammarRefused",
+    "TextEngine",
+    "engine_arguments",
+    "require_devices",
+    "require_fit",
+    "require_installation",
+]

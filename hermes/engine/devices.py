@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hermes.engine.installation import installed_build, is_for_cpus
 from hermes.engine.speculation import engine_arguments
 from hermes.errors import NoAccelerator, WeightsError
 from hermes.settings import Settings
@@ -40,7 +41,8 @@ def require_devices(settings: Settings) -> None:
 
 def _require_count(settings: Settings, arguments: EngineArguments, found: int) -> None:
     if found < arguments.local_gpus:
-        raise NoAccelerator(settings.profile, arguments.local_gpus, found)
+        cpu_build = is_for_cpus(installed_build())
+        raise NoAccelerator(settings.profile, arguments.local_gpus, found, cpu_build=cpu_build)
 
 
 def require_fit(settings: Settings, config: Path, draft: Path | None = None) -> None:

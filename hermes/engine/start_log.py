@@ -1,7 +1,8 @@
 """What vLLM's own processes log while they start: they tell their parent only that they failed.
 
 While an engine starts, vLLM's logging configuration has one more handler, from this module. It writes into a folder the
-first exception of any process, and the messages of each.
+first exception of any process, and the messages of each from level INFO on, whatever VLLM_LOGGING_LEVEL lets through to
+the server's log.
 """
 
 import json
@@ -93,7 +94,15 @@ def start_log(logging_config: Any | None, plain: Mapping[str, Any]) -> Iterator[
 def _with_handler(plain: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     kind = f"{StartHandler.__module__}.{StartHandler.__name__}"
     ours = {"class": kind, "folder": str(folder), "parent": os.getpid()}
-    loggers = {name: {**each, "handlers": [*each["handlers"], "start"]} for name, each in plain["loggers"].items()}
+    level = logging.getLevelNamesMapping()
+    loggers = {
+        name: {
+            **each,
+            "handlers": [*each["handlers"], "start"],
+            "level": min(each["level"], "INFO", key=level.__getitem__),  # vLLM's own handler has its level, too
+        }
+        for name, each in plain["loggers"].items()
+    }
     quiet = {name: {"level": "ERROR"} for name in SAYING_TOO_MUCH}
     return {**plain, "handlers": {**plain["handlers"], "start": ours}, "loggers": {**loggers, **quiet}}
 

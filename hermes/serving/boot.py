@@ -1,4 +1,4 @@
-"""What setup() spent its time on: one line for people and one for machines."""
+"""What setup() spent its time on: one line, for people and, in JSON, for machines."""
 
 import json
 import logging
@@ -12,6 +12,8 @@ from hermes.weights import Weights
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+REPORT = "; report: "
 
 
 class Beside(Generic[Result]):
@@ -48,14 +50,15 @@ class Beside(Generic[Result]):
         self.seconds = time.monotonic() - began
 
 
-def log_boot(weights: Weights, phases: Mapping[str, float], *, total: float, saved: float) -> None:
-    """Log the seconds of each phase of setup(), on one line for people and one for machines.
+def log_boot(weights: Weights, phases: Mapping[str, float], *, total: float, saved: float, context_tokens: int) -> None:
+    """Log the seconds of each phase of setup(): "boot: " in words, then REPORT with JSON.
 
     Args:
         weights: what its plan, download and verification took, and the bytes fetched.
         phases: what setup() waited for after that, by name.
         total: of setup().
         saved: by importing vLLM beside the download.
+        context_tokens: of the model.
     """
     said = ", ".join(f"{name.replace('_', '-')} {seconds:.1f}" for name, seconds in phases.items())
     fetch = {"plan": weights.plan_seconds, "download": weights.download_seconds, "verify": weights.verify_seconds}
@@ -66,6 +69,6 @@ def log_boot(weights: Weights, phases: Mapping[str, float], *, total: float, sav
             f"({weights.fetched_bytes / 1e9:.1f} GB at {rate:.0f} MB/s), verify {weights.verify_seconds:.1f}, "
             f"{said}; importing vLLM beside the download saved {saved:.1f}"
         )
-    logger.info("boot: %.1f s: %s", total, said)
     rounded = {name: round(seconds, 2) for name, seconds in {**fetch, **phases, "total": total, "saved": saved}.items()}
-    logger.info("boot report: %s", json.dumps({**rounded, "fetched_bytes": weights.fetched_bytes}))
+    report = json.dumps({**rounded, "fetched_bytes": weights.fetched_bytes})
+    logger.info("boot: %.1f s, %d tokens of context: %s%s%s", total, context_tokens, said, REPORT, report)

@@ -7,14 +7,15 @@ hermes/serving/worker.py runs it as a script. It needs only the standard library
 The server is coglet's process. The worker is the process with the predictor in it; it starts the engine.
 
 - If the server ends, the worker and the engine have 5 s to end by themselves. Then the guard kills them.
-- If the worker ends, the guard kills the engine at once. coglet would go on without a worker and fail every
-  prediction. So the guard ends the server, too, after GRACE seconds and with a status that is not 0. A GRACE of "off"
-  leaves the server alone. A server that no longer listens was told to stop and ends by itself.
+- If the worker ends, the guard kills the engine at once. A worker ends after a failed start, too. coglet would go on
+  without a worker and fail every prediction. So the guard ends the server after GRACE seconds. A GRACE of "off" leaves
+  the server alone. A server that no longer listens was told to stop and ends by itself.
 
 The guard prints "stopping" when the server no longer listens.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -30,10 +31,10 @@ ORDERLY_SECONDS = 5.0
 
 def main(server_pid: int, worker_pid: int, grace: str) -> None:
     """Watch both until one ends, then end the rest."""
-    server, worker = psutil.Process(server_pid), psutil.Process(worker_pid)
-    family = {worker}
+    server, worker = find(server_pid), find(worker_pid)
+    family = {worker, *descendants(worker)} if worker else set()
     listener = None
-    while is_alive(server) and is_alive(worker):
+    while server and is_alive(server) and worker and is_alive(worker):
         family |= descendants(worker)
         if listener is None:
             listener = find_listener(server)
@@ -42,20 +43,42 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
             with suppress(BrokenPipeError):  # the worker has just ended
                 print("stopping", flush=True)
         time.sleep(POLL_SECONDS)
-    if not is_alive(server):
+    if not (server and is_alive(server)):
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
-    if find_listener(server) and grace != "off":
-        time.sleep(float(grace))
+    if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
+        write_log(server, "hermes: guard: Cog's worker has ended; now the server ends, to be started again\n")
         end_server(server)
 
 
+def write_log(server: psutil.Process, line: str) -> None:
+    """Write a line to the server's own standard error, for coglet logs nothing of a guard whose worker has ended."""
+    log = f"/proc/{server.pid}/fd/2"
+    with (
+        suppress(OSError),  # a pipe that is full, or that nobody reads, and a socket
+        open(log, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file,
+    ):
+        file.write(line.encode())
+
+
 def end_server(server: psutil.Process) -> None:
-    """End it with a status that is not 0, so that a platform starts it again."""
+    """End it with the status 129, so that a platform starts it again.
+
+    coglet takes SIGTERM, which would give 0, and SIGINT, but not SIGHUP. What the first process of a container does not
+    take can't end it from inside: there SIGINT comes next and gives 130. In a background job of a shell that gives 0.
+    """
+    for number, seconds in ((signal.SIGHUP, 1.0), (signal.SIGINT, ORDERLY_SECONDS), (signal.SIGKILL, 0.0)):
+        with suppress(psutil.NoSuchProcess):
+            server.send_signal(number)
+            if not wait_for_end({server}, seconds):
+                return
+
+
+def find(pid: int) -> psutil.Process | None:
+    """The process, or None if it has ended: a start can fail before its guard has looked around."""
     with suppress(psutil.NoSuchProcess):
-        server.kill()
-        if wait_for_end({server}, 1):
-            server.terminate()  # the first process of a container can't be killed from inside
+        return psutil.Process(pid)
+    return None
 
 
 def descendants(process: psutil.Process) -> set[psutil.Process]:

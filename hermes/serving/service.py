@@ -18,7 +18,15 @@ from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
-from hermes.engine import Breaker, GrammarRefused, TextEngine, engine_arguments, require_devices, require_fit
+from hermes.engine import (
+    Breaker,
+    GrammarRefused,
+    TextEngine,
+    engine_arguments,
+    require_devices,
+    require_fit,
+    require_installation,
+)
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
@@ -58,6 +66,7 @@ class ChatService:
 
         began = time.monotonic()
         require_devices(settings)
+        require_installation(settings.defaults)
         importing = Beside(partial(import_vllm, settings.defaults, compiled.environment(settings.weights_dir)))
         if is_converted(settings, source) or (settings.draft and is_converted(settings, settings.draft)):
             importing.join()  # it imports transformers, too, and two threads would get half of it
@@ -83,7 +92,8 @@ class ChatService:
                 "load": warming - loading,
                 "warm_up": now - warming,
             }
-            log_boot(weights, phases, total=now - began, saved=importing.saved)
+            saved, context = importing.saved, engine.context_tokens
+            log_boot(weights, phases, total=now - began, saved=saved, context_tokens=context)
         return service
 
     async def warm_up(self) -> None:
@@ -92,7 +102,6 @@ class ChatService:
         for constraint in (None, json_constraint({"type": "boolean"})):
             async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8), constraint):
                 pass
-        logger.info("engine: warm, %d tokens of context", self.engine.context_tokens)
 
     async def respond(
         self, record: Callable[[str, Any], object], **inputs: Unpack[Inputs]

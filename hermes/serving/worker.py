@@ -18,7 +18,7 @@ from hermes.errors import ServerStopping
 from hermes.logs import log_to_stderr
 from hermes.serving import guard, malloc
 from hermes.serving.service import ChatService
-from hermes.settings import Settings
+from hermes.settings import Settings, death_grace
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ class CogWorker:
     """The process around the predictor. setup() makes it first."""
 
     def __init__(self) -> None:
-        """Show the log, read the settings and start the guard. Raises what Settings.load raises."""
+        """Show the log, start the guard and read the settings. Raises what Settings.load raises."""
         log_to_stderr()
         malloc.not_for_children()
-        self.settings = Settings.load()
         self._on_stopping: Callable[[], object] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
-        start_guard(os.getppid(), self.settings.engine_death_grace, lambda: self._on_stopping())
+        start_guard(os.getppid(), death_grace(), lambda: self._on_stopping())
+        self.settings = Settings.load()
         atexit.register(os._exit, 0)  # the last of its kind: to take vLLM's modules apart takes Python seconds
 
     def look_after(self, chat: ChatService) -> None:
@@ -55,7 +55,8 @@ class CogWorker:
             return
         logger.error("worker: the engine is dead; the server ends in %g s, to be started again", grace)
         await asyncio.sleep(grace)
-        guard.end_server(psutil.Process(os.getppid()))
+        # In a thread that this process does not wait for when the server's end ends it.
+        threading.Thread(target=guard.end_server, args=(psutil.Process(os.getppid()),), daemon=True).start()
 
     async def _stop_replies(self, chat: ChatService, stopping: asyncio.Event) -> None:
         await stopping.wait()
@@ -73,23 +74,21 @@ def start_guard(server_pid: int, grace: float | str = "off", on_stopping: Callab
         grace: seconds from the end of this process to that of the server, or "off".
         on_stopping: is called, in a thread, when the server no longer listens.
     """
-    threading.Thread(target=_keep_guard, args=(server_pid, grace, on_stopping), name="guard", daemon=True).start()
+    command = [sys.executable, "-P", str(Path(guard.__file__)), str(server_pid), str(os.getpid()), str(grace)]
+    first = _guard(command)  # now, for a start may fail before a thread has begun
+    threading.Thread(target=_keep_guard, args=(first, command, on_stopping), name="guard", daemon=True).start()
 
 
-def _keep_guard(server_pid: int, grace: float | str, on_stopping: Callable[[], object]) -> None:
-    """Start the guard, listen to it, and start another if it ends: it must outlive this process."""
+def _keep_guard(process: subprocess.Popen[str], command: list[str], on_stopping: Callable[[], object]) -> None:
+    """Listen to the guard, and start another if it ends: it must outlive this process."""
     while True:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", str(Path(guard.__file__))),
-                *(str(server_pid), str(os.getpid()), str(grace)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            process_group=0,  # a Ctrl-C in a terminal is not for it
-        )
         for _ in cast(IO[str], process.stdout):
             on_stopping()
         process.wait()
         time.sleep(GUARD_PAUSE_SECONDS)
+        process = _guard(command)
+
+
+def _guard(command: list[str]) -> subprocess.Popen[str]:
+    """Start it. A Ctrl-C in a terminal is not for it."""
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, process_group=0)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from hermes.errors import WeightsError
+from hermes.weights.disk import refusal_of_the_disk, unwritable
 from hermes.weights.folder import on_disk
 from hermes.weights.remote import RemoteFile
 
@@ -55,8 +56,7 @@ def packed(weights_dir: Path, tar: Path) -> RemoteFile:
                 with path.open("rb") as content:
                     out.addfile(info, content)
     except OSError as error:
-        problem = f"it can't be written ({error.strerror or error})"
-        raise WeightsError(tar, problem, "make room, or set TMPDIR to a larger disk") from error
+        raise unwritable(tar, error, "set TMPDIR to a larger disk") from error
     file = on_disk(tar)
     return RemoteFile(PACKED, file.size, None, None, file.read)
 
@@ -89,6 +89,8 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
                 tar.extractall(unfinished, missing, filter="data")
                 _move_files(Path(unfinished), folder)
     except (tarfile.TarError, OSError) as error:
+        if refused := refusal_of_the_disk(error):
+            raise unwritable(file, refused, "unset HERMES_PACKED_CACHE", folder=weights_dir) from error
         problem = f"its compiled code can't be unpacked ({error})"
         raise WeightsError(file, problem, "pack the model again, or unset HERMES_PACKED_CACHE") from error
     logger.info("weights: the compiled code that came with the model is in %s", folder)

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from hermes.errors import WeightsError
+from hermes.weights.disk import refusal_of_the_disk, unwritable
 from hermes.weights.folder import appearing_whole
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def dequantised(file: Path, folder: Path) -> Path:
     logger.info("weights: de-quantising %s, once", file.name)
     with _reading_once():
         header = read_header(file)
-        with _named_failures(file), appearing_whole(folder) as unfinished:
+        with _named_failures(file, folder.parent), appearing_whole(folder) as unfinished:
             check_room(header, psutil.virtual_memory().available, shutil.disk_usage(unfinished).free)
             _convert(header, unfinished)
     return folder
@@ -181,12 +182,14 @@ def _reading_once() -> Iterator[None]:
 
 
 @contextmanager
-def _named_failures(file: Path) -> Iterator[None]:
+def _named_failures(file: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except WeightsError:
         raise
     except Exception as error:  # transformers, torch, gguf and the disk raise any
+        if refused := refusal_of_the_disk(error):
+            raise unwritable(file, refused, folder=folder) from error
         raise WeightsError(str(file), f"it could not be converted ({_one_line(error)})", ORIGINAL) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hermes.errors import WeightsError
 from hermes.settings import require_allowed
+from hermes.weights.disk import unwritable
 from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
@@ -55,9 +56,7 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
             tar.truncate(-(-blocks // tarfile.RECORDSIZE) * tarfile.RECORDSIZE)  # the end mark consists of zeros
         os.replace(unfinished, out)
     except OSError as error:
-        raise WeightsError(
-            out, f"it can't be written ({error.strerror or error})", "make room, or choose another path"
-        ) from error
+        raise unwritable(out, error, "choose another path") from error
     finally:
         unfinished.unlink(missing_ok=True)
     return packed

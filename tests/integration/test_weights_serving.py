@@ -11,6 +11,7 @@ import pytest
 
 from hermes.client import CogServer
 from hermes.devserver.server import free_port
+from hermes.serving.boot import REPORT
 from hermes.weights import compiled
 from tests.support.asking import predict, text_of, until
 from tests.support.file_server import FileServer
@@ -56,7 +57,11 @@ def test_serve_fetches_from_the_hub_answers_and_ends_with_ctrl_c(host, elsewhere
     assert (code, out, alive) == (0, "", [])
     assert f"\nserving at http://127.0.0.1:{port}; Ctrl-C to stop\n" in err  # what the server says comes in between
     assert err.endswith("\nstopping\n")
-    (boot,) = re.findall(r"^boot: ([\d.]+) s: plan (.*); importing vLLM beside the download saved [\d.]+$", err, re.M)
+    (boot,) = re.findall(
+        r"^boot: ([\d.]+) s, \d+ tokens of context: plan (.*); importing vLLM beside the download saved [\d.]+$",
+        err,
+        re.M,
+    )
     steps = re.findall(r"\b(\d+\.\d)(?:,| \(|$)", boot[1])
     assert len(steps) >= 6
     assert sum(map(float, steps)) <= float(boot[0]) + 0.5
@@ -102,8 +107,8 @@ def test_an_archive_is_served(host, elsewhere, tiny_model, tiny_server, tmp_path
     with serving(source, HERMES_PROMPT_TEMPLATE="", **elsewhere) as server:
         server.wait_until_ready(timeout=300)
         answer = predict(server, **ASKED)
-        until(lambda: any("boot report: " in line for line in server.log), 10, "the report is in the log")
-        (report,) = re.findall(r"boot report: (\{.*\})", "\n".join(server.log))
+        until(lambda: any(REPORT in line for line in server.log), 10, "the report is in the log")
+        (report,) = re.findall(REPORT + r"(\{.*\})", "\n".join(server.log))
     assert json.loads(report)["fetched_bytes"] == int(httpx.head(source).headers["Content-Length"])
     assert text_of(answer) == text_of(predict(tiny_server, **ASKED))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hermes.serving.boot import Beside, log_boot
+from hermes.serving.boot import REPORT, Beside, log_boot
 from hermes.weights import Weights
 
 WEIGHTS = Weights(Path("m"), 141_107_500_000, plan_seconds=0.5, download_seconds=230.5, verify_seconds=0.25)
@@ -84,15 +84,17 @@ def test_an_end_before_the_work_is_done_does_not_wait_for_it():
     thread.join()
 
 
-def test_the_report_is_two_lines_one_to_read_and_one_for_machines(caplog):
+def test_the_report_is_one_line_with_words_and_json(caplog):
     caplog.set_level(logging.INFO, "hermes")
-    log_boot(WEIGHTS, {"imports": 1.25, "load": 60.123456, "warm_up": 16.0}, total=307.4, saved=5.75)
-    to_read, for_machines = caplog.messages
+    phases = {"imports": 1.25, "load": 60.123456, "warm_up": 16.0}
+    log_boot(WEIGHTS, phases, total=307.4, saved=5.75, context_tokens=8192)
+    [line] = caplog.messages
+    to_read, for_machines = line.split(REPORT)
     assert to_read == (
-        "boot: 307.4 s: plan 0.5, download 230.5 (141.1 GB at 612 MB/s), verify 0.2, imports 1.2, load 60.1, "
-        "warm-up 16.0; importing vLLM beside the download saved 5.8"
+        "boot: 307.4 s, 8192 tokens of context: plan 0.5, download 230.5 (141.1 GB at 612 MB/s), verify 0.2, "
+        "imports 1.2, load 60.1, warm-up 16.0; importing vLLM beside the download saved 5.8"
     )
-    assert json.loads(for_machines.removeprefix("boot report: ")) == {
+    assert json.loads(for_machines) == {
         "plan": 0.5,
         "download": 230.5,
         "verify": 0.25,
@@ -107,11 +109,11 @@ def test_the_report_is_two_lines_one_to_read_and_one_for_machines(caplog):
 
 def test_of_a_model_that_was_there_no_download_is_told(caplog):
     caplog.set_level(logging.INFO, "hermes")
-    log_boot(Weights(Path("m")), {"imports": 6.0, "load": 25.0}, total=31.2, saved=0.0)
-    assert caplog.messages[0] == "boot: 31.2 s: imports 6.0, load 25.0"
+    log_boot(Weights(Path("m")), {"imports": 6.0, "load": 25.0}, total=31.2, saved=0.0, context_tokens=2048)
+    assert caplog.messages[0].split(REPORT)[0] == "boot: 31.2 s, 2048 tokens of context: imports 6.0, load 25.0"
 
 
 def test_a_download_that_took_no_time_has_a_rate(caplog):
     caplog.set_level(logging.INFO, "hermes")
-    log_boot(Weights(Path("m"), 1000), {"imports": 6.0}, total=6.1, saved=0.0)
+    log_boot(Weights(Path("m"), 1000), {"imports": 6.0}, total=6.1, saved=0.0, context_tokens=2048)
     assert "download 0.0 (0.0 GB at 1 MB/s)" in caplog.messages[0]

@@ -37,12 +37,18 @@ class Family:
     """A server with its worker, its engine and a guard."""
 
     def __init__(self, grace):
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], stdout=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], **pipes, text=True)
         pids = [int(self.process.stdout.readline()) for _ in range(3)]
         self.server, self.worker, self.engine = (psutil.Process(pid) for pid in pids)
-        arguments = [sys.executable, "-P", guard.__file__, str(self.server.pid), str(self.worker.pid), grace]
+        self.guard = None
+        if grace:
+            self.start_guard(grace)
+            time.sleep(4 * guard.POLL_SECONDS)  # until it has seen them all
+
+    def start_guard(self, grace, worker=None):
+        arguments = [sys.executable, "-P", guard.__file__, str(self.server.pid), str(worker or self.worker.pid), grace]
         self.guard = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        time.sleep(4 * guard.POLL_SECONDS)  # until it has seen them all
 
     def alive(self):
         return {name for name in ("server", "worker", "engine") if guard.is_alive(getattr(self, name))}
@@ -53,6 +59,7 @@ class Family:
         self.guard.kill()
         self.guard.wait()
         self.process.stdout.close()
+        self.process.stderr.close()
         self.guard.stdout.close()
 
 
@@ -78,8 +85,53 @@ def test_nothing_happens_while_all_live(family):
 def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
     family.worker.kill()
     wait_for(lambda: family.alive() == {"server"}, 5)
-    assert family.process.wait(timeout=5) == -signal.SIGKILL, "its status must not be 0"
+    assert family.process.wait(timeout=5) == -signal.SIGHUP, "129 in a shell and in a container"
+    assert "hermes: guard: Cog's worker has ended; now the server ends" in family.process.stderr.readline()
     assert family.guard.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize("family", [None], indirect=True)
+def test_a_worker_that_was_gone_before_its_guard_ends_the_server_the_same_way(family):
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    family.start_guard("0.5", worker=gone.pid)
+    assert family.process.wait(timeout=5) == -signal.SIGHUP
+    assert family.guard.wait(timeout=5) == 0
+
+
+@pytest.mark.long  # its short sibling: the server is gone after its guard has seen it
+@pytest.mark.parametrize("family", [None], indirect=True)
+def test_a_server_that_was_gone_before_its_guard_leaves_no_worker(family):
+    family.process.kill()
+    family.process.wait()
+    family.start_guard("0.5")
+    assert family.guard.wait(timeout=guard.ORDERLY_SECONDS + 5) == 0
+    assert family.alive() == set()
+
+
+@pytest.mark.parametrize("family", ["60"], indirect=True)
+def test_a_server_that_is_told_to_stop_meanwhile_ends_its_guard_too(family):
+    family.worker.kill()
+    wait_for(lambda: family.alive() == {"server"}, 5)
+    family.server.terminate()
+    family.process.wait()
+    assert family.guard.wait(timeout=2) == 0
+
+
+def test_a_server_that_sighup_does_not_end_ends_with_130():
+    """As the first process of a container."""
+    said = "import time; print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen(["nohup", sys.executable, "-c", said], stdout=subprocess.PIPE) as server:
+        server.stdout.readline()
+        guard.end_server(psutil.Process(server.pid))
+        assert server.wait(timeout=5) == -signal.SIGINT
+
+
+@pytest.mark.long
+def test_a_server_that_hangs_is_killed(family):
+    family.server.suspend()
+    family.worker.kill()
+    assert family.process.wait(timeout=guard.ORDERLY_SECONDS + 5) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("family", ["off"], indirect=True)

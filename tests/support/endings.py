@@ -166,10 +166,10 @@ def cog_fails(server, fault, streams):
     assert server.health()["status"] != "READY"
 
 
-def is_started_again(server):
-    """The server ends, with a status that has it started again, and leaves nothing."""
+def is_started_again(server, signal_number=signal.SIGHUP):
+    """The server ends, with the status that has it started again, and leaves nothing."""
     until(lambda: server.health()["status"] == "STOPPED", GRACE + 5, "the server has ended")
-    assert server.exit_status != 0
+    assert server.exit_status == -signal_number, f"it is {server.exit_status}: {list(server.log)[-12:]}"
     is_gone(server)
 
 

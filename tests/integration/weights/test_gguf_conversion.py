@@ -14,6 +14,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from hermes.engine.engine import end_tokens
 from hermes.errors import WeightsError
 from hermes.weights import gguf, smollm2
+from tests.support.disks import no_file_larger_than
 
 TOKENS = ["<|end|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet()), "hi"]
 HIDDEN, HEADS, KV_HEADS, INTERMEDIATE, BASE = 256, 4, 2, 256, 500_000.0
@@ -109,6 +110,17 @@ def test_a_file_becomes_a_folder_that_can_be_served(tmp_path):
     assert tokenizer.encode("<|im_start|>hi<|im_end|>") == [1, len(TOKENS) - 1, 2]
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     assert logits(AutoModelForCausalLM.from_pretrained(folder)).isfinite().all()
+
+
+def test_a_disk_that_takes_no_more_is_named_and_not_the_file(tmp_path):
+    file = write(tmp_path / "tiny.gguf", tensors())
+    with no_file_larger_than(1_000), pytest.raises(WeightsError) as full:  # safetensors gives the reason as text
+        gguf.dequantised(file, tmp_path / "weights" / "model")
+    assert str(full.value) == (
+        f"E1000 WeightsError: weights '{file}': {tmp_path}/weights can't be written (File too large); "
+        "make room there, or set HERMES_WEIGHTS_DIR to a folder that can be"
+    )
+    assert list((tmp_path / "weights").iterdir()) == []
 
 
 def test_the_stretched_rope_of_llama_3_1_is_kept(tmp_path):

@@ -2,11 +2,10 @@
 
 import gc
 import os
-import resource
 import signal
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import psutil
 import pytest
@@ -15,6 +14,7 @@ from hermes.weights import http
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 from tests.support.asking import until
+from tests.support.disks import no_file_larger_than
 from tests.support.faults import Reset, Stall, Status
 from tests.support.tiny_models import MODEL, SHARDS, WEIGHTS, files_in, refusal, staged
 
@@ -47,23 +47,14 @@ def test_when_one_file_fails_the_others_stop_and_stay(server, store):
     }
 
 
-@contextmanager
-def no_file_larger_than(size):
-    """A write beyond it fails as one to a full disk does, with another number."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_disk_that_takes_no_more_is_an_error_and_the_finished_files_stay(server, store):
     model = {name: MODEL[name] for name in ("config.json", "model.safetensors")}
     server.add_repo("org/model", model)
     with no_file_larger_than(20_000):
         message = refusal(store.fetch, SOURCE)
-    assert f"weights 'hf://org/model@main': {store.folder} can't be written (File too large); make room or" in message
+    assert (
+        f"weights 'hf://org/model@main': {store.folder} can't be written (File too large); make room there" in message
+    )
     assert files_in(staged(store, "files")) == {"config.json": MODEL["config.json"]}
     server.clear()
     assert files_in(store.fetch(SOURCE).folder) == model

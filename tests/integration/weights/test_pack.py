@@ -132,7 +132,9 @@ def test_a_fault_that_stays_leaves_nothing_and_what_was_there_before(tmp_path, s
 def test_a_disk_that_is_full_leaves_nothing(tmp_path, folder):
     (tmp_path / f".m.tar.{os.getpid()}.partial").symlink_to("/dev/full")
     message = refusal(pack, files_of(folder), CONFIG, tmp_path / "m.tar", QUICK)
-    assert message.endswith("m.tar': it can't be written (No space left on device); make room, or choose another path")
+    assert message.endswith(
+        "m.tar': it can't be written (No space left on device); make room there, or choose another path"
+    )
     assert left_in(tmp_path) == []
 
 
