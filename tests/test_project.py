@@ -84,9 +84,9 @@ def test_the_images_lock_has_what_is_asked_for_and_nothing_without_a_version():
     assert len(packages) == len(pins("requirements.txt")) > 150
 
 
-def requirements_of(name):
-    """What a package that is installed here asks for on the image's Python 3.12 on Linux, without extras."""
-    image = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+def requirements_of(name, extra=""):
+    """What a package that is installed here asks for on the image's Python 3.12 on Linux, with one extra at most."""
+    image = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": extra}
     try:
         found = map(Requirement, requires(name) or [])
     except PackageNotFoundError:
