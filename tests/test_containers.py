@@ -92,6 +92,10 @@ def test_the_gateway_is_the_same_before_gpus_where_its_tokens_must_be_named():
     assert "depends_on" not in GATEWAY, "Compose cannot extend it then"
 
 
+def test_the_gateway_writes_nothing_and_ends_at_once_also_while_it_starts():
+    assert (GATEWAY["read_only"], GATEWAY["init"]) == (True, True)
+
+
 def test_compose_builds_no_image_that_cog_build_makes():
     local, gpus = SERVERS
     assert (local["image"], local["build"]["dockerfile"]) == ("hermes-local", "docker/local.Dockerfile")
