@@ -106,11 +106,14 @@ lock: $(INSTALLED) ## Resolve what the local environment and the image install a
 		--python-platform x86_64-manylinux_2_35 \
 		--no-annotate --custom-compile-command "make lock" --output-file requirements.txt
 
-# What the local environment has already is left out.
-	for part in evaluation cluster; do \
-		$(BIN)/uv pip compile requirements/$$part.in --constraint requirements/local.txt \
+	$(BIN)/uv pip compile pyproject.toml requirements/gateway.in --constraint requirements/local.txt --python-version 3.11 \
+		--no-annotate --custom-compile-command "make lock" --output-file requirements/gateway.txt
+
+# What is there already is left out: in the local environment, and in the image of `cog build`.
+	for part in "evaluation requirements/local.txt" "cluster requirements.txt"; do set -- $$part; \
+		$(BIN)/uv pip compile requirements/$$1.in --constraint requirements/local.txt \
 			--override requirements/leave-out.txt --python-version 3.11 --no-annotate --no-header -q \
-			| grep -vxFf requirements/local.txt > requirements/$$part.txt; done
+			| grep -vxFf $$2 > requirements/$$1.txt; done
 
 audit: $(INSTALLED) ## Look for known vulnerabilities of what is pinned (asks the package index)
 	@$(BIN)/python requirements/audit.py requirements.txt requirements/local.txt
@@ -142,5 +145,6 @@ $(EVALUATION): requirements/evaluation.txt requirements/bfcl.txt | $(INSTALLED)
 $(CLUSTER): requirements/cluster.txt | $(INSTALLED)
 	@echo "installing Ray into .cluster" >&2
 	@rm -rf .cluster
-	@$(BIN)/uv pip install -q --python $(BIN)/python --target .cluster --no-deps -r requirements/cluster.txt
+	@grep -vxFf requirements/local.txt requirements/cluster.txt \
+		| $(BIN)/uv pip install -q --python $(BIN)/python --target .cluster --no-deps -r -
 	@touch $(CLUSTER)

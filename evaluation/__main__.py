@@ -15,7 +15,8 @@ import typer
 
 from evaluation import asking, card, chat, functions, json_mode, report
 from hermes.cli import run
-from hermes.cli.server import local_server, notes, wait_until_ready
+from hermes.cli.notes import notes
+from hermes.cli.server import local_server, wait_until_ready
 from hermes.devserver.server import PROJECT
 from hermes.settings import Settings
 

@@ -1,5 +1,10 @@
 """python -m hermes, see hermes.cli."""
 
-from hermes.cli import run
+import sys
+
+try:
+    from hermes.cli import run
+except ModuleNotFoundError as error:  # `pip install .` is for clients
+    sys.exit(f"{error}; `pip install .[gateway]` brings the gateway, and `make install` all commands")
 
 run()

@@ -19,7 +19,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hermes.errors import InvalidConfiguration
 
 PREFIX = "HERMES_"
-GATEWAYS = "HERMES_GATEWAY_TOKENS"  # the only variable that is not of a server
+GATEWAYS = (  # what is not of a server: the gateway reads the first two, and compose.yaml the rest
+    *("HERMES_GATEWAY_TOKENS", "HERMES_GATEWAY_TOKENS_FILE"),
+    *("HERMES_GATEWAY_BIND", "HERMES_GATEWAY_PORT", "HERMES_IMAGE"),
+)
 
 # A weights folder may set sizes and speeds. No argument here names code, a file, a host or another model.
 FOLDER_MAY_SET = frozenset(
@@ -164,7 +167,7 @@ class Settings(DeathGrace):
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
         for name in os.environ:
-            if name.startswith(PREFIX) and name not in (*known, GATEWAYS):
+            if name.startswith(PREFIX) and name not in (*known, *GATEWAYS):
                 raise InvalidConfiguration(name, f"there is no such setting; there are {', '.join(sorted(known))}")
         try:
             return cls()

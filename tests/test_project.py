@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, metadata, packages_distributions, requires
 from pathlib import Path
 
@@ -108,9 +109,9 @@ def test_the_images_lock_has_what_is_asked_for_and_nothing_without_a_version():
     assert len(packages) == len(pins("requirements.txt")) > 150
 
 
-def requirements_of(name):
-    """What a package that is installed here asks for on the image's Python 3.12 on Linux, without extras."""
-    image = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+def requirements_of(name, extra=""):
+    """What a package that is installed here asks for on the image's Python 3.12 on Linux, with one extra at most."""
+    image = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": extra}
     try:
         found = map(Requirement, requires(name) or [])
     except PackageNotFoundError:
@@ -185,7 +186,32 @@ def test_every_direct_dependency_is_pinned_for_the_image():
 def test_ray_is_neither_in_the_image_nor_in_the_local_environment():
     assert pins("requirements/cluster.txt")["ray"] in (PROJECT / "requirements/cluster.in").read_text()
     for lock in ("requirements.txt", "requirements/local.txt"):
-        assert not pins(lock).keys() & pins("requirements/cluster.txt").keys(), lock
+        assert "ray" not in pins(lock), lock
+
+
+def test_the_lock_of_ray_brings_what_the_image_has_not_and_no_other_version_of_anything():
+    ray, local = pins("requirements/cluster.txt"), pins("requirements/local.txt")
+    assert not ray.keys() & pins("requirements.txt").keys()
+    both = ray.keys() & local.keys()
+    assert {name: ray[name] for name in both} == {name: local[name] for name in both}
+
+
+def test_the_gateway_and_the_cluster_import_what_the_image_with_ray_has():
+    locked, from_package = pins("requirements.txt") | pins("requirements/cluster.txt"), packages_distributions()
+    apart = [path for path in SOURCES if {"gateway", "cluster"} & {path.parent.name, path.stem}]
+    modules = {name.split(".")[0] for path in apart for name in imports(path)} - {*sys.stdlib_module_names, "hermes"}
+    assert {"ray", "starlette", "standardwebhooks"} <= modules
+    packages = {name: {canonicalize_name(each) for each in from_package.get(name, [name])} for name in modules}
+    assert [name for name, found in packages.items() if not found & locked.keys()] == []
+
+
+def test_the_lock_of_the_gateway_is_complete_and_has_the_versions_that_are_tested():
+    locked, local = pins("requirements/gateway.txt"), pins("requirements/local.txt")
+    assert locked.items() <= local.items()
+    lines = (PROJECT / "requirements/gateway.in").read_text().splitlines()[1:]
+    lines += tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = [*map(Requirement, lines), *(each for name in locked for each in requirements_of(name))]
+    assert [str(each) for each in wanted if not each.specifier.contains(locked[canonicalize_name(each.name)])] == []
 
 
 def test_every_import_of_the_image_is_in_its_lock_for_python_3_12():

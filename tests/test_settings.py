@@ -144,8 +144,9 @@ def test_every_field_is_a_variable(monkeypatch):
     assert "hf_secret" not in repr(settings)
 
 
-def test_a_variable_of_the_gateway_beside_it_is_not_the_servers(monkeypatch):
-    monkeypatch.setenv("HERMES_GATEWAY_TOKENS", "secret")
+@pytest.mark.parametrize("name", ["HERMES_GATEWAY_TOKENS", "HERMES_GATEWAY_TOKENS_FILE", "HERMES_GATEWAY_PORT"])
+def test_a_variable_of_the_gateway_beside_it_is_not_the_servers(monkeypatch, name):
+    monkeypatch.setenv(name, "secret")
     assert "secret" not in repr(Settings.load())
 
 

@@ -7,22 +7,36 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from hermes.cli import chat, cluster, gateway, plan, server, weights
+from hermes.cli import gateway
+from hermes.cli.notes import notes
 from hermes.client.errors import PredictionFailed
-from hermes.devserver import ServerFailed
-from hermes.errors import HermesError
+from hermes.errors import HermesError, InvalidConfiguration
 
 DONE, FAILED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-app.command()(server.predict)
-app.command()(server.serve)
-app.command()(gateway.gateway)
-app.command()(gateway.up)
-app.command()(cluster.cluster)
-app.command()(chat.chat)
-app.add_typer(weights.app, name="weights")
-app.command()(plan.plan)
+errors: tuple[type[Exception], ...] = (HermesError, PredictionFailed)
+
+try:
+    from hermes.cli import chat, cluster, plan, server, up, weights
+    from hermes.devserver import ServerFailed
+except ModuleNotFoundError as error:  # `pip install .[gateway]` brings what the gateway needs
+    app.command()(gateway.gateway)
+    missing = error.name
+
+    def unavailable(context: typer.Context) -> None:
+        """Raises InvalidConfiguration."""
+        problem = f"needs {missing}, which is not installed; run it in the repository after `make install`"
+        raise InvalidConfiguration(str(context.info_name), problem)
+
+    for name in ("predict", "serve", "up", "cluster", "chat", "weights", "plan"):
+        taken = {"ignore_unknown_options": True, "allow_extra_args": True}
+        app.command(name, help=f"Not installed: {missing}.", context_settings=taken)(unavailable)
+else:
+    for command in (server.predict, server.serve, gateway.gateway, up.up, cluster.cluster, chat.chat, plan.plan):
+        app.command()(command)
+    app.add_typer(weights.app, name="weights")
+    errors = (*errors, ServerFailed)
 
 
 def run(commands: typer.Typer = app) -> NoReturn:
@@ -41,10 +55,10 @@ def main(arguments: list[str] | None = None, commands: typer.Typer = app) -> int
         status = commands(args=arguments, standalone_mode=False)  # 130 for Ctrl-C in a command
         return int(status or DONE)
     except TyperException as misuse:
-        server.notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
+        notes.print(f"{misuse.format_message()} (--help shows how)", markup=False)
         return MISUSE
-    except (HermesError, ServerFailed, PredictionFailed) as error:
-        server.notes.print(str(error), markup=False)
+    except errors as error:
+        notes.print(str(error), markup=False)
         return FAILED
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

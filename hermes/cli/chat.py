@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
-from hermes.cli.server import notes, summary
+from hermes.cli.notes import notes
+from hermes.cli.server import summary
 from hermes.client import CogServer, Model, PredictionFailed, ReplicateModel
 
 HISTORY = Path.home() / ".hermes_history"

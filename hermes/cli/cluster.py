@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hermes.cli.gateway import Alias, Anywhere, Host, Model, NoAuth, Origin, Port, say_where, settings_of
-from hermes.cli.server import notes
+from hermes.cli.notes import notes
 from hermes.devserver import PROJECT, ServerFailed
 from hermes.errors import InvalidConfiguration, NoAccelerator, find_error
 from hermes.serving import start_guard

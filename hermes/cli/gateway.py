@@ -1,4 +1,4 @@
-"""python -m hermes gateway | up: Replicate's and OpenAI's APIs and a page, before servers that answer."""
+"""python -m hermes gateway: Replicate's and OpenAI's APIs and a page, before servers that answer."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hermes.cli.server import local_server, notes, wait_until_ready
+from hermes.cli.notes import notes
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.upstream import Upstream, open_upstream
 from hermes.logs import log_to_stderr
-from hermes.settings import Settings
 
 Host = Annotated[str, typer.Option(help="the address to listen on; another than this machine's needs a token")]
 Port = Annotated[int, typer.Option(help="the port to listen on")]
@@ -27,6 +26,9 @@ def gateway(
     ],
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    published: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="where others reach it, if a container publishes its port")
+    ] = None,
     model: Model = "local/model",
     alias: Alias = None,
     slots: Annotated[int, typer.Option(help="predictions at once at each upstream")] = 32,
@@ -36,18 +38,12 @@ def gateway(
     no_auth: NoAuth = False,
     webhooks_anywhere: Anywhere = False,
 ) -> None:
-    """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS holds tokens, by commas."""
-    limits = {"max_waiting": max_waiting, "max_wait": max_wait}
-    settings = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere, **limits)
+    """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS holds tokens, by commas, or
+    HERMES_GATEWAY_TOKENS_FILE names a file of them.
+    """
+    more = {"published": published, "max_waiting": max_waiting, "max_wait": max_wait}
+    settings = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere, **more)
     run(settings, [open_upstream(name, slots) for name in upstream])
-
-
-def up(port: Port = 8000, model: Model = "local/model", alias: Alias = None) -> None:
-    """Start the Cog server and a gateway before it, on this machine, until Ctrl-C."""
-    with local_server() as server:
-        wait_until_ready(server)
-        settings = GatewaySettings(port=port, model=model, aliases=tuple(alias or ()))
-        run(settings, [open_upstream(server.url, Settings.load().slots)])
 
 
 def settings_of(
@@ -58,7 +54,7 @@ def settings_of(
     origin: list[str] | None,
     no_auth: bool,
     webhooks_anywhere: bool,
-    **limits: Any,
+    **more: Any,
 ) -> GatewaySettings:
     """The settings that the options of a command ask for. Raises InvalidConfiguration, see GatewaySettings."""
     return GatewaySettings(
@@ -69,7 +65,7 @@ def settings_of(
         no_auth=no_auth,
         origins=tuple(origin or ()),
         webhooks_anywhere=webhooks_anywhere,
-        **limits,
+        **more,
     )
 
 
@@ -96,6 +92,6 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
 
 def say_where(settings: GatewaySettings) -> None:
     """Say at which addresses a gateway is found."""
-    at = f"http://{settings.host}:{settings.port}"
+    at = f"http://{settings.published or f'{settings.host}:{settings.port}'}"
     notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
     notes.print(f"chat at {at}/; Ctrl-C to stop")

@@ -6,14 +6,12 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from hermes.cli.inputs import input_types, parse_inputs, read_json, require_known
+from hermes.cli.notes import notes
 from hermes.client import CogServer
 from hermes.devserver import LocalServer, ServerFailed
 from hermes.serving.boot import REPORT
-
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def predict(

@@ -3,15 +3,37 @@
 import ipaddress
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from hermes.errors import InvalidConfiguration
 
 LOCALHOST = "localhost"
+TOKENS = "HERMES_GATEWAY_TOKENS"
+TOKENS_FILE = f"{TOKENS}_FILE"  # as the official images on Docker Hub name it
 
 
 def tokens_of_environment() -> tuple[str, ...]:
-    """The tokens in HERMES_GATEWAY_TOKENS."""
-    return tuple(token.strip() for token in os.environ.get("HERMES_GATEWAY_TOKENS", "").split(",") if token.strip())
+    """The tokens in HERMES_GATEWAY_TOKENS, by commas, or in the file that HERMES_GATEWAY_TOKENS_FILE names.
+
+    A line of the file may be one token. /dev/null holds none, and any other file without tokens is a mistake.
+
+    Raises InvalidConfiguration if both are set, or if the file cannot be read or holds no token.
+    """
+    text, name = os.environ.get(TOKENS, ""), os.environ.get(TOKENS_FILE, "")
+    if text and name:
+        raise InvalidConfiguration(TOKENS_FILE, f"{TOKENS} is set, too; unset one of them")
+    file = Path(name)
+    if name:
+        try:
+            text = file.read_text(encoding="utf-8").replace("\n", ",")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InvalidConfiguration(TOKENS_FILE, f"user {os.geteuid()} cannot read {name}: {reason}") from None
+    tokens = tuple(token.strip() for token in text.split(",") if token.strip())
+    if name and not tokens and file.is_file():
+        raise InvalidConfiguration(TOKENS_FILE, f"{name} holds no token; write one a line")
+    return tokens
 
 
 @dataclass(frozen=True)
@@ -23,6 +45,7 @@ class GatewaySettings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    published: str | None = None  # HOST:PORT where others reach it, if a container publishes its port
     model: str = "local/model"  # owner/name under which clients find the model
     aliases: tuple[str, ...] = ()  # more names, such as gpt-4o
     # bearer tokens; none: everybody who reaches it is served
@@ -41,20 +64,30 @@ class GatewaySettings:
         owner, slash, name = self.model.partition("/")
         if not (owner and slash and name) or "/" in name:
             raise InvalidConfiguration("--model", f"is {self.model!r}; write owner/name")
+        if self.published is not None and not host_of(self.published):
+            raise InvalidConfiguration("--published", f"is {self.published!r}; write HOST:PORT")
         if not (self.local or self.tokens or self.no_auth):
-            raise InvalidConfiguration(
-                "--host", f"{self.host} can be reached by others; set HERMES_GATEWAY_TOKENS, or say --no-auth"
-            )
+            option, reached = ("--published", self.published) if self.published else ("--host", self.host)
+            advice = f"set {TOKENS} or {TOKENS_FILE} (in compose, the file), or say --no-auth"
+            raise InvalidConfiguration(option, f"{reached} can be reached by others; {advice}")
 
     @property
     def local(self) -> bool:
         """Whether only this machine reaches the gateway."""
-        return is_loopback(self.host)
+        return is_loopback(self.host if self.published is None else host_of(self.published))
 
     @property
     def names(self) -> tuple[str, ...]:
         """What a client may write as the name of the model."""
         return (self.model, self.model.partition("/")[2], *self.aliases)
+
+
+def host_of(address: str) -> str:
+    """The host in HOST:PORT, or nothing."""
+    try:
+        return urlsplit(f"//{address}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

@@ -6,11 +6,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from hermes.cli.cluster import require_ray, require_resources
 from hermes.devserver.server import PROJECT
 from hermes.errors import InvalidConfiguration, ServerError
 from hermes.settings import Settings
+from tests.test_project import pins, requirements_of
 
 MANIFEST = yaml.safe_load((PROJECT / "docs" / "rayservice.yaml").read_text())
 
@@ -38,6 +40,13 @@ def test_what_is_not_there_is_an_error_and_no_wait(profile, replica, replicas, p
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_installed")
 class TestWithRay:
+    def test_the_image_with_ray_has_everything_that_ray_asks_for(self):
+        locked = pins("requirements.txt") | pins("requirements/cluster.txt")
+        asked = [*requirements_of("ray", "serve"), *(each for name in locked for each in requirements_of(name))]
+        missing = [str(each) for each in asked if canonicalize_name(each.name) not in locked]
+        assert missing == []
+        assert len(requirements_of("ray", "serve")) > 15
+
     @pytest.mark.parametrize(
         ("settings", "resources"),
         [

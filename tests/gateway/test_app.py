@@ -53,6 +53,12 @@ def test_this_machines_own_names_are_taken(host):
     assert chat(headers={"Host": host}).status_code == 503
 
 
+@pytest.mark.parametrize(("host", "status"), [("evil.example", 403), ("gateway:8000", 403), ("localhost:80", 503)])
+def test_so_it_is_in_a_container_whose_port_is_published_on_this_machine_only(host, status):
+    settings = {"host": "0.0.0.0", "published": "127.0.0.1:80"}
+    assert chat(headers={"Host": host}, settings=settings).status_code == status
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_pages_of_others_are_refused_unless_listed(site):
     headers = {"Sec-Fetch-Site": site, "Origin": "http://app.example", "Sec-Fetch-Mode": "cors"}

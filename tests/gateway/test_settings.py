@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from hermes.errors import InvalidConfiguration
@@ -5,13 +7,22 @@ from hermes.gateway import GatewaySettings
 from hermes.gateway.settings import is_loopback
 from hermes.gateway.upstream import open_upstream
 
+OPEN = (
+    "can be reached by others; set HERMES_GATEWAY_TOKENS or HERMES_GATEWAY_TOKENS_FILE (in compose, the file), "
+    "or say --no-auth"
+)
+
 
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
         ({"model": "hermes"}, "--model: is 'hermes'; write owner/name"),
         ({"model": "a/b/c"}, "--model: is 'a/b/c'; write owner/name"),
-        ({"host": "0.0.0.0"}, "--host: 0.0.0.0 can be reached by others; set HERMES_GATEWAY_TOKENS, or say --no-auth"),
+        ({"host": "0.0.0.0"}, f"--host: 0.0.0.0 {OPEN}"),
+        ({"host": "0.0.0.0", "published": "0.0.0.0:8000"}, f"--published: 0.0.0.0:8000 {OPEN}"),
+        ({"published": "[::]:80"}, f"--published: [::]:80 {OPEN}"),
+        ({"host": "0.0.0.0", "published": ":8000"}, "--published: is ':8000'; write HOST:PORT"),
+        ({"host": "0.0.0.0", "published": "[::1:80"}, "--published: is '[::1:80'; write HOST:PORT"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(given, problem):
@@ -25,9 +36,59 @@ def test_other_machines_are_served_with_a_token_or_when_told_so(more):
     assert not GatewaySettings(host="0.0.0.0", **more).local
 
 
+@pytest.mark.parametrize("published", ["127.0.0.1:8000", "localhost:80", "[::1]:8000"])
+def test_a_container_whose_port_is_published_on_this_machine_only_needs_no_token(published):
+    assert GatewaySettings(host="0.0.0.0", published=published).local
+
+
 def test_the_environment_has_the_tokens(monkeypatch):
     monkeypatch.setenv("HERMES_GATEWAY_TOKENS", " one,two ,")
     assert GatewaySettings(host="0.0.0.0").tokens == ("one", "two")
+
+
+@pytest.fixture
+def tokens_file(monkeypatch, tmp_path):
+    file = tmp_path / "tokens"
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS_FILE", str(file))
+    return file
+
+
+def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
+    tokens_file.write_text("one\r\n\n two, three\n")
+    assert GatewaySettings(host="0.0.0.0").tokens == ("one", "two", "three")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, f"user {os.geteuid()} cannot read FILE: No such file or directory"),
+        (b"", "FILE holds no token; write one a line"),
+        (b" ,\n", "FILE holds no token; write one a line"),
+        (b"secret\xff", f"user {os.geteuid()} cannot read FILE: it is not UTF-8"),
+    ],
+    ids=["missing", "empty", "blank", "binary"],
+)
+def test_a_file_that_is_named_and_gives_no_token_is_refused(tokens_file, content, problem):
+    if content is not None:
+        tokens_file.write_bytes(content)
+    with pytest.raises(InvalidConfiguration) as refused:
+        GatewaySettings()
+    expected = f"E1202 InvalidConfiguration: HERMES_GATEWAY_TOKENS_FILE: {problem.replace('FILE', str(tokens_file))}"
+    assert str(refused.value) == expected
+
+
+def test_the_null_device_is_a_file_without_tokens(monkeypatch):
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS_FILE", "/dev/null")
+    assert GatewaySettings().tokens == ()
+    with pytest.raises(InvalidConfiguration, match="can be reached by others"):
+        GatewaySettings(host="0.0.0.0")
+
+
+def test_tokens_in_two_places_are_refused(tokens_file, monkeypatch):
+    tokens_file.write_text("one\n")
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS", "two")
+    with pytest.raises(InvalidConfiguration, match="HERMES_GATEWAY_TOKENS is set, too; unset one of them"):
+        GatewaySettings()
 
 
 def test_tokens_are_not_shown():

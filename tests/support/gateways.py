@@ -51,12 +51,12 @@ def gateway_before(*upstreams, options=(), environment=None):
 
 
 @contextmanager
-def gateway_of(*command, environment=None, seconds=60):
+def gateway_of(*command, environment=None, seconds=60, python=sys.executable, cwd=PROJECT):
     """The gateway that this command of `python -m hermes` starts, when it is ready."""
     port = free_port()
-    command = [sys.executable, "-m", "hermes", *command, "--port", str(port)]
+    command = [python, "-m", "hermes", *command, "--port", str(port)]
     with tempfile.TemporaryFile() as log:  # a pipe that nobody reads would stop it when it is full
-        process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **(environment or {})}, stderr=log)
+        process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(environment or {})}, stderr=log)
         gateway = Gateway(f"http://127.0.0.1:{port}", process)
         try:
             until_ready(gateway, seconds=seconds)
