@@ -11,10 +11,12 @@ The server is coglet's process. The worker is the process with the predictor in 
   without a worker and fail every prediction. So the guard ends the server after GRACE seconds. A GRACE of "off" leaves
   the server alone. A server that no longer listens was told to stop and ends by itself.
 
-The guard prints "stopping" when the server no longer listens.
+The guard prints "stopping" when the server no longer listens. It logs when the kernel kills a process of the container
+for want of memory: nobody else here would say why that process has ended.
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -26,14 +28,20 @@ from pathlib import Path
 import psutil
 
 POLL_SECONDS = 0.5
+MEMORY_EVENTS = (  # of this container, in cgroup v2 and v1
+    Path("/sys/fs/cgroup/memory.events"),
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),
+)
 ORDERLY_SECONDS = 5.0
+
+OUT_OF_MEMORY = "hermes: guard: the kernel killed a process for want of memory; give the container more\n"
 
 
 def main(server_pid: int, worker_pid: int, grace: str) -> None:
     """Watch both until one ends, then end the rest."""
     server, worker = find(server_pid), find(worker_pid)
     family = {worker, *descendants(worker)} if worker else set()
-    listener = None
+    listener, killed = None, oom_kills()
     while server and is_alive(server) and worker and is_alive(worker):
         family |= descendants(worker)
         if listener is None:
@@ -42,13 +50,27 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
             listener = None
             with suppress(BrokenPipeError):  # the worker has just ended
                 print("stopping", flush=True)
+        if oom_kills() > killed:
+            killed = oom_kills()
+            write_log(server, OUT_OF_MEMORY)
         time.sleep(POLL_SECONDS)
+    if server and oom_kills() > killed:
+        write_log(server, OUT_OF_MEMORY)
     if not (server and is_alive(server)):
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
     if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
         write_log(server, "hermes: guard: Cog's worker has ended; now the server ends, to be started again\n")
         end_server(server)
+
+
+def oom_kills(files: Iterable[Path] = MEMORY_EVENTS) -> int:
+    """How many processes of this container the kernel has killed for want of memory, if it counts them."""
+    for file in files:
+        with suppress(OSError):
+            if found := re.search(r"^oom_kill (\d+)$", file.read_text(encoding="ascii"), re.MULTILINE):
+                return int(found[1])
+    return 0
 
 
 def write_log(server: psutil.Process, line: str) -> None:

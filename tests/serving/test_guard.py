@@ -186,3 +186,17 @@ def test_a_zombie_does_not_live(family):
     wait_for(lambda: family.server.status() == psutil.STATUS_ZOMBIE)
     assert not guard.is_alive(family.server)
     assert guard.wait_for_end([family.server], 1) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("memory.events", "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+    ],
+    ids=["cgroup v2", "cgroup v1"],
+)
+def test_processes_that_the_kernel_killed_for_want_of_memory_are_counted(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert guard.oom_kills([tmp_path / "missing", tmp_path / name]) == 2
+    assert guard.oom_kills([tmp_path / "missing"]) == 0

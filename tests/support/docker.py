@@ -23,6 +23,7 @@ from hermes.devserver import PROJECT
 from hermes.devserver.server import STARTING, free_port
 
 PREFIX = "hermes-test/"  # of each image here
+FAILED = 129  # the exit status after a failed start, see docs/operations.md
 DEBIAN = "bookworm"
 PACKAGES = (
     *("ca-certificates", "tini", "curl", "python3", "python3-pip", "python3-venv"),
