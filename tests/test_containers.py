@@ -63,6 +63,7 @@ def test_the_cluster_image_has_what_ray_needs_to_find_the_package():
     (environment,) = [text for name, text in steps if name == "ENV"]
     assert {"PYTHONPATH=/src", "RAY_AUTH_MODE=token"} <= set(environment.split())
     assert ("ENTRYPOINT", "[]") in steps
+    assert any("/usr/local/bin/ray" in text for name, text in steps if name == "RUN"), "KubeRay starts `ray`"
 
 
 def test_only_the_gateways_port_is_published_and_on_this_machine_unless_asked():
