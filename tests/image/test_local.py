@@ -1,11 +1,15 @@
 """The image of cog.local.yaml, built and run: `make test-image`."""
 
+import json
+import re
+import subprocess
 import threading
 
+import httpx
 import pytest
 
 from hermes.client.cog import stream_prediction
-from tests.support.docker import FAILED, Container, docker, pins, versions, wait_for
+from tests.support.docker import FAILED, Container, composed, docker, pins, ray_version, versions, wait_for
 
 pytestmark = pytest.mark.image
 
@@ -129,5 +133,25 @@ def test_the_profile_of_gpus_is_refused_at_once(local_image):
 def test_too_little_memory_is_told(local_image, weights):
     options = ("--memory", "1g", "--memory-swap", "1g", "-v", f"{weights}:/weights")
     with Container(local_image, *options, HERMES_WEIGHTS_DIR="/weights", **GRACE) as container:
-        wait_for(lambda: not container.running or container.health()["status"] == "SETUP_FAILED", 120, "the end")
-        assert "memory" in container.log()
+        assert container.wait_until_started()["status"] == "SETUP_FAILED"
+        wait_for(lambda: "killed a process for want of memory" in container.log(), 10, "the guard's line")
+        assert container.wait_until_ended() == FAILED
+
+
+def test_compose_serves_what_the_readme_asks_for(debian, local_image, project, work):
+    """The gateway's image is built here, too."""
+    (curl,) = re.findall(
+        r"^curl -s http://127\.0\.0\.1:8000(?:.*\\\n)*.*", (project / "README.md").read_text(), re.MULTILINE
+    )
+    with composed(project / "compose.yaml", work, debian) as compose:
+        answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
+        assert json.loads(answer)["choices"][0]["message"]["content"] == ANSWER
+        assert "<!doctype html>" in httpx.get("http://127.0.0.1:8000/", trust_env=False).text.lower()
+        containers = compose("ps", "-q").split()
+        compose("stop")
+        codes = docker("inspect", "-f", "{{.State.ExitCode}}", *containers)
+        assert codes.split() == ["0", "0"]
+
+
+def test_the_image_with_ray_has_all_that_a_cluster_imports(local_image, project):
+    assert ray_version(local_image, project) in (project / "requirements/cluster.in").read_text()

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from tests.support.docker import FAILED, Container, docker, pins, versions
+from tests.support.docker import FAILED, Container, docker, pins, ray_version, versions
 
 pytestmark = pytest.mark.image
 
@@ -64,3 +64,7 @@ def test_what_the_engine_compiles_with_is_there(production_image):
     )
     found = docker("run", "--rm", "--network", "none", production_image, "python", "-c", code)
     assert "None" not in found
+
+
+def test_the_image_with_ray_has_all_that_a_cluster_imports(production_image, project):
+    assert ray_version(production_image, project) in (project / "requirements/cluster.in").read_text()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import yaml
 from packaging.utils import canonicalize_name
 
 from hermes.client import CogServer
@@ -220,6 +221,58 @@ def remove_images():
         docker("rmi", "-f", *dict.fromkeys(images))
 
 
+def compose_command():
+    """`docker compose`, or the docker-compose that Debian 12 has."""
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    if plugin.returncode == 0:
+        return ["docker", "compose"]
+    require("docker-compose", "docker-compose")
+    return ["docker-compose"]
+
+
+@contextmanager
+def composed(file, work, base):
+    """The services of compose.yaml, built on `base` and running, in the network of this machine. Yields the command.
+
+    An engine of this module has no network of its own, so nothing is published: the gateway listens on port 8000.
+    """
+    command, environment = compose_command(), {**os.environ, "DOCKER_BUILDKIT": "0", "COMPOSE_DOCKER_CLI_BUILD": "0"}
+
+    def run(*arguments, path=work / "compose.yaml"):
+        done = subprocess.run(
+            [*command, "-p", "hermes-test", "-f", path, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    config = yaml.safe_load(run("config", path=file))
+    server, gateway = config["services"]["server"], config["services"]["gateway"]
+    port = str(free_port())
+    for name, service in config["services"].items():
+        service["network_mode"] = "host"
+        service["image"] = f"{PREFIX}{'local' if name == 'server' else name}"
+        service["build"] |= {"network": "host", "args": {"BASE": base}}
+        for each in ("ports", "networks"):
+            service.pop(each, None)
+    server["environment"]["PORT"] = port
+    server["healthcheck"]["test"][-1] = server["healthcheck"]["test"][-1].replace(":5000/", f":{port}/")
+    gateway["command"][0] = f"--upstream=http://127.0.0.1:{port}"
+    (work / "compose.yaml").write_text(yaml.safe_dump(config))
+    try:
+        run("up", "--build", "--detach")
+        for name in config["services"]:
+            (container,) = run("ps", "-q", name).split()
+            state = ("inspect", "-f", "{{.State.Health.Status}}", container)
+            wait_for(lambda state=state: docker(*state) == "healthy", 120, f"the health of the {name}")
+        yield run
+    finally:
+        run("down", "--volumes")
+
+
 def gigabytes(image):
     """The size of an image."""
     return int(docker("image", "inspect", "-f", "{{.Size}}", image)) / 1e9
@@ -235,6 +288,17 @@ def pins(lock):
     """Each package in a lock, as (name, version)."""
     lines = (line.split()[0] for line in lock.read_text().splitlines() if "==" in line and not line.startswith("#"))
     return {(canonicalize_name(name), version) for name, version in (line.split("==") for line in lines)}
+
+
+def ray_version(image, project):
+    """The version of Ray in docker/cluster.Dockerfile on an image, where all that a cluster imports is imported."""
+    name = build(f"{image}-ray", project / "docker/cluster.Dockerfile", project, BASE=image)
+    code = "import hermes.cluster.application, hermes.gateway.app, ray.serve; print(ray.__version__)"
+    run = ("run", "--rm", "--network", "host", name)
+    assert "Ray runtime started" in docker(
+        *run, "sh", "-c", "ray start --head --disable-usage-stats && ray stop --force"
+    )
+    return docker(*run, "python", "-c", code).splitlines()[-1]
 
 
 class Container:
