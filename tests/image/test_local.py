@@ -140,9 +140,8 @@ def test_too_little_memory_is_told(local_image, weights):
 
 def test_compose_serves_what_the_readme_asks_for(debian, local_image, project, work):
     """The gateway's image is built here, too."""
-    (curl,) = re.findall(
-        r"^curl -s http://127\.0\.0\.1:8000(?:.*\\\n)*.*", (project / "README.md").read_text(), re.MULTILINE
-    )
+    readme = (project / "README.md").read_text()
+    (curl,) = re.findall(r"^curl -s http://127\.0\.0\.1:8000.*?(?=^```)", readme, re.MULTILINE | re.DOTALL)
     with composed(project / "compose.yaml", work, debian) as compose:
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
         assert json.loads(answer)["choices"][0]["message"]["content"] == ANSWER

@@ -295,9 +295,8 @@ def ray_version(image, project):
     name = build(f"{image}-ray", project / "docker/cluster.Dockerfile", project, BASE=image)
     code = "import hermes.cluster.application, hermes.gateway.app, ray.serve; print(ray.__version__)"
     run = ("run", "--rm", "--network", "host", name)
-    assert "Ray runtime started" in docker(
-        *run, "sh", "-c", "ray start --head --disable-usage-stats && ray stop --force"
-    )
+    start = "ray get-auth-token --generate && ray start --head --disable-usage-stats && ray stop --force"
+    assert "Ray runtime started" in docker(*run, "sh", "-c", f"exec 2>&1; {start}")
     return docker(*run, "python", "-c", code).splitlines()[-1]
 
 
