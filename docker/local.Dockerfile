@@ -14,6 +14,7 @@ RUN python -m pip install -q --no-deps -r /tmp/local.txt \
 # as in cog.local.yaml
 ENV PIP_NO_DEPS=1 \
     HERMES_PROFILE=local \
+    VLLM_LOGGING_LEVEL=ERROR \
     HF_HUB_DISABLE_TELEMETRY=1 \
     MALLOC_ARENA_MAX=2 \
     MALLOC_MMAP_THRESHOLD_=131072 \

@@ -132,7 +132,7 @@ def test_the_choice_in_production_is_that_of_the_plan(column, profile):
     }
     assert {name: told[name] for name in wanted} == wanted
     short = [f"{plan.kv_tokens:,} tokens", f"{plan.full_conversations:.1f}", f"{one:.0f} tokens/s"]
-    assert short in [row[1:] for row in rows("../README.md", "## Run it with Docker") if f"`{profile}`" in row[0]]
+    assert short in [row[1:] for row in rows("../README.md", "## Run the 70B with Docker") if f"`{profile}`" in row[0]]
 
 
 def test_other_gpus_have_the_numbers_of_the_plan():
@@ -166,7 +166,13 @@ def test_the_readme_is_one_page():
 
 
 def test_the_first_command_stands_within_twenty_lines():
-    assert any(line.startswith("$ make predict") for line in README.read_text().splitlines()[:20])
+    assert any(line.startswith("docker compose up") for line in README.read_text().splitlines()[:20])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/docker.md"])
+def test_the_oldest_docker_that_cog_can_build_with_is_named(page):
+    """20.10 builds everything, and then fails."""
+    assert "Docker 23 or newer" in (PROJECT / page).read_text()
 
 
 def test_the_readme_leads_to_every_page():

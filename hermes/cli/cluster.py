@@ -16,6 +16,7 @@ import typer
 from hermes.cli.gateway import Alias, Anywhere, Host, Model, NoAuth, Origin, Port, say_where, settings_of
 from hermes.cli.notes import notes
 from hermes.devserver import PROJECT, ServerFailed
+from hermes.engine.installation import installed_build, is_for_cpus
 from hermes.errors import InvalidConfiguration, NoAccelerator, find_error
 from hermes.serving import start_guard
 from hermes.settings import Settings
@@ -124,7 +125,9 @@ def require_ray() -> None:
     if PACKAGES.is_dir():
         sys.path.insert(1, str(PACKAGES))
     if not importlib.util.find_spec("ray"):
-        raise InvalidConfiguration("ray", "is not installed; run `make cluster`, or install requirements/cluster.txt")
+        raise InvalidConfiguration(
+            "ray", "is not installed; run `make cluster`, or the image of docker/cluster.Dockerfile"
+        )
     paths = [str(PROJECT), *([str(PACKAGES)] if PACKAGES.is_dir() else []), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
@@ -147,6 +150,6 @@ def require_resources(
     for kind, count in replica.items():
         needed, there = replicas * count, int(found.get(kind, 0))
         if there < needed and kind == "GPU":
-            raise NoAccelerator(settings.profile, needed, there)
+            raise NoAccelerator(settings.profile, needed, there, cpu_build=is_for_cpus(installed_build()))
         if there < needed:
             raise InvalidConfiguration("--replicas", f"{replicas} take {needed} CPUs, and this machine has {there}")

@@ -184,9 +184,9 @@ class _Gate:
         await self._app(scope, self._limited(receive), send)
 
     def _check_origin(self, path: str, headers: Mapping[str, str]) -> None:
-        """Web pages of others must not ask a gateway that listens on this machine only."""
+        """Web pages of others must not ask a gateway that serves this machine only, and without tokens."""
         host = re.sub(r":\d*\Z", "", headers.get("host", ""))
-        if self._settings.local and not is_loopback(host):
+        if self._settings.local and not self._tokens and not is_loopback(host):
             raise Problem(403, f"the Host header is {host!r}; ask 127.0.0.1 or localhost")
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin", "")
         navigates = path == "/" and headers.get("sec-fetch-mode") == "navigate"

@@ -59,6 +59,12 @@ def test_so_it_is_in_a_container_whose_port_is_published_on_this_machine_only(ho
     assert chat(headers={"Host": host}, settings=settings).status_code == status
 
 
+def test_with_a_token_any_name_is_taken_such_as_that_of_a_proxy_with_tls():
+    headers = {"Host": "hermes.example", "Authorization": "Bearer secret"}
+    assert chat(headers=headers, settings={"tokens": ("secret",)}).status_code == 503
+    assert chat(headers={"Host": "hermes.example"}, settings={"tokens": ("secret",)}).status_code == 401
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_pages_of_others_are_refused_unless_listed(site):
     headers = {"Sec-Fetch-Site": site, "Origin": "http://app.example", "Sec-Fetch-Mode": "cors"}

@@ -17,4 +17,4 @@ def test_it_runs_to_its_end(server, name):
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout) > 40
-    assert f"python -m examples.{name}" in (PROJECT / "README.md").read_text()
+    assert f"examples/{name}.py" in (PROJECT / "README.md").read_text()
