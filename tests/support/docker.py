@@ -79,6 +79,9 @@ def engine(work):
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(60)
+        for mount in Path("/proc/self/mounts").read_text().splitlines():  # it leaves the namespace of the network
+            if (point := mount.split()[1]).startswith(f"{work}/"):
+                subprocess.run(["umount", point], check=True)
         del os.environ["DOCKER_HOST"]
 
 
