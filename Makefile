@@ -122,7 +122,7 @@ sbom: $(INSTALLED) ## Write the bill of materials, requirements/sbom.cdx.json
 	$(BIN)/python requirements/sbom.py
 
 clean: ## Remove the environment and what it made; weights stay
-	rm -rf .venv .evaluation .cluster .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .evaluation .cluster .image .cog .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The lock is complete, so nothing is resolved here. uv takes a sixth of pip's time; where it reaches no index, pip may.
 # PyTorch's index is asked only when no other has the CPU build.

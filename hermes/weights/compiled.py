@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from hermes.errors import WeightsError
-from hermes.weights.disk import refusal_of_the_disk, unwritable
+from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import on_disk
 from hermes.weights.remote import RemoteFile
 
@@ -89,8 +89,8 @@ def take_out(model: Path, weights_dir: Path, *, trusted: bool) -> None:
                 tar.extractall(unfinished, missing, filter="data")
                 _move_files(Path(unfinished), folder)
     except (tarfile.TarError, OSError) as error:
-        if refused := refusal_of_the_disk(error):
-            raise unwritable(file, refused, "unset HERMES_PACKED_CACHE", folder=weights_dir) from error
+        if failed := write_error(error, file):
+            raise unwritable(file, failed, "unset HERMES_PACKED_CACHE", folder=weights_dir) from error
         problem = f"its compiled code can't be unpacked ({error})"
         raise WeightsError(file, problem, "pack the model again, or unset HERMES_PACKED_CACHE") from error
     logger.info("weights: the compiled code that came with the model is in %s", folder)

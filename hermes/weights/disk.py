@@ -3,19 +3,20 @@
 import errno
 import os
 import re
+from pathlib import Path
 
 from hermes.errors import WeightsError
 
-FULL, DENIED = "make room there", f"give the user {os.geteuid()} permission there"
+FULL, DENIED = "free space there", f"give user {os.geteuid()} write access to it"
 REMEDIES = {
-    errno.EROFS: "mount a folder or a volume there that can be written",
+    errno.EROFS: "mount a writable folder or volume there",
     errno.EACCES: DENIED,
     errno.EPERM: DENIED,
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
-    errno.EFBIG: FULL,
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
 }
-WEIGHTS_DIR = "set HERMES_WEIGHTS_DIR to a folder that can be"
+WEIGHTS_DIR = "set HERMES_WEIGHTS_DIR to a writable folder"
 
 
 def unwritable(source: object, error: OSError, otherwise: str = WEIGHTS_DIR, *, folder: object = "it") -> WeightsError:
@@ -32,9 +33,17 @@ def unwritable(source: object, error: OSError, otherwise: str = WEIGHTS_DIR, *, 
     return WeightsError(source, f"{folder} can't be written ({error.strerror or error})", next_step)
 
 
-def refusal_of_the_disk(error: BaseException) -> OSError | None:
-    """The error, if it is one of writing to a disk. safetensors has only its number, as text."""
+def write_error(error: BaseException, source: Path) -> OSError | None:
+    """The error, if it is one of writing to a disk and not of reading a source.
+
+    safetensors gives only its number, as text. The system gives no name when a file that is open can't be written.
+    """
     number = re.search(r"\(os error (\d+)\)", str(error))
     if number:
-        error = OSError(int(number[1]), os.strerror(int(number[1])))
-    return error if isinstance(error, OSError) and error.errno in REMEDIES else None
+        return OSError(int(number[1]), os.strerror(int(number[1]))) if int(number[1]) in REMEDIES else None
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is None:
+        return error if error.errno in REMEDIES else None
+    of_source = Path(error.filename).is_relative_to(source)
+    return error if not of_source and error.errno in (*REMEDIES, errno.ENOTDIR, errno.EIO) else None

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
     unfinished.mkdir()  # and not tempfile's, which only its owner can read
     try:
         yield unfinished
-        for path in unfinished.iterdir():
+        for path in unfinished.rglob("*"):
             let_others_read(path)
         _move_whole(unfinished, folder)
     finally:
@@ -93,11 +93,13 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
 
 
 def let_others_read(path: Path) -> None:
-    """Give a file the permissions that its folder has: safetensors writes files that only their owner can read.
+    """Let those read a file who can read its folder: safetensors writes files that only their owner can read.
 
     Containers with different users share a folder of weights.
     """
-    path.chmod(path.parent.stat().st_mode & 0o666)
+    if path.is_file():
+        with suppress(OSError):  # some network disks have no permissions
+            path.chmod(path.parent.stat().st_mode & 0o644)
 
 
 def _move_whole(unfinished: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from hermes.errors import WeightsError
-from hermes.weights.disk import refusal_of_the_disk, unwritable
+from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import appearing_whole
 
 logger = logging.getLogger(__name__)
@@ -188,8 +188,8 @@ def _named_failures(file: Path, folder: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except Exception as error:  # transformers, torch, gguf and the disk raise any
-        if refused := refusal_of_the_disk(error):
-            raise unwritable(file, refused, folder=folder) from error
+        if failed := write_error(error, file):
+            raise unwritable(file, failed, folder=folder) from error
         raise WeightsError(str(file), f"it could not be converted ({_one_line(error)})", ORIGINAL) from error
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes.errors import WeightsError
-from hermes.weights.disk import refusal_of_the_disk, unwritable
+from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
@@ -183,8 +183,10 @@ def _named_failures(model: Path, out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if refused := refusal_of_the_disk(error):
-            raise unwritable(out, refused, "choose another path; finished shards are kept") from error
+        if failed := write_error(error, model):
+            raise unwritable(out, failed, "choose another path; finished shards are kept") from error
+        if isinstance(error, OSError):
+            raise WeightsError(model, f"it can't be read ({error})", "check the path and its permissions") from error
         raise WeightsError(
             model, f"its safetensors can't be read ({error})", "fetch it again from its origin"
         ) from error

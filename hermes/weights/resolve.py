@@ -62,7 +62,7 @@ def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
 def _gguf(file: Path, settings: Settings) -> Path:
     if settings.defaults.on_gpus:
         problem = f"a GGUF file is served on the CPU only, but the profile {settings.profile} serves on GPUs"
-        raise WeightsError(file, problem, f"{ORIGINAL}, or the file with the image of cog.local.yaml")
+        raise WeightsError(file, problem, f"{ORIGINAL}, or serve this file on a CPU with the image of cog.local.yaml")
     if not file.is_file():
         raise WeightsError(file, "there is no such file", "check the path")
     return dequantised(file, settings.weights_dir / folder_name(file))

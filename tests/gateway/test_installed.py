@@ -61,5 +61,5 @@ def test_with_the_packages_of_a_client_the_command_line_names_what_to_install(tm
         text=True,
         check=False,
     )
-    said = "No module named 'typer'; `pip install .[gateway]` brings the gateway, and `make install` all commands\n"
+    said = "No module named 'typer'; `pip install '.[gateway]'` brings the gateway, and `make install` all commands\n"
     assert (done.returncode, done.stderr) == (1, said)

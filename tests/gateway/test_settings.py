@@ -7,10 +7,9 @@ from hermes.gateway import GatewaySettings
 from hermes.gateway.settings import is_loopback
 from hermes.gateway.upstream import open_upstream
 
-OPEN = (
-    "can be reached by others; set HERMES_GATEWAY_TOKENS or HERMES_GATEWAY_TOKENS_FILE (in compose, the file), "
-    "or say --no-auth"
-)
+OPEN = "can be reached by others; set HERMES_GATEWAY_TOKENS or HERMES_GATEWAY_TOKENS_FILE"
+CONTAINER = "(in a container, --published may say that it is local), or pass --no-auth"
+COMPOSE = "(Compose passes only the file), or pass --no-auth"
 
 
 @pytest.mark.parametrize(
@@ -18,11 +17,16 @@ OPEN = (
     [
         ({"model": "hermes"}, "--model: is 'hermes'; write owner/name"),
         ({"model": "a/b/c"}, "--model: is 'a/b/c'; write owner/name"),
-        ({"host": "0.0.0.0"}, f"--host: 0.0.0.0 {OPEN}"),
-        ({"host": "0.0.0.0", "published": "0.0.0.0:8000"}, f"--published: 0.0.0.0:8000 {OPEN}"),
-        ({"published": "[::]:80"}, f"--published: [::]:80 {OPEN}"),
+        ({"host": "0.0.0.0"}, f"--host: 0.0.0.0 {OPEN} {CONTAINER}"),
+        ({"host": "0.0.0.0", "published": "0.0.0.0:8000"}, f"--published: 0.0.0.0:8000 {OPEN} {COMPOSE}"),
+        ({"published": "[::]:80"}, f"--published: [::]:80 {OPEN} {COMPOSE}"),
         ({"host": "0.0.0.0", "published": ":8000"}, "--published: is ':8000'; write HOST:PORT"),
         ({"host": "0.0.0.0", "published": "[::1:80"}, "--published: is '[::1:80'; write HOST:PORT"),
+        ({"published": "127.0.0.1"}, "--published: is '127.0.0.1'; write HOST:PORT"),
+        ({"published": "127.0.0.1:abc"}, "--published: is '127.0.0.1:abc'; write HOST:PORT"),
+        ({"published": "x@127.0.0.1:80"}, "--published: is 'x@127.0.0.1:80'; write HOST:PORT"),
+        ({"published": "127.0.0.1:80/foo"}, "--published: is '127.0.0.1:80/foo'; write HOST:PORT"),
+        ({"published": "http://127.0.0.1:80"}, "--published: is 'http://127.0.0.1:80'; write HOST:PORT"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(given, problem):
@@ -54,7 +58,7 @@ def tokens_file(monkeypatch, tmp_path):
 
 
 def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
-    tokens_file.write_text("one\r\n\n two, three\n")
+    tokens_file.write_text("\ufeffone\r\n\n two, three\n", encoding="utf-8")
     assert GatewaySettings(host="0.0.0.0").tokens == ("one", "two", "three")
 
 
@@ -62,8 +66,8 @@ def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
     ("content", "problem"),
     [
         (None, f"user {os.geteuid()} cannot read FILE: No such file or directory"),
-        (b"", "FILE holds no token; write one a line"),
-        (b" ,\n", "FILE holds no token; write one a line"),
+        (b"", "FILE has no token; put one on each line"),
+        (b" ,\n", "FILE has no token; put one on each line"),
         (b"secret\xff", f"user {os.geteuid()} cannot read FILE: it is not UTF-8"),
     ],
     ids=["missing", "empty", "blank", "binary"],

@@ -86,7 +86,7 @@ def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
     family.worker.kill()
     wait_for(lambda: family.alive() == {"server"}, 5)
     assert family.process.wait(timeout=5) == -signal.SIGHUP, "129 in a shell and in a container"
-    assert "hermes: guard: Cog's worker has ended; now the server ends" in family.process.stderr.readline()
+    assert "hermes: guard: Cog's worker has ended; stopping the server" in family.process.stderr.readline()
     assert family.guard.wait(timeout=5) == 0
 
 

@@ -54,7 +54,7 @@ def docker(*arguments, check=True, env=None, timeout=1200):
 @contextmanager
 def engine(work):
     """A Docker engine that answers, for `docker`. One that is started here keeps its data in the folder `work`."""
-    if "Server" in docker("version", check=False) and not docker("ps", "-q", check=False).startswith("Cannot"):
+    if shutil.which("docker") and "Server:" in docker("version", check=False):
         yield
         return
     assert "DOCKER_HOST" not in os.environ, "no Docker engine answers at DOCKER_HOST"
@@ -77,12 +77,12 @@ def engine(work):
         wait_for(lambda: "Server:" in docker("version", check=False), 60, "the Docker engine", work / "docker.log")
         yield
     finally:
+        del os.environ["DOCKER_HOST"]
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(60)
         for mount in Path("/proc/self/mounts").read_text().splitlines():  # it leaves the namespace of the network
             if (point := mount.split()[1]).startswith(f"{work}/"):
                 subprocess.run(["umount", point], check=True)
-        del os.environ["DOCKER_HOST"]
 
 
 def require(program, package):
@@ -117,7 +117,8 @@ def base_image(work):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"debootstrap failed: {(done.stdout + done.stderr)[-1000:]}"
     shutil.copy(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
-    next((root / "usr/lib").glob("python3.*/EXTERNALLY-MANAGED")).unlink(missing_ok=True)
+    for marker in (root / "usr/lib").glob("python3.*/EXTERNALLY-MANAGED"):
+        marker.unlink()
     import_folder(root, f"{name}:debian")
     wheels = context / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
@@ -174,12 +175,12 @@ def cog_dockerfile(config, base):
         f"FROM {base}",
         "ENV DEBIAN_FRONTEND=noninteractive PYTHONUNBUFFERED=1",
         'ENTRYPOINT ["/usr/bin/tini", "--"]',
+        *(f"ENV {pair}" for pair in config["environment"]),
         f"RUN apt-get update -qq && apt-get install -qqy --no-install-recommends {' '.join(part['system_packages'])}",
         f"COPY {part['python_requirements']} /tmp/requirements.txt",
         "RUN python -m pip install -q --no-cache-dir -r /tmp/requirements.txt",
         f"RUN python -m pip install -q --no-cache-dir cog=={part['sdk_version']}",
         *(f"RUN {command}" for command in part["run"]),
-        *(f"ENV {pair}" for pair in config["environment"]),
         "WORKDIR /src",
         "EXPOSE 5000",
         f"ENV COG_PREDICT_TYPE_STUB={config['run']} COG_MAX_CONCURRENCY=32",
@@ -262,8 +263,8 @@ def composed(file, work, base):
         for each in ("ports", "networks"):
             service.pop(each, None)
     server["environment"]["PORT"] = port
-    server["healthcheck"]["test"][-1] = server["healthcheck"]["test"][-1].replace(":5000/", f":{port}/")
-    gateway["command"][0] = f"--upstream=http://127.0.0.1:{port}"
+    gateway["command"] += [f"--upstream=http://127.0.0.1:{port}", "--host=127.0.0.1"]
+    gateway["command"].pop(0)
     (work / "compose.yaml").write_text(yaml.safe_dump(config))
     try:
         run("up", "--build", "--detach")

@@ -1,23 +1,24 @@
 import errno
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from hermes.weights.compiled import PACKED
-from hermes.weights.disk import refusal_of_the_disk, unwritable
+from hermes.weights.disk import unwritable, write_error
 from tests.support.disks import on_a_read_only_disk
 
-DIR = "or set HERMES_WEIGHTS_DIR to a folder that can be"
+DIR = "or set HERMES_WEIGHTS_DIR to a writable folder"
 
 
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.EROFS, f"(Read-only file system); mount a folder or a volume there that can be written, {DIR}"),
-        (errno.EACCES, f"(Permission denied); give the user {os.geteuid()} permission there, {DIR}"),
-        (errno.ENOSPC, f"(No space left on device); make room there, {DIR}"),
-        (errno.ENOTDIR, "(Not a directory); set HERMES_WEIGHTS_DIR to a folder that can be"),
+        (errno.EROFS, f"(Read-only file system); mount a writable folder or volume there, {DIR}"),
+        (errno.EACCES, f"(Permission denied); give user {os.geteuid()} write access to it, {DIR}"),
+        (errno.ENOSPC, f"(No space left on device); free space there, {DIR}"),
+        (errno.ENOTDIR, "(Not a directory); set HERMES_WEIGHTS_DIR to a writable folder"),
     ],
 )
 def test_what_helps_depends_on_the_reason(number, said):
@@ -25,11 +26,25 @@ def test_what_helps_depends_on_the_reason(number, said):
     assert str(error) == f"E1000 WeightsError: weights 'hf://org/model': /src/weights can't be written {said}"
 
 
-def test_safetensors_gives_the_reason_as_text():
-    found = refusal_of_the_disk(ValueError("Error while serializing: I/O error: No space left (os error 28)"))
-    assert found.errno == errno.ENOSPC
-    assert refusal_of_the_disk(OSError(errno.EIO, "Input/output error")) is None
-    assert refusal_of_the_disk(ValueError("28")) is None
+SOURCE, OUT = Path("/model"), Path("/out")
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (ValueError("Error while serializing: I/O error: No space left (os error 28)"), errno.ENOSPC),
+        (ValueError("28"), None),
+        (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
+        (OSError(errno.EIO, "Input/output error"), None),  # it may be of reading
+        (OSError(errno.EIO, "Input/output error", str(OUT / "config.json")), errno.EIO),
+        (OSError(errno.ENOTDIR, "Not a directory", str(OUT / "config.json")), errno.ENOTDIR),
+        (OSError(errno.EACCES, "Permission denied", str(OUT)), errno.EACCES),
+        (OSError(errno.EACCES, "Permission denied", str(SOURCE / "tokenizer.json")), None),
+        (OSError(errno.ENOENT, "No such file or directory", str(OUT)), None),
+    ],
+)
+def test_errors_of_writing_are_told_from_those_of_reading_the_source(error, number):
+    assert getattr(write_error(error, SOURCE), "errno", None) == number
 
 
 ALL = """
@@ -65,8 +80,8 @@ def test_a_read_only_disk_is_named_wherever_a_start_writes(tmp_path):
     (tmp_path / "packed").mkdir()
     write_packed(tmp_path / "packed")
     said = on_a_read_only_disk(tmp_path, ALL.format(folder=str(tmp_path))).splitlines()
-    step = "(Read-only file system); mount a folder or a volume there that can be written, or"
-    weights_dir = "set HERMES_WEIGHTS_DIR to a folder that can be"
+    step = "(Read-only file system); mount a writable folder or volume there, or"
+    weights_dir = "set HERMES_WEIGHTS_DIR to a writable folder"
     assert said == [
         f"fetch E1000 WeightsError: weights 'http://127.0.0.1:9/model.tar': FOLDER/weights can't be written {step} "
         + weights_dir,

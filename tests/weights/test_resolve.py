@@ -101,7 +101,7 @@ def test_a_gguf_file_is_refused_on_gpus_with_the_next_step(tmp_path):
     assert str(caught.value) == (
         f"E1000 WeightsError: weights '{tmp_path}/model.gguf': a GGUF file is served on the CPU only, but the profile "
         "production serves on GPUs; serve the model's safetensors instead, from its original repository, "
-        "or the file with the image of cog.local.yaml"
+        "or serve this file on a CPU with the image of cog.local.yaml"
     )
     assert not (tmp_path / "weights").exists()
 

@@ -118,7 +118,7 @@ def test_a_disk_that_takes_no_more_is_named_and_not_the_file(tmp_path):
         gguf.dequantised(file, tmp_path / "weights" / "model")
     assert str(full.value) == (
         f"E1000 WeightsError: weights '{file}': {tmp_path}/weights can't be written (File too large); "
-        "make room there, or set HERMES_WEIGHTS_DIR to a folder that can be"
+        "raise the limit on the size of a file (ulimit -f), or set HERMES_WEIGHTS_DIR to a writable folder"
     )
     assert list((tmp_path / "weights").iterdir()) == []
 

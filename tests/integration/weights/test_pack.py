@@ -133,7 +133,7 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, folder):
     (tmp_path / f".m.tar.{os.getpid()}.partial").symlink_to("/dev/full")
     message = refusal(pack, files_of(folder), CONFIG, tmp_path / "m.tar", QUICK)
     assert message.endswith(
-        "m.tar': it can't be written (No space left on device); make room there, or choose another path"
+        "m.tar': it can't be written (No space left on device); free space there, or choose another path"
     )
     assert left_in(tmp_path) == []
 

@@ -98,12 +98,12 @@ def test_what_was_staged_before_there_was_a_lock_is_held_to_it(server, store, ar
 def test_a_folder_that_can_not_be_made_is_said(server, tmp_path):
     (tmp_path / "weights").write_text("a file")
     message = refusal(store_in(tmp_path).fetch, SOURCE)
-    assert message.endswith("can't be written (File exists); set HERMES_WEIGHTS_DIR to a folder that can be")
+    assert message.endswith("can't be written (File exists); set HERMES_WEIGHTS_DIR to a writable folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_said(server, store):
     store.folder.mkdir(mode=0o500)
-    assert f"can't be written (Permission denied); give the user {os.geteuid()} permission there" in refusal(
+    assert f"can't be written (Permission denied); give user {os.geteuid()} write access to it" in refusal(
         store.fetch, SOURCE
     )

@@ -197,7 +197,7 @@ def test_locking_fetches_only_the_small_files(server, store):
 
 def test_a_lock_that_can_not_be_written_is_an_error(server, store):
     store.lock_file.parent.joinpath(f".weights.lock.{os.getpid()}").symlink_to("/dev/full")
-    assert "can't be written (No space left on device); make room there, or set HERMES_WEIGHTS_LOCK" in refusal(
+    assert "can't be written (No space left on device); free space there, or set HERMES_WEIGHTS_LOCK" in refusal(
         store.lock, SOURCE
     )
 
