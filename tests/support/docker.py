@@ -220,9 +220,10 @@ def clone(work):
 
 
 def remove_images():
-    """Remove each image that was made here, with its layers."""
-    if images := docker("images", "-q", "--filter", f"reference={PREFIX}*").split():
-        docker("rmi", "-f", *dict.fromkeys(images))
+    """Remove each image that was made here, the newest first. What others have named or run of them stays."""
+    names = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={PREFIX}*").split()
+    if names:
+        docker("rmi", *names)
 
 
 def compose_command():

@@ -53,7 +53,8 @@ def test_a_disk_that_takes_no_more_is_an_error_and_the_finished_files_stay(serve
     with no_file_larger_than(20_000):
         message = refusal(store.fetch, SOURCE)
     assert (
-        f"weights 'hf://org/model@main': {store.folder} can't be written (File too large); raise the limit on the size of a file" in message
+        f"weights 'hf://org/model@main': {store.folder} can't be written (File too large); raise the limit on the size of a file"
+        in message
     )
     assert files_in(staged(store, "files")) == {"config.json": MODEL["config.json"]}
     server.clear()
