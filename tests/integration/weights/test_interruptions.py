@@ -52,10 +52,8 @@ def test_a_disk_that_takes_no_more_is_an_error_and_the_finished_files_stay(serve
     server.add_repo("org/model", model)
     with no_file_larger_than(20_000):
         message = refusal(store.fetch, SOURCE)
-    assert (
-        f"weights 'hf://org/model@main': {store.folder} can't be written (File too large); raise the limit on the size of a file"
-        in message
-    )
+    problem = f"weights 'hf://org/model@main': {store.folder} can't be written (File too large)"
+    assert f"{problem}; raise the limit on the size of a file" in message
     assert files_in(staged(store, "files")) == {"config.json": MODEL["config.json"]}
     server.clear()
     assert files_in(store.fetch(SOURCE).folder) == model
