@@ -199,7 +199,7 @@ def test_the_config_is_admitted_before_what_comes_after_it(tmp_path):
 def test_a_disk_that_is_full_is_an_error(tmp_path):
     (tmp_path / "staging").mkdir()
     (tmp_path / "staging/unpacked.jsonl").symlink_to("/dev/full")
-    assert f"{tmp_path} can't be written (No space left on device); make room" in refusal(unpack, tmp_path, TAR)
+    assert f"{tmp_path} can't be written (No space left on device); free space" in refusal(unpack, tmp_path, TAR)
 
 
 def test_a_file_where_a_folder_should_be_is_an_error(tmp_path):
