@@ -130,7 +130,8 @@ class PredictorConfig(BaseModel):
 class DeathGrace(BaseSettings):
     """The setting that holds even where another one is invalid, and so ends a server that could not start."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    # An empty variable is an unset one: Compose passes such from a file.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     engine_death_grace: NonNegativeFloat | Literal["off"] = 10  # seconds from a failed start, or a death, to the exit
 
@@ -173,13 +174,19 @@ class Settings(DeathGrace):
             if name.startswith(PREFIX) and name not in (*known, *NOT_OF_A_SERVER):
                 raise InvalidConfiguration(name, f"there is no such setting; there are {', '.join(sorted(known))}")
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
-            problem = error.errors()[0]
-            key = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
-            raise InvalidConfiguration(key, problem["msg"]) from error
+            name = str(error.errors()[0]["loc"][0])
+            problems = [
+                each["msg"] for each in error.errors() if each["loc"][0] == name
+            ]  # one for each type it may have
+            raise InvalidConfiguration(f"{PREFIX}{name}".upper(), " or ".join(problems)) from error
         except ValueError as error:  # pydantic-settings raises it for invalid JSON
-            raise InvalidConfiguration(f"{PREFIX}ENGINE_ARGS", f"this is not a JSON object ({error})") from error
+            problem = 'this is not a JSON object; write {"max_model_len": 4096}, for example'
+            raise InvalidConfiguration(f"{PREFIX}ENGINE_ARGS", problem) from error
+        if os.environ.get(f"{PREFIX}PROMPT_TEMPLATE") == "":  # ChatML, also if the folder of weights has a template
+            return settings.model_copy(update={"prompt_template": ""})
+        return settings
 
     @property
     def defaults(self) -> Profile:

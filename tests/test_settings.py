@@ -158,12 +158,22 @@ def test_a_variable_of_the_gateway_beside_it_is_not_the_servers(monkeypatch, nam
         ("HERMES_PROFILE", "laptop", "E1202 .*HERMES_PROFILE: .*'production', 'production-fp8' or 'local'"),
         ("HERMES_ENGINE_ARGS", "{dtype: 1}", "E1202 .*HERMES_ENGINE_ARGS: this is not a JSON object"),
         ("HERMES_ENGINE_ARGS", "[1]", "E1202 .*HERMES_ENGINE_ARGS: .*dict"),
+        ("HERMES_ENGINE_DEATH_GRACE", "abc", "E1202 .*HERMES_ENGINE_DEATH_GRACE: .*valid number.* or .*'off'"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(monkeypatch, name, value, message):
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidConfiguration, match=message):
         Settings.load()
+
+
+def test_an_empty_variable_is_an_unset_one_but_for_the_template_where_it_is_chatml(monkeypatch, tmp_path):
+    unset = Settings.load()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"HERMES_{name.upper()}", "")
+    assert Settings.load() == unset.model_copy(update={"prompt_template": ""})
+    (tmp_path / "predictor_config.json").write_text('{"prompt_template": "A {prompt}"}')
+    assert Settings.load().with_predictor_config(tmp_path).prompt_template == ""
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from hermes.cli.notes import notes
+from hermes.cli.ports import require_free
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.upstream import Upstream, open_upstream
 from hermes.logs import log_to_stderr
 
 Host = Annotated[str, typer.Option(help="the address to listen on; another than this machine's needs a token")]
-Port = Annotated[int, typer.Option(help="the port to listen on")]
+Port = Annotated[int, typer.Option(help="the port to listen on", min=1, max=65535)]
 Model = Annotated[str, typer.Option(help="owner/name under which clients find the model")]
 Alias = Annotated[list[str] | None, typer.Option(help="one more name of the model, such as gpt-4o; repeatable")]
 Origin = Annotated[list[str] | None, typer.Option(help="a web page's origin that may ask, by CORS; repeatable")]
@@ -38,8 +39,8 @@ def gateway(
     no_auth: NoAuth = False,
     webhooks_anywhere: Anywhere = False,
 ) -> None:
-    """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS holds tokens, by commas, or
-    HERMES_GATEWAY_TOKENS_FILE names a file of them.
+    """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS has tokens,
+    comma-separated, or HERMES_GATEWAY_TOKENS_FILE names a file of them.
     """
     more = {"published": published, "max_waiting": max_waiting, "max_wait": max_wait}
     settings = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere, **more)
@@ -75,6 +76,7 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
 
     from hermes.gateway.app import Gateway
 
+    require_free(settings.host, settings.port)
     log_to_stderr("%(message)s")
     config = uvicorn.Config(
         Gateway(settings, upstreams).app(),
@@ -92,6 +94,7 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
 
 def say_where(settings: GatewaySettings) -> None:
     """Say at which addresses a gateway is found."""
-    at = f"http://{settings.published or f'{settings.host}:{settings.port}'}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    at = f"http://{settings.published or f'{host}:{settings.port}'}"
     notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
     notes.print(f"chat at {at}/; Ctrl-C to stop")

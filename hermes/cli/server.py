@@ -9,6 +9,7 @@ import typer
 
 from hermes.cli.inputs import input_types, parse_inputs, read_json, require_known
 from hermes.cli.notes import notes
+from hermes.cli.ports import require_free
 from hermes.client import CogServer
 from hermes.devserver import LocalServer, ServerFailed
 from hermes.serving.boot import REPORT
@@ -38,9 +39,10 @@ def predict(
 
 def serve(
     host: Annotated[str, typer.Option(help="the address to listen on; 0.0.0.0 for every one")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="the port to listen on")] = 5000,
+    port: Annotated[int, typer.Option(help="the port to listen on", min=1, max=65535)] = 5000,
 ) -> None:
     """Run the server until Ctrl-C."""
+    require_free(host, port)
     with local_server(host=host, port=port) as server:
         wait_until_ready(server)
         notes.print(f"serving at {server.url}; Ctrl-C to stop")

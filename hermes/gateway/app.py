@@ -188,7 +188,10 @@ class _Gate:
         host = re.sub(r":\d*\Z", "", headers.get("host", ""))
         if self._settings.local and not self._tokens and not is_loopback(host):
             raise Problem(403, f"the Host header is {host!r}; ask 127.0.0.1 or localhost")
-        site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin", "")
+        origin = headers.get("origin", "")
+        foreign = origin and not self._tokens and origin.partition("://")[2] != headers.get("host")
+        # browsers leave out Sec-Fetch-Site where they do not trust the address: plain HTTP on another machine
+        site = headers.get("sec-fetch-site", "cross-site" if foreign else "none")
         navigates = path == "/" and headers.get("sec-fetch-mode") == "navigate"
         listed = origin in self._settings.origins or "*" in self._settings.origins
         if site not in ("none", "same-origin") and not listed and not navigates:

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 from hermes.errors import InvalidConfiguration
 
 LOCALHOST = "localhost"
-TOKENS = "HERMES_GATEWAY_TOKENS"
+PREFIX = "HERMES_GATEWAY_"
+TOKENS = f"{PREFIX}TOKENS"
 TOKENS_FILE = f"{TOKENS}_FILE"  # as the official images on Docker Hub name it
+VARIABLES = (TOKENS, TOKENS_FILE, f"{PREFIX}BIND", f"{PREFIX}PORT")  # the last two are for Compose
 
 
 def tokens_of_environment() -> tuple[str, ...]:
@@ -18,9 +20,12 @@ def tokens_of_environment() -> tuple[str, ...]:
 
     A line of the file may be one token. /dev/null has none, and any other file without tokens is a mistake.
 
-    Raises InvalidConfiguration if both are set, or if the file cannot be read or has no token.
+    Raises InvalidConfiguration if both are set, if the file cannot be read or has no token, or for a misspelt variable.
     """
     text, name = os.environ.get(TOKENS, ""), os.environ.get(TOKENS_FILE, "")
+    for other in os.environ:
+        if other.startswith(PREFIX) and other not in VARIABLES:
+            raise InvalidConfiguration(other, f"there is no such setting; there are {', '.join(VARIABLES)}")
     if text and name:
         raise InvalidConfiguration(TOKENS_FILE, f"{TOKENS} is set, too; unset one of them")
     if name:
@@ -28,7 +33,9 @@ def tokens_of_environment() -> tuple[str, ...]:
             text = Path(name).read_text(encoding="utf-8-sig").replace("\n", ",")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise InvalidConfiguration(TOKENS_FILE, f"user {os.geteuid()} cannot read {name}: {reason}") from None
+            raise InvalidConfiguration(
+                TOKENS_FILE, f"user {os.geteuid()} cannot read {name}: {reason}; name a file that it can read"
+            ) from None
     tokens = tuple(token.strip() for token in text.split(",") if token.strip())
     if name and not tokens and not Path(name).is_char_device():
         raise InvalidConfiguration(TOKENS_FILE, f"{name} has no token; put one on each line")
@@ -64,7 +71,9 @@ class GatewaySettings:
         if not (owner and slash and name) or "/" in name:
             raise InvalidConfiguration("--model", f"is {self.model!r}; write owner/name")
         if self.published is not None and not host_of(self.published):
-            raise InvalidConfiguration("--published", f"is {self.published!r}; write HOST:PORT")
+            raise InvalidConfiguration(
+                "--published", f"is {self.published!r}; write HOST:PORT, with [ ] around an IPv6 address"
+            )
         if not (self.local or self.tokens or self.no_auth):
             option, reached, also = ("--published", self.published, "Compose passes only the file")
             if not self.published:

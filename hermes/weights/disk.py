@@ -46,4 +46,4 @@ def write_error(error: BaseException, source: Path) -> OSError | None:
     if error.filename is None:
         return error if error.errno in REMEDIES else None
     of_source = Path(error.filename).is_relative_to(source)
-    return error if not of_source and error.errno in (*REMEDIES, errno.ENOTDIR, errno.EIO) else None
+    return error if not of_source and error.errno in (*REMEDIES, errno.ENOTDIR, errno.EEXIST, errno.EIO) else None

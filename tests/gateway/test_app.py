@@ -65,6 +65,13 @@ def test_with_a_token_any_name_is_taken_such_as_that_of_a_proxy_with_tls():
     assert chat(headers={"Host": "hermes.example"}, settings={"tokens": ("secret",)}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://evil.example", 403), ("null", 403), ("http://127.0.0.1:8000", 503)]
+)
+def test_a_browser_that_names_only_the_origin_is_believed(origin, status):
+    assert chat(headers={"Host": "127.0.0.1:8000", "Origin": origin}).status_code == status
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_pages_of_others_are_refused_unless_listed(site):
     headers = {"Sec-Fetch-Site": site, "Origin": "http://app.example", "Sec-Fetch-Mode": "cors"}

@@ -4,8 +4,9 @@ import pytest
 
 from hermes.errors import InvalidConfiguration
 from hermes.gateway import GatewaySettings
-from hermes.gateway.settings import is_loopback
+from hermes.gateway.settings import VARIABLES, is_loopback
 from hermes.gateway.upstream import open_upstream
+from hermes.settings import NOT_OF_A_SERVER
 
 OPEN = "can be reached by others; set HERMES_GATEWAY_TOKENS or HERMES_GATEWAY_TOKENS_FILE"
 CONTAINER = "(in a container, --published may say that it is local), or pass --no-auth"
@@ -20,13 +21,31 @@ COMPOSE = "(Compose passes only the file), or pass --no-auth"
         ({"host": "0.0.0.0"}, f"--host: 0.0.0.0 {OPEN} {CONTAINER}"),
         ({"host": "0.0.0.0", "published": "0.0.0.0:8000"}, f"--published: 0.0.0.0:8000 {OPEN} {COMPOSE}"),
         ({"published": "[::]:80"}, f"--published: [::]:80 {OPEN} {COMPOSE}"),
-        ({"host": "0.0.0.0", "published": ":8000"}, "--published: is ':8000'; write HOST:PORT"),
-        ({"host": "0.0.0.0", "published": "[::1:80"}, "--published: is '[::1:80'; write HOST:PORT"),
-        ({"published": "127.0.0.1"}, "--published: is '127.0.0.1'; write HOST:PORT"),
-        ({"published": "127.0.0.1:abc"}, "--published: is '127.0.0.1:abc'; write HOST:PORT"),
-        ({"published": "x@127.0.0.1:80"}, "--published: is 'x@127.0.0.1:80'; write HOST:PORT"),
-        ({"published": "127.0.0.1:80/foo"}, "--published: is '127.0.0.1:80/foo'; write HOST:PORT"),
-        ({"published": "http://127.0.0.1:80"}, "--published: is 'http://127.0.0.1:80'; write HOST:PORT"),
+        (
+            {"host": "0.0.0.0", "published": ":8000"},
+            "--published: is ':8000'; write HOST:PORT, with [ ] around an IPv6 address",
+        ),
+        (
+            {"host": "0.0.0.0", "published": "[::1:80"},
+            "--published: is '[::1:80'; write HOST:PORT, with [ ] around an IPv6 address",
+        ),
+        ({"published": "127.0.0.1"}, "--published: is '127.0.0.1'; write HOST:PORT, with [ ] around an IPv6 address"),
+        (
+            {"published": "127.0.0.1:abc"},
+            "--published: is '127.0.0.1:abc'; write HOST:PORT, with [ ] around an IPv6 address",
+        ),
+        (
+            {"published": "x@127.0.0.1:80"},
+            "--published: is 'x@127.0.0.1:80'; write HOST:PORT, with [ ] around an IPv6 address",
+        ),
+        (
+            {"published": "127.0.0.1:80/foo"},
+            "--published: is '127.0.0.1:80/foo'; write HOST:PORT, with [ ] around an IPv6 address",
+        ),
+        (
+            {"published": "http://127.0.0.1:80"},
+            "--published: is 'http://127.0.0.1:80'; write HOST:PORT, with [ ] around an IPv6 address",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(given, problem):
@@ -43,6 +62,16 @@ def test_other_machines_are_served_with_a_token_or_when_told_so(more):
 @pytest.mark.parametrize("published", ["127.0.0.1:8000", "localhost:80", "[::1]:8000"])
 def test_a_container_whose_port_is_published_on_this_machine_only_needs_no_token(published):
     assert GatewaySettings(host="0.0.0.0", published=published).local
+
+
+def test_a_misspelt_variable_is_refused_and_those_of_compose_are_known(monkeypatch):
+    assert set(VARIABLES) < set(NOT_OF_A_SERVER)
+    for name in VARIABLES[2:]:
+        monkeypatch.setenv(name, "1")
+    assert GatewaySettings().tokens == ()
+    monkeypatch.setenv("HERMES_GATEWAY_TOKEN", "secret")
+    with pytest.raises(InvalidConfiguration, match="HERMES_GATEWAY_TOKEN: there is no such setting; there are HERMES_"):
+        GatewaySettings()
 
 
 def test_the_environment_has_the_tokens(monkeypatch):
@@ -65,10 +94,10 @@ def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, f"user {os.geteuid()} cannot read FILE: No such file or directory"),
+        (None, f"user {os.geteuid()} cannot read FILE: No such file or directory; name a file that it can read"),
         (b"", "FILE has no token; put one on each line"),
         (b" ,\n", "FILE has no token; put one on each line"),
-        (b"secret\xff", f"user {os.geteuid()} cannot read FILE: it is not UTF-8"),
+        (b"secret\xff", f"user {os.geteuid()} cannot read FILE: it is not UTF-8; name a file that it can read"),
     ],
     ids=["missing", "empty", "blank", "binary"],
 )
