@@ -20,9 +20,10 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -153,11 +154,19 @@ def find_listener(process: psutil.Process) -> Listener | None:
     return None
 
 
-def kill(processes: Iterable[psutil.Process]) -> None:
-    """End them at once."""
+def kill(processes: Collection[psutil.Process]) -> None:
+    """End these processes and their descendants at once, also those that they start at this moment."""
+    found: set[psutil.Process] = set()
+    while new := set(filter(is_alive, chain(processes, *map(descendants, processes)))) - found:
+        _send(psutil.Process.suspend, new)  # a process that is suspended starts no other
+        found |= new
+    _send(psutil.Process.kill, found)
+
+
+def _send(signal_: Callable[[psutil.Process], None], processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.kill()
+            signal_(process)
 
 
 if __name__ == "__main__":

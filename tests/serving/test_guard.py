@@ -33,12 +33,26 @@ while True:
 """
 
 
+# begins to start processes when its server has ended, as a start of the engine goes on then
+STARTING = """
+import os, subprocess, sys, time
+engine = subprocess.Popen(["sleep", "60"])
+print(os.getpid(), flush=True)
+print(engine.pid, flush=True)
+server = os.getppid()
+while True:
+    if os.getppid() != server:
+        subprocess.Popen(["sleep", "61.5"])
+    time.sleep(0.1)
+"""
+
+
 class Family:
     """A server with its worker, its engine and a guard."""
 
-    def __init__(self, grace):
+    def __init__(self, grace, worker=WORKER):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER, WORKER], **pipes, text=True)
+        self.process = subprocess.Popen([sys.executable, "-c", SERVER, worker], **pipes, text=True)
         pids = [int(self.process.stdout.readline()) for _ in range(3)]
         self.server, self.worker, self.engine = (psutil.Process(pid) for pid in pids)
         self.guard = None
@@ -200,3 +214,14 @@ def test_processes_that_the_kernel_killed_for_want_of_memory_are_counted(tmp_pat
     (tmp_path / name).write_text(text)
     assert guard.oom_kills([tmp_path / "missing", tmp_path / name]) == 2
     assert guard.oom_kills([tmp_path / "missing"]) == 0
+
+
+def test_what_a_worker_starts_after_the_end_of_its_server_is_ended_too():
+    family = Family("0.5", STARTING)
+    family.server.kill()
+    try:
+        assert family.guard.wait(30) == 0
+        found = [each for each in psutil.process_iter() if guard.is_alive(each) and "61.5" in each.cmdline()]
+        assert (family.alive(), found) == (set(), [])
+    finally:
+        family.end()
