@@ -17,7 +17,7 @@ from hermes.devserver.server import PROJECT
 from tests.support.asking import assert_goes_on
 from tests.support.hostile import TIMES
 
-DRAWS = 50 * TIMES  # for each operation
+DRAWS = 35 * TIMES  # for each operation
 OUR_ID = "conformance"
 
 

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from tests.support import llama3
 from tests.support.hostile import TIMES
 
-DRAWN = 60 if TIMES == 1 else 300  # requests, in each form
+DRAWN = 40 if TIMES == 1 else 300  # requests, in each form
 TOKENS = 400  # more than any of these responses needs
 LONGER = 12  # tokens, where a response would end before
 SMALL = {"type": "object", "additionalProperties": False}
