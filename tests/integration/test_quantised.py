@@ -9,6 +9,7 @@ from huggingface_hub.utils import close_session
 from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
 
 from hermes.cli import main
+from tests.support.hostile import TIMES
 from tests.support.hub_server import HubServer
 
 PROMPTS = [
@@ -70,7 +71,7 @@ def models(small_model, fetched):
 @pytest.fixture(scope="module")
 def prompts(small_model):
     tokenizer = AutoTokenizer.from_pretrained(small_model, padding_side="left")
-    turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    turns = [[{"role": "user", "content": prompt}] for prompt in PROMPTS[: 10 * TIMES]]
     return tokenizer.apply_chat_template(
         turns, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
     )
@@ -86,7 +87,7 @@ def test_the_archive_has_half_the_bytes(small_model, fetched):
 
 
 def test_it_answers_almost_as_the_original(models, prompts):
-    """Greedy, 20 prompts. KL is of its next-token probabilities from the original's, along the original's answers."""
+    """Greedy, 10 prompts, all 20 in make test-long. KL is of its next-token probabilities from the original's, along the original's answers."""
     original, fp8 = (model.generate(**prompts, max_new_tokens=TOKENS, do_sample=False) for model in models)
     start = prompts["input_ids"].shape[1]
     ended = original[:, start:] == models[0].config.eos_token_id
@@ -104,4 +105,4 @@ def test_it_answers_almost_as_the_original(models, prompts):
     print(said)
     assert kl < 0.05, said
     assert same_token > 0.9, said
-    assert same_answer >= 5, said
+    assert same_answer >= len(prompts["input_ids"]) // 4, said
