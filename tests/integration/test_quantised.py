@@ -87,7 +87,10 @@ def test_the_archive_has_half_the_bytes(small_model, fetched):
 
 
 def test_it_answers_almost_as_the_original(models, prompts):
-    """Greedy, 10 prompts, all 20 in make test-long. KL is of its next-token probabilities from the original's, along the original's answers."""
+    """Greedy, 10 prompts, or all 20 in make test-long.
+
+    KL is of its next-token probabilities from the original's, along the original's answers.
+    """
     original, fp8 = (model.generate(**prompts, max_new_tokens=TOKENS, do_sample=False) for model in models)
     start = prompts["input_ids"].shape[1]
     ended = original[:, start:] == models[0].config.eos_token_id
