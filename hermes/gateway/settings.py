@@ -20,26 +20,30 @@ def tokens_of_environment() -> tuple[str, ...]:
 
     A line of the file may be one token. /dev/null has none, and any other file without tokens is a mistake.
 
-    Raises InvalidConfiguration if both are set, if the file cannot be read or has no token, or for a misspelt variable.
+    Raises InvalidConfiguration if both have tokens, if the file cannot be read or has none, or a variable is misspelt.
     """
-    text, name = os.environ.get(TOKENS, ""), os.environ.get(TOKENS_FILE, "")
     for other in os.environ:
         if other.startswith(PREFIX) and other not in VARIABLES:
             raise InvalidConfiguration(other, f"there is no such setting; there are {', '.join(VARIABLES)}")
-    if text and name:
-        raise InvalidConfiguration(TOKENS_FILE, f"{TOKENS} is set, too; unset one of them")
-    if name:
+    tokens = _tokens(os.environ.get(TOKENS, ""))
+    in_file: tuple[str, ...] = ()
+    if name := os.environ.get(TOKENS_FILE, ""):
         try:
-            text = Path(name).read_text(encoding="utf-8-sig").replace("\n", ",")
+            in_file = _tokens(Path(name).read_text(encoding="utf-8-sig").replace("\n", ","))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise InvalidConfiguration(
                 TOKENS_FILE, f"user {os.geteuid()} cannot read {name}: {reason}; name a file that it can read"
             ) from None
-    tokens = tuple(token.strip() for token in text.split(",") if token.strip())
-    if name and not tokens and not Path(name).is_char_device():
-        raise InvalidConfiguration(TOKENS_FILE, f"{name} has no token; put one on each line")
-    return tokens
+        if not in_file and not Path(name).is_char_device():
+            raise InvalidConfiguration(TOKENS_FILE, f"{name} has no token; put one on each line")
+    if tokens and in_file:
+        raise InvalidConfiguration(TOKENS_FILE, f"{TOKENS} is set, too; unset one of them")
+    return tokens or in_file
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(token.strip() for token in text.split(",") if token.strip())
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,9 @@ class GatewaySettings:
                 "--published", f"is {self.published!r}; write HOST:PORT, with [ ] around an IPv6 address"
             )
         if not (self.local or self.tokens or self.no_auth):
-            option, reached, also = ("--published", self.published, "Compose passes only the file")
-            if not self.published:
-                option, reached, also = ("--host", self.host, "in a container, --published may say that it is local")
-            advice = f"set {TOKENS} or {TOKENS_FILE} ({also}), or pass --no-auth"
+            option, reached = ("--published", self.published) if self.published else ("--host", self.host)
+            hint = "" if self.published else "; in a container, --published may say that it is local"
+            advice = f"set {TOKENS} or {TOKENS_FILE}, or pass --no-auth{hint}"
             raise InvalidConfiguration(option, f"{reached} can be reached by others; {advice}")
 
     @property

@@ -8,9 +8,8 @@ from hermes.gateway.settings import VARIABLES, is_loopback
 from hermes.gateway.upstream import open_upstream
 from hermes.settings import NOT_OF_A_SERVER
 
-OPEN = "can be reached by others; set HERMES_GATEWAY_TOKENS or HERMES_GATEWAY_TOKENS_FILE"
-CONTAINER = "(in a container, --published may say that it is local), or pass --no-auth"
-COMPOSE = "(Compose passes only the file), or pass --no-auth"
+OPEN = "can be reached by others; set HERMES_GATEWAY_TOKENS or HERMES_GATEWAY_TOKENS_FILE, or pass --no-auth"
+CONTAINER = "; in a container, --published may say that it is local"
 
 
 @pytest.mark.parametrize(
@@ -18,9 +17,9 @@ COMPOSE = "(Compose passes only the file), or pass --no-auth"
     [
         ({"model": "hermes"}, "--model: is 'hermes'; write owner/name"),
         ({"model": "a/b/c"}, "--model: is 'a/b/c'; write owner/name"),
-        ({"host": "0.0.0.0"}, f"--host: 0.0.0.0 {OPEN} {CONTAINER}"),
-        ({"host": "0.0.0.0", "published": "0.0.0.0:8000"}, f"--published: 0.0.0.0:8000 {OPEN} {COMPOSE}"),
-        ({"published": "[::]:80"}, f"--published: [::]:80 {OPEN} {COMPOSE}"),
+        ({"host": "0.0.0.0"}, f"--host: 0.0.0.0 {OPEN}{CONTAINER}"),
+        ({"host": "0.0.0.0", "published": "0.0.0.0:8000"}, f"--published: 0.0.0.0:8000 {OPEN}"),
+        ({"published": "[::]:80"}, f"--published: [::]:80 {OPEN}"),
         (
             {"host": "0.0.0.0", "published": ":8000"},
             "--published: is ':8000'; write HOST:PORT, with [ ] around an IPv6 address",
@@ -122,6 +121,13 @@ def test_tokens_in_two_places_are_refused(tokens_file, monkeypatch):
     monkeypatch.setenv("HERMES_GATEWAY_TOKENS", "two")
     with pytest.raises(InvalidConfiguration, match="HERMES_GATEWAY_TOKENS is set, too; unset one of them"):
         GatewaySettings()
+
+
+def test_the_variable_counts_beside_a_file_without_tokens_as_compose_sets_it(monkeypatch):
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS_FILE", os.devnull)
+    assert GatewaySettings().tokens == ()
+    monkeypatch.setenv("HERMES_GATEWAY_TOKENS", "one")
+    assert GatewaySettings().tokens == ("one",)
 
 
 def test_tokens_are_not_shown():

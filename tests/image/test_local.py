@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from hermes.client.cog import stream_prediction
-from tests.support.docker import FAILED, Container, composed, docker, pins, ray_version, versions, wait_for
+from tests.support.asking import until
+from tests.support.docker import FAILED, Container, composed, docker, pins, ray_version, versions
 
 pytestmark = pytest.mark.image
 
@@ -70,13 +71,13 @@ def test_it_calls_a_tool_and_writes_json(server):
 
 def test_a_client_that_leaves_frees_its_slot(server):
     staying = stream_prediction(server.url, LONG)
-    wait_for(lambda: next(staying)[0] == "output", 60, "the first piece")
+    until(lambda: next(staying)[0] == "output", 60, "the first piece")
     for _ in range(3):
         leaving = stream_prediction(server.url, LONG)
-        wait_for(lambda events=leaving: next(events)[0] == "output", 60, "the first piece")
+        until(lambda events=leaving: next(events)[0] == "output", 60, "the first piece")
         assert server.health()["status"] == "BUSY"
         leaving.close()
-        wait_for(lambda: server.health()["status"] == "READY", 10, "the slot")
+        until(lambda: server.health()["status"] == "READY", 10, "the slot")
     staying.close()
 
 
@@ -138,7 +139,7 @@ def test_too_little_memory_is_told(local_image, weights):
     options = ("--memory", "1g", "--memory-swap", "1g", "-v", f"{weights}:/weights")
     with Container(local_image, *options, HERMES_WEIGHTS_DIR="/weights", **GRACE) as container:
         assert container.wait_until_started()["status"] == "SETUP_FAILED"
-        wait_for(lambda: "hermes: guard: out of memory" in container.log(), 10, "the guard's line")
+        until(lambda: "hermes: guard: out of memory" in container.log(), 10, "the guard's line")
         assert container.wait_until_ended() == FAILED
 
 

@@ -22,6 +22,7 @@ from hermes.client import CogServer
 from hermes.client.cog import READY
 from hermes.devserver import PROJECT
 from hermes.devserver.server import STARTING, free_port
+from tests.support.asking import until
 
 PREFIX = "hermes-test/"  # of each image here
 FAILED = 129  # the exit status after a failed start, see docs/operations.md
@@ -35,16 +36,16 @@ PACKAGES = (
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")  # with that of a proxy, where there is one
 
 
-def docker(*arguments, check=True, env=None, timeout=1200):
+def docker(*arguments, check=True):
     """What a command of Docker prints. Raises AssertionError with its last lines if it fails."""
     done = subprocess.run(
         ["docker", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=1200,
         check=False,
         # the classic builder takes an image of this engine without asking a registry
-        env={**os.environ, "DOCKER_BUILDKIT": "0", **(env or {})},
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
     )
     output = (done.stdout + done.stderr).strip()
     assert not check or done.returncode == 0, f"docker {arguments[0]} failed:\n{output[-3000:]}"
@@ -74,7 +75,7 @@ def engine(work):
             start_new_session=True,
         )
     try:
-        wait_for(lambda: "Server:" in docker("version", check=False), 60, "the Docker engine", work / "docker.log")
+        until(lambda: "Server:" in docker("version", check=False), 60, f"the Docker engine, see {log.name}")
         yield
     finally:
         del os.environ["DOCKER_HOST"]
@@ -92,15 +93,6 @@ def require(program, package):
         subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "install", "-qqy", package], check=True, capture_output=True, env=quiet)
-
-
-def wait_for(holds, seconds, what, log=None):
-    """Wait until something holds. Raises AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        last = f": {log.read_text()[-1000:]}" if log else ""
-        assert time.monotonic() < deadline, f"{what} took more than {seconds} s{last}"
-        time.sleep(0.25)
 
 
 def base_image(work):
@@ -272,7 +264,7 @@ def composed(file, work, base):
         for name in config["services"]:
             (container,) = run("ps", "-q", name).split()
             state = ("inspect", "-f", "{{.State.Health.Status}}", container)
-            wait_for(lambda state=state: docker(*state) == "healthy", 120, f"the health of the {name}")
+            until(lambda state=state: docker(*state) == "healthy", 120, f"the health of the {name}")
         yield run
     finally:
         run("down", "--volumes")
@@ -371,7 +363,7 @@ class Container:
 
     def wait_until_ended(self, seconds=60):
         """Its exit status."""
-        wait_for(lambda: not self.running, seconds, "the end of the container")
+        until(lambda: not self.running, seconds, "the end of the container")
         return self.exit_status
 
     def stop(self):
