@@ -45,20 +45,7 @@ class Request:
     @classmethod
     def from_inputs(cls, **inputs: Unpack[Inputs]) -> "Request":
         """Check the inputs of a prediction. Raises a RequestError: E1001, or one of E1003 to E1008."""
-        prompt, messages = inputs["prompt"], inputs["messages"] or ()
-        prompt_template = inputs["prompt_template"] or None
-        if not prompt and not prompt_template and not messages:
-            raise EmptyRequest
-        if prompt_template:
-            check(prompt_template, prompt)
-        for name, text in (("prompt", prompt), ("system_prompt", inputs["system_prompt"])):
-            if problem := surrogate_problem(text):
-                raise BadMessages(name, problem)
-        functions = parse_functions(inputs["tools"] or [])
-        _check_together(inputs, functions)
-        turns = parse_messages(messages, functions)
-        if messages and not prompt:
-            _require_question(messages)
+        functions, turns = parse_conversation(inputs)
         constraint, json_schema = None, inputs["json_schema"]
         if json_schema is not None:
             json_schema = parse_json_schema(json_schema)
@@ -66,10 +53,10 @@ class Request:
         elif functions:
             constraint = tools_constraint(functions, inputs["tool_choice"])
         return cls(
-            prompt=prompt,
+            prompt=inputs["prompt"],
             # Cog fills in the default, so this cannot tell a client who sent it from one who did not.
             system_prompt=None if inputs["system_prompt"] == DEFAULT_SYSTEM_PROMPT else inputs["system_prompt"],
-            prompt_template=prompt_template,
+            prompt_template=inputs["prompt_template"] or None,
             sampling=Sampling.from_inputs(inputs),
             messages=turns,
             functions=functions,
@@ -143,6 +130,25 @@ class Request:
             raise PromptTooLong(
                 prompt_tokens, self.sampling.max_tokens, context_tokens, at_least=at_least, truncate=truncate
             )
+
+
+def parse_conversation(inputs: Inputs) -> tuple[tuple[Function, ...], tuple[Message, ...]]:
+    """The tools and the turns of these inputs. Raises a RequestError: E1001, E1003 to E1006, or E1008."""
+    prompt, messages = inputs["prompt"], inputs["messages"] or ()
+    prompt_template = inputs["prompt_template"] or None
+    if not prompt and not prompt_template and not messages:
+        raise EmptyRequest
+    if prompt_template:
+        check(prompt_template, prompt)
+    for name, text in (("prompt", prompt), ("system_prompt", inputs["system_prompt"])):
+        if problem := surrogate_problem(text):
+            raise BadMessages(name, problem)
+    functions = parse_functions(inputs["tools"] or [])
+    _check_together(inputs, functions)
+    turns = parse_messages(messages, functions)
+    if messages and not prompt:
+        _require_question(messages)
+    return functions, turns
 
 
 def _check_together(inputs: Inputs, functions: Sequence[Function]) -> None:
