@@ -56,6 +56,7 @@ class Gate:
         self._proxies = [ipaddress.ip_network(each) for each in settings.forwarded_from]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that may not pass, and pass on the others with their caller and base URL in the state."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

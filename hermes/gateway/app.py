@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from hermes import __version__
 from hermes.client.cog import Json
 from hermes.gateway.access import Gate, response_of
 from hermes.gateway.bodies import Bodies
@@ -167,7 +167,7 @@ class Gateway:
         return Response(status_code=200 if self._ready else 503)
 
     async def _version(self, request: Request) -> Response:  # noqa: ARG002
-        return JSONResponse({"version": version()})
+        return JSONResponse({"version": __version__})
 
     @property
     def _ready(self) -> bool:
@@ -184,14 +184,6 @@ class _Page(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers.update(PAGE_HEADERS | {"Cache-Control": "no-cache"})
         return response
-
-
-def version() -> str:
-    """Returns the version of this package."""
-    try:
-        return metadata.version("hermes-cog")
-    except metadata.PackageNotFoundError:  # it runs from its folder, and is not installed
-        return "0.1.0"
 
 
 async def _problem(request: Request, error: Exception) -> Response:
