@@ -101,6 +101,15 @@ class _Chat:
             return self._delta(index, {"tool_calls": [{"index": calls, **tool_call(part)}]})
         return self._delta(index, {"content": part})
 
+    def sign_of_life(self, index: int) -> Json:
+        """Returns a chunk that changes nothing.
+
+        openai's clients, the AI SDK and LangChain pass over it, in Python and JavaScript. Chunks without choices make
+        openai's raise, and an empty `content` is an event of its helpers. Comments break clients with parsers of
+        their own.
+        """
+        return self._delta(index, {})
+
     def last(self, index: int, finish_reason: str) -> Json:
         """The end of a stream."""
         return self._delta(index, {}, finish_reason)
@@ -131,6 +140,10 @@ class _Completion:
         """A part of a stream."""
         return {**self.head(), "choices": [self.choice(index, str(part), (), None)]}
 
+    def sign_of_life(self, index: int) -> Json:
+        """Returns a chunk that changes nothing."""
+        return self.part(index, "", 0)
+
     def last(self, index: int, finish_reason: str) -> Json:
         """The end of a stream."""
         return {**self.head(), "choices": [self.choice(index, "", (), finish_reason)]}
@@ -146,7 +159,7 @@ async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> Asyn
         async with aclosing(reply.parts()) as parts:
             async for number, part in parts:
                 if part is SILENCE:
-                    yield event(shape.part(number, "", 0))
+                    yield event(shape.sign_of_life(number))
                 elif part is None:
                     yield event(shape.last(number, reply.finish_reason(number, bool(called[number]))))
                 else:
