@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 OPEN = ("/", "/healthz", "/health", "/ping", "/version")  # without a token; so are the page's files, and streams,
 OPEN_FOLDERS = ("/page/", "/stream/")  # whose addresses are secrets
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+KNOWN_PARAM = re.compile(r"[a-z_]{1,40}(?=[.\[]|\Z)")  # the rest may be what a client wrote
 PREFIX = re.compile(r"(?:/[\w.~-]+)+\Z", re.ASCII)
 PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa")  # no public DNS has them
 
@@ -162,6 +163,7 @@ class Gate:
         self._metrics.count_response(caller.token, route, status)
         if status >= 400:
             problem = scope["state"].get("problem")
+            param = KNOWN_PARAM.match(getattr(problem, "param", None) or "")
             line = {
                 "request_id": caller.request_id,
                 "token": caller.token,
@@ -169,7 +171,7 @@ class Gate:
                 "route": route,
                 "status": status,
                 "code": getattr(problem, "code", None),
-                "param": getattr(problem, "param", None),
+                "param": param[0] if param else None,
             }
             log.info("gateway: refused: %s", json.dumps(line))
 

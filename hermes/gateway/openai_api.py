@@ -8,13 +8,13 @@ from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from hermes.client.cog import Json
 from hermes.gateway.answer import Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import caller_of
-from hermes.gateway.events import EVENT_STREAM, NO_CACHE, event
+from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_requests import Asked, ChatRequest, CompletionRequest, Sampled, body_of
 from hermes.gateway.problems import Problem
@@ -70,7 +70,10 @@ class OpenAIApi:
             shape.choice(number, text, calls, reply.finish_reason(number, bool(calls)))
             for number, (text, calls) in enumerate(answers)
         ]
-        return JSONResponse({**shape.head(), "choices": choices, "usage": reply.usage()})
+        body = {**shape.head(), "choices": choices, "usage": reply.usage()}
+        size = sum(len(text) for text, _ in answers)
+        written = await self._bodies.in_thread(size, lambda: compact(body))
+        return Response(written, media_type="application/json")
 
 
 class _Chat:

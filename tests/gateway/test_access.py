@@ -70,11 +70,13 @@ def test_a_name_that_a_stranger_can_lead_here_is_refused(host, settings):
     assert "--public-url" in response.json()["detail"]
 
 
+OTHERS = ["192.168.1.7:8000", "gateway:8000", "box.local", "host.docker.internal"]
+
+
 @pytest.mark.parametrize("settings", [{}, LAN])
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LOCALHOST:8000", "localhost.", "hermes.localhost", "127.0.0.1:80", "[::1]:8000", "[::1]"]
-    + ["192.168.1.7:8000", "gateway:8000", "box.local", "host.docker.internal"],
+    ["localhost", "LOCALHOST:8000", "localhost.", "hermes.localhost", "127.0.0.1:80", "[::1]:8000", "[::1]", *OTHERS],
 )
 def test_a_name_that_no_stranger_can_have_is_taken(host, settings):
     assert ask(headers={"Host": host}, settings=settings).status_code == 200
