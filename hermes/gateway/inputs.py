@@ -11,8 +11,9 @@ from hermes.chat.inputs import Inputs
 from hermes.chat.request import parse_conversation
 from hermes.chat.sampling import Sampling
 from hermes.client.cog import Json
-from hermes.errors import RequestError
+from hermes.errors import BadJsonSchema, RequestError
 from hermes.gateway.problems import Problem, of_refused
+from hermes.json_schema.limits import SchemaProblem, check_schema
 from hermes.text import shortened
 
 MAX_SAID = 300  # characters
@@ -57,7 +58,9 @@ class InputCheck:
         try:
             parse_conversation(whole)
             if whole["json_schema"] is not None:
-                parse_json_schema(whole["json_schema"])
+                check_schema(parse_json_schema(whole["json_schema"]))
             Sampling.from_inputs(whole)
         except RequestError as error:
             raise of_refused(str(error)) from error
+        except SchemaProblem as problem:
+            raise of_refused(str(BadJsonSchema(str(problem)))) from problem

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from hermes.client.cog import Json
 from hermes.gateway.answer import Part
 from hermes.gateway.bodies import Bodies
+from hermes.gateway.caller import caller_of
 from hermes.gateway.events import EVENT_STREAM, NO_CACHE, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_requests import Asked, ChatRequest, CompletionRequest, Sampled, body_of
@@ -46,17 +47,16 @@ class OpenAIApi:
 
     async def begin(self, request: Request, kind: type[Sampled]) -> tuple[Asked, Reply]:
         """Read a request and begin its reply. Raises Problem if it cannot be answered."""
-        check = self._check()
 
         def take(value: Any) -> Asked:
             body = kind.model_validate(body_of(value))
             if body.model not in self._names:
                 said = f"there is no model {body.model!r}; there is {self._names[0]!r}"
                 raise Problem(404, said, param="model", code="model_not_found")
-            return body.asked(check)
+            return body.asked(self._check())
 
         asked = await self._bodies.read(request, take)
-        return asked, Reply(self._runs, self._bodies, asked, request.state.caller)
+        return asked, Reply(self._runs, self._bodies, asked, caller_of(request))
 
     async def _answer(self, request: Request, asked: Asked, reply: Reply, shape: "_Chat | _Completion") -> Response:
         async with while_asked(request, reply):

@@ -1,4 +1,7 @@
-"""The bodies of OpenAI's chat completions and completions, https://platform.openai.com/docs/api-reference, as inputs."""
+"""The bodies of OpenAI's chat completions and completions as inputs of predict.py.
+
+See https://platform.openai.com/docs/api-reference.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

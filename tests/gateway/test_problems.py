@@ -6,7 +6,7 @@ from hermes.gateway.runs import Run
 
 
 def failed(error, **more):
-    run = Run({})
+    run = Run(b"{}")
     run.status, run.error = "failed", str(error)
     for name, value in more.items():
         setattr(run, name, value)
