@@ -8,7 +8,7 @@ import re
 from pydantic import ValidationError
 
 from hermes.client.cog import Json
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 from hermes.text import shortened
 
 KINDS = {

@@ -17,7 +17,8 @@ from hermes.gateway.caller import Caller
 from hermes.gateway.events import PING_SECONDS
 from hermes.gateway.openai_requests import Asked
 from hermes.gateway.problems import Problem, of_failed, of_refused
-from hermes.gateway.runs import Run, Runs
+from hermes.gateway.run import Run
+from hermes.gateway.runs import Runs
 from hermes.tool_calls.call import ToolCall
 from hermes.tool_calls.definitions import Function, parse_functions
 

@@ -15,7 +15,7 @@ from hermes.gateway.problems import Problem
 from hermes.gateway.reply import Reply
 from hermes.gateway.responses_api import _stream as responses_stream
 from hermes.gateway.responses_api import _Written
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 
 BROKE = "E1203 EngineFailed: the connection to the server broke; the request can be sent again"
 
