@@ -100,10 +100,10 @@ def gateway(
 
 def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
     """Serve until Ctrl-C."""
+    require_free(settings.host, settings.port)
     from hermes.gateway.app import Gateway  # with Starlette, half a second that no other command has to wait
     from hermes.gateway.server import serve
 
-    require_free(settings.host, settings.port)
     log_to_stderr("%(message)s")
     served = Gateway(settings, upstreams)
     say_where(settings)

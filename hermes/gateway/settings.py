@@ -88,7 +88,12 @@ class GatewaySettings:
                 raise InvalidConfiguration(
                     "--webhooks", f"is {host!r}; write HOST or HOST:PORT, with [ ] around an IPv6 address, or *"
                 )
-        _ = self.proxies, self.token_names  # they raise
+        for proxy in self.forwarded_from:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise InvalidConfiguration("--forwarded-from", f"{error}; write an address or a network") from None
+        _ = self.token_names  # raises
         self._require_authentication()
 
     def _require_authentication(self) -> None:
@@ -116,14 +121,6 @@ class GatewaySettings:
     def token_names(self) -> Mapping[bytes, str]:
         """The name of each token, by the token's SHA-256."""
         return names_of(self.tokens)
-
-    @cached_property
-    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-        """The networks of forwarded_from."""
-        try:
-            return tuple(ipaddress.ip_network(each) for each in self.forwarded_from)
-        except ValueError as error:
-            raise InvalidConfiguration("--forwarded-from", f"{error}; write an address or a network") from None
 
 
 def _public_url(url: str) -> str | None:
