@@ -203,7 +203,7 @@ def test_with_a_public_url_all_urls_are_made_of_it(path, host, base):
 
 
 def test_the_prefix_alone_leads_to_the_page():
-    settings = {"public_url": "https://x.example/hermes"}
+    settings = {"public_url": "https://x.example/hermes", "no_auth": True}
     response = ask("/hermes", headers={"Host": "x.example"}, settings=settings)
     assert (response.status_code, response.headers["location"]) == (307, "https://x.example/hermes/")
     assert ask("/hermes/", headers={"Host": "x.example"}, settings=settings).status_code == 200
