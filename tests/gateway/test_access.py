@@ -240,7 +240,7 @@ def test_a_request_has_an_id_in_and_out(sent, kept):
 
 def test_a_response_is_counted_and_a_refusal_is_one_line_without_what_was_sent(caplog):
     metrics = Counted()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "hermes"):
         ask("/v1/predictions/secret", headers={"Authorization": "Bearer right"}, settings=TWO, metrics=metrics)
         ask(
             "/v1/predictions/secret?x=secret", headers={"Authorization": "Bearer secret"}, settings=TWO, metrics=metrics

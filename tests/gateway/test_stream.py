@@ -103,7 +103,7 @@ async def while_silent(write):
     events = []
     async for text in write(reply):
         events.append(text)
-        if is_sign(bodies_of([text])[-1]):
+        if any(map(is_sign, bodies_of([text]))):
             signs.put_nowait(None)
     return events
 
