@@ -4,7 +4,6 @@ Three things keep strangers out. Tokens; the Host header, since a stranger's nam
 rebinding); and the Origin header, since a stranger's page can send requests from a user's browser.
 """
 
-import hashlib
 import ipaddress
 import json
 import logging
@@ -23,6 +22,7 @@ from hermes.gateway.caller import Caller
 from hermes.gateway.metrics import Metrics
 from hermes.gateway.problems import Problem
 from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.tokens import digest_of
 
 log = logging.getLogger(__name__)
 OPEN = ("/", "/healthz", "/health", "/ping", "/version")  # without a token; so are the page's files, and streams,
@@ -136,7 +136,7 @@ class Gate:
         """Returns the name of the token. Raises Problem if one is needed and it is none of the gateway's."""
         names: Mapping[bytes, str] = self._settings.token_names
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        found = names.get(hashlib.sha256(token.strip().encode("latin-1")).digest())
+        found = names.get(digest_of(token.strip().encode("latin-1")))
         if names and found is not None and scheme.lower() in ("bearer", "token"):
             return found
         if names and path not in OPEN and not path.startswith(OPEN_FOLDERS):
