@@ -216,7 +216,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--slots", type=int, default=32)
-    parser.add_argument("--behaviour", type=json.loads, default={}, help=f"JSON of {[f.name for f in fields(Behaviour)]}")
+    parser.add_argument(
+        "--behaviour", type=json.loads, default={}, help=f"JSON of {[f.name for f in fields(Behaviour)]}"
+    )
     options = parser.parse_args()
     app = _Server(options.slots, Behaviour(**options.behaviour)).app()
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="critical", access_log=False, timeout_keep_alive=90)

@@ -60,7 +60,9 @@ def what(handle):
     task = getattr(handle._callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return repr(handle._callback)
-    frames = [f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" for frame in task.get_stack(limit=STACK)]
+    frames = [
+        f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" for frame in task.get_stack(limit=STACK)
+    ]
     return f"{task.get_coro().__qualname__} at {' > '.join(frames) or 'its end'}"
 
 
