@@ -30,7 +30,7 @@ from tests.support.hostile_http import (
 from tests.support.measured_gateway import REPORTED
 
 pytestmark = quiet
-PASSWORD = "password-of-the-upstream"  # noqa: S105
+PASSWORD = "password-of-the-upstream"
 REQUESTS = 500  # at each of two gateways: 20,000 in make test-long
 REFRESHED = 50  # requests after which the predictions of both are made anew: the oldest are dropped
 PAGES = ("text/html", "text/css", "text/javascript", "text/plain", "image/")
@@ -135,7 +135,8 @@ def check_form(sent, received):
         assert kind == "application/problem+json"
         problem = json.loads(received.body)
         assert problem["status"] == received.status
-        assert problem["title"] and problem["detail"] == problem["error"]["message"]
+        assert problem["title"]
+        assert problem["detail"] == problem["error"]["message"]
         assert problem["error"]["type"]
         if received.status == 429:
             assert int(received.headers["retry-after"]) > 0
@@ -175,7 +176,7 @@ def check_secrets(sent, received, fuzzed):
     if fuzzed.tokens and sent.person is None and received.status < 400:
         assert reads_nothing(sent), "it has no token"
     elif not fuzzed.tokens and received.status < 400:
-        headers = {name: value for name, value in sent.headers}
+        headers = dict(sent.headers)
         assert reads_nothing(sent) or headers.get(b"Origin", b"http://{host}") in (b"http://{host}", b""), (
             "another origin"
         )

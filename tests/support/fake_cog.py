@@ -28,7 +28,7 @@ from hermes.devserver.server import free_port
 
 REPEATED = 200  # characters of the prompt
 ERRORS = {
-    "E1002": "PromptTooLong: E1002 PromptTooLong: the prompt is 9000 tokens and max_tokens 1; the model takes 2048 with it",
+    "E1002": "PromptTooLong: E1002 PromptTooLong: the prompt is 9000 tokens and max_tokens 1; the model takes 2048 with",
     "E1203": "EngineFailed: E1203 EngineFailed: the engine died; the request can be sent again",
 }
 JSON_TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
@@ -77,7 +77,8 @@ class FakeCog:
         self.process = subprocess.Popen(command, cwd=PROJECT)
         deadline = time.monotonic() + 60
         while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, "the imitated server did not start"
+            assert self.process.poll() is None, "the imitated server has ended"
+            assert time.monotonic() < deadline, "the imitated server did not start"
             with suppress(httpx.TransportError):
                 httpx.get(f"{self.url}/health-check", timeout=5)
                 return

@@ -1,6 +1,5 @@
 """HTTP requests to a gateway that nobody means well with: any route, method, headers and body of up to 1 MB."""
 
-import json
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import quote, urlsplit
