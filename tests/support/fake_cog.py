@@ -28,7 +28,7 @@ from hermes.devserver.server import free_port
 
 REPEATED = 200  # characters of the prompt
 ERRORS = {
-    "E1002": "PromptTooLong: E1002 PromptTooLong: the prompt is 9000 tokens and max_tokens 1; the model takes 2048 with",
+    "E1002": "PromptTooLong: E1002 PromptTooLong: the prompt is 900 tokens and max_tokens 1; the model takes 512 with",
     "E1203": "EngineFailed: E1203 EngineFailed: the engine died; the request can be sent again",
 }
 JSON_TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
