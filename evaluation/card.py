@@ -123,14 +123,8 @@ def measure(
     folder = resolve(settings).folder
     engine_args = settings.with_predictor_config(folder).engine_args
     model = {"pretrained": str(folder), **engine_args}
-    out /= key_of(
-        model,
-        state_of(folder, "*.safetensors"),
-        installed_build(),
-        limit,
-        seed,
-        include and state_of(include, "*.yaml", "*.py"),
-    )
+    weights, own_tasks = state_of(folder, "*.safetensors"), include and state_of(include, "*.yaml", "*.py")
+    out /= key_of(model, weights, installed_build(), limit, seed, own_tasks)
     out.mkdir(parents=True, exist_ok=True)
     kept = {task: out / f"{task}.json" for task in tasks}
     order = {
