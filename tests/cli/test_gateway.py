@@ -113,6 +113,17 @@ def test_up_keeps_predictions_beside_the_weights(started, monkeypatch, tmp_path,
     assert (settings.store and tmp_path / settings.store) == (store and tmp_path / store)
 
 
+def test_a_store_and_none_is_a_contradiction(started, capsys):
+    assert main(["up", "--store", "x.db", "--no-store"]) == 1
+    assert "--no-store: --store is given, too" in capsys.readouterr().err
+
+
+def test_a_cluster_has_no_store_and_checks_its_gateway_before_anything_else(capsys):
+    assert main(["cluster", "--store", "x.db"]) == 2
+    assert main(["cluster", "--max-wait", "nan"]) == 1
+    assert "--max-wait: is nan" in capsys.readouterr().err
+
+
 def test_the_store_of_this_folder_is_in_no_commit_and_in_no_image():
     store = up.store_beside(Path("weights")).relative_to(Path.cwd())
     for file in (".gitignore", ".dockerignore"):
