@@ -168,5 +168,6 @@ class Server(uvicorn.Server):
         """Break off the connections at the second SIGINT: Python 3.12 would wait for them."""
         super().handle_exit(sig, frame)
         if self.force_exit:
+            logging.getLogger("uvicorn.error").disabled = True  # it would log a traceback for each of them
             for connection in self.server_state.connections:
                 connection.loop.call_soon_threadsafe(connection.transport.abort)
