@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from hermes.gateway.bodies import SMALL, Bodies
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 
 log = logging.getLogger(__name__)
 PIECE = 16  # bytes, about: of a piece in JSON

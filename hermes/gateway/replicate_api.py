@@ -23,7 +23,8 @@ from hermes.gateway.memory import Memory
 from hermes.gateway.predictions import Predictions, time
 from hermes.gateway.problems import Problem, of_failed
 from hermes.gateway.replicate_headers import cancel_after, last_event, wait_seconds
-from hermes.gateway.runs import Hook, Run, Runs
+from hermes.gateway.run import Hook, Run
+from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.webhooks import Events, Webhooks
 from hermes.text import shortened

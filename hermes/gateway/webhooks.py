@@ -20,7 +20,8 @@ from hermes.gateway.destinations import PORTS, Destination, Destinations, Forbid
 from hermes.gateway.pool import Pool
 from hermes.gateway.predictions import Predictions
 from hermes.gateway.problems import Problem
-from hermes.gateway.runs import Hook, Run, Runs
+from hermes.gateway.run import Hook, Run
+from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.store import Store
 from hermes.gateway.upstream import REPLICATE
