@@ -72,8 +72,10 @@ class Gateway:
         """Returns the ASGI application."""
         openai = OpenAIApi(self.runs, self._bodies, self.settings.names, self.check)
         responses = ResponsesApi(openai)
-        self._webhooks = webhooks = Webhooks(self.settings, self.pool, self._store)
-        replicate = ReplicateApi(self.settings, self.runs, self._bodies, webhooks, self.document, self.check)
+        self._webhooks = webhooks = Webhooks(self.settings, self.pool, self._store, self.runs, self._bodies)
+        replicate = ReplicateApi(
+            self.settings, self.runs, self._bodies, webhooks, self.document, self.check, self._memory
+        )
         routes = [
             Route("/", self._index),
             Route("/healthz", self._health),

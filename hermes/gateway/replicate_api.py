@@ -1,33 +1,38 @@
-"""Replicate's API (https://replicate.com/docs/reference/http), over runs."""
+"""Replicate's API (https://replicate.com/docs/reference/http), over runs. What belongs to one token no other one sees."""
 
 import asyncio
 import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hermes.client.cog import Json, given
-from hermes.gateway.openai_api import EVENT_STREAM, NO_CACHE, read_body
+from hermes.gateway.bodies import SMALL, Bodies
+from hermes.gateway.caller import Caller, caller_of
+from hermes.gateway.events import EVENT_STREAM, NO_CACHE, PING_SECONDS
+from hermes.gateway.inputs import InputCheck
+from hermes.gateway.memory import Memory
+from hermes.gateway.predictions import Predictions, time
 from hermes.gateway.problems import Problem, of_failed
-from hermes.gateway.run import Run
+from hermes.gateway.replicate_headers import cancel_after, last_event, wait_seconds
+from hermes.gateway.run import Hook, Run
 from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
-from hermes.gateway.upstream import input_check
 from hermes.gateway.webhooks import Events, Webhooks
 from hermes.text import shortened
 
-MAX_WAIT = 60.0  # s that `Prefer: wait` waits; replicate's clients stop reading half a second later
-PING_SECONDS = 15.0
-PAGE = 100
-MAX_SAID = 300  # characters
+PAGE, PAGE_BYTES = 100, 2 * 2**20
+MAX_REFERENCE = 300  # characters of owner/name:version
+MAX_ID = 64  # characters
+BATCH = 200  # pieces of a stream at once
 LINE_ENDS = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # where replicate's client ends a line
 
 
@@ -37,190 +42,214 @@ class Create(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     input: Json = {}
-    version: str | None = None
+    version: Annotated[str, Field(max_length=MAX_REFERENCE)] | None = None
     webhook: str | None = None
     webhook_completed: str | None = None
-    webhook_events_filter: list[Events] | None = None
+    webhook_events_filter: Annotated[list[Events], Field(max_length=10)] | None = None
+
+    @property
+    def hook(self) -> Hook | None:
+        """The webhook that is asked for."""
+        only = () if self.webhook else ("completed",)
+        url = self.webhook or self.webhook_completed
+        return Hook(url, tuple(self.webhook_events_filter or only)) if url else None
+
+
+@dataclass(frozen=True)
+class Creation:
+    """A prediction to be made."""
+
+    inputs: bytes
+    version: str  # its id
+    hook: Hook | None
 
 
 class ReplicateApi:
     """The endpoints. The model has one version, whose id is the SHA-256 of its OpenAPI document."""
 
-    def __init__(self, settings: GatewaySettings, runs: Runs, webhooks: Webhooks, document: Callable[[], Json]):
-        self._settings, self._runs, self._webhooks, self._document = settings, runs, webhooks, document
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        runs: Runs,
+        bodies: Bodies,
+        webhooks: Webhooks,
+        document: Callable[[], Json],
+        check: Callable[[], InputCheck],
+        memory: Memory,
+    ):
+        """Args:
+        settings: the names of the model.
+        runs: begins and keeps the predictions.
+        bodies: reads requests, and has the threads for what is large.
+        webhooks: sends them.
+        document: returns the OpenAPI document of the upstreams; raises Problem while none was ready.
+        check: of the inputs that the upstreams take; raises Problem likewise.
+        memory: counts inputs whose webhook is being looked up.
+        """
+        self._settings, self._runs, self._bodies, self._webhooks = settings, runs, bodies, webhooks
+        self._document, self._check, self._memory = document, check, memory
+        self._predictions = Predictions(settings.model, bodies)
         self._began = datetime.now(UTC)
+        self._version_id: tuple[Json, str] | None = None
 
     async def create(self, request: Request) -> Response:
         """POST /v1/predictions, /v1/models/{owner}/{name}/predictions and /v1/deployments/... likewise."""
-        asked = await read_body(Create, request)
-        version = asked.version or "/".join(request.path_params.values())
-        if not version:
-            raise Problem(422, "version: is missing; send the id of a version, or owner/name", param="version")
-        self._require_known(version)
-        inputs = given(asked.input)  # null is what is left out
-        self._check(inputs)
-        seconds = wait_seconds(request.headers.get("prefer", ""))
-        webhook = asked.webhook or asked.webhook_completed
-        if webhook:
-            self._webhooks.require_allowed(webhook)
-        run = self._runs.start(inputs)
-        if webhook:
-            only: list[Events] = [] if asked.webhook else ["completed"]
-            events = asked.webhook_events_filter or only
-            self._webhooks.follow(run, webhook, events, lambda: self.prediction(run, base_url(request)))
-        headers = {}
-        if seconds:
-            headers = {"Preference-Applied": "wait"}
+        seconds = wait_seconds(request.headers.getlist("prefer"))
+        deadline = cancel_after(request.headers.getlist("cancel-after"))
+        path = "/".join(request.path_params.values())
+        creation = await self._bodies.read(request, lambda value: self._creation(path, value))
+        caller, base = caller_of(request), request.state.base
+        if creation.hook:
+            self._memory.take(len(creation.inputs))  # its DNS may take seconds
             try:
+                await self._webhooks.require_allowed(creation.hook.url, caller.token)
+            finally:
+                self._memory.give_back(len(creation.inputs))
+        run = self._runs.start(
+            creation.inputs, caller, version=creation.version, kept=True, hook=creation.hook, cancel_after=deadline
+        )
+        await self._runs.stored(run)
+        self._webhooks.follow(run, base)
+        headers = {"Preference-Applied": "wait"} if seconds else {}
+        if seconds:
+            with suppress(TimeoutError):  # the client goes on to ask for it
                 async with asyncio.timeout(seconds):
                     await run.end()
-            except TimeoutError:
-                pass  # the client goes on to ask for it
-        body = self.prediction(run, base_url(request))
         if run.retry_after:
             raise of_failed(run)
-        if not run.ended:  # "processing" would be taken as the final answer
-            body |= {"status": "starting", "output": None}
-        return JSONResponse(body, 201, headers)
+        return _json(await self._predictions.one(run, base, starting=True), 201, headers)
 
     async def get(self, request: Request) -> Response:
         """GET /v1/predictions/{id}."""
-        return JSONResponse(self.prediction(self._find(request), base_url(request)))
+        run = await self._find(request)
+        return _json(await self._predictions.one(run, request.state.base))
 
     async def list(self, request: Request) -> Response:
-        """GET /v1/predictions, the newest first, PAGE at a time."""
-        runs = self._runs.newest_first()
-        if cursor := request.query_params.get("cursor"):
-            places = [index for index, run in enumerate(runs) if run.id == cursor]
-            if not places:
-                raise Problem(400, "cursor: the prediction is no longer here", param="cursor")
-            runs = runs[places[0] + 1 :]
-        base = base_url(request)
-        following = f"{base}/v1/predictions?cursor={runs[PAGE - 1].id}" if len(runs) > PAGE else None
-        return JSONResponse(page([self.prediction(run, base) for run in runs[:PAGE]], following))
+        """GET /v1/predictions: those of the token, the newest first, PAGE at a time."""
+        parameters = request.query_params.multi_items()
+        for name, _ in parameters:
+            if name != "cursor" or len(parameters) > 1:
+                said = shortened(repr(name), MAX_ID)
+                raise Problem(
+                    400, f"{said} is no filter of this gateway's list; send one cursor, or nothing", param=name
+                )
+        cursor = request.query_params.get("cursor") or None
+        owner, base = caller_of(request).token, request.state.base
+        try:
+            if cursor and len(cursor) > MAX_ID:
+                raise KeyError(cursor)
+            runs, following = await self._runs.page(owner, cursor, PAGE, PAGE_BYTES)
+        except KeyError:
+            raise Problem(400, "cursor: the prediction is no longer here; begin without one", param="cursor") from None
+        url = f"{base}/v1/predictions?cursor={following}" if following else None
+        return _json(await self._predictions.page(runs, base, url))
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/predictions/{id}/cancel."""
-        run = self._find(request)
+        run = await self._find(request)
         await self._runs.cancel(run)
-        return JSONResponse(self.prediction(run, base_url(request)))
+        return _json(await self._predictions.one(run, request.state.base))
 
     async def stream(self, request: Request) -> Response:
         """GET /stream/{id}/{secret}, the address in urls.stream. Who knows it may read, and come back."""
-        run = self._find(request)
-        if request.path_params["secret"] != run.secret:
+        run_id, secret = request.path_params["id"], request.path_params["secret"]
+        run = await self._runs.find_by_secret(run_id, secret) if len(run_id) <= MAX_ID else None
+        if not run:
             raise Problem(404, "there is no such stream")
-        pieces, _, logs = request.headers.get("last-event-id", "").partition(":")
-        start = (int(pieces), int(logs)) if pieces.isdecimal() and logs.isdecimal() else (0, 0)
-        return StreamingResponse(_stream(run, *start), media_type=EVENT_STREAM, headers=NO_CACHE)
+        start = last_event(request.headers.get("last-event-id", ""))
+        return StreamingResponse(self._events(run, *start), media_type=EVENT_STREAM, headers=NO_CACHE)
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models, for both dialects: OpenAI's `data`, Replicate's `results`."""
-        described = self._model(base_url(request))
-        data = [described | {"id": name} for name in self._settings.names]
-        return JSONResponse({"object": "list", "data": data, **page([described])})
+        data = [self._entry(name) for name in self._settings.names]
+        return JSONResponse({"object": "list", "data": data, **page([self._model(request.state.base)])})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}, or /v1/models/{alias} as OpenAI's client asks."""
         name = "/".join(request.path_params.values())
-        self._require_known(name)
-        return JSONResponse(self._model(base_url(request)) | {"id": name})
+        self._known(name)
+        described = self._model(request.state.base) if "owner" in request.path_params else {}
+        return JSONResponse(described | self._entry(name))
 
     async def versions(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions."""
-        self._require_known("/".join(request.path_params.values()))
+        self._known("/".join(request.path_params.values()))
         return JSONResponse(page([self._version()]))
 
     async def version(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions/{id}."""
-        self._require_known("{owner}/{name}:{id}".format(**request.path_params))
+        self._known("{owner}/{name}:{id}".format(**request.path_params))
         return JSONResponse(self._version())
 
     async def deployment(self, request: Request) -> Response:
         """GET /v1/deployments/{owner}/{name}."""
         name = "/".join(request.path_params.values())
-        self._require_known(name)
+        version = self._known(name)
         owner, _, short = name.partition("/")
         release = {
             "number": 1,
             "model": self._settings.model,
-            "version": self.version_id,
-            "created_at": written(self._began),
-            "created_by": self._account(),
+            "version": version,
+            "created_at": time(self._began),
+            "created_by": _account(caller_of(request)),
             "configuration": {"hardware": "local", "min_instances": 1, "max_instances": 1},
         }
         return JSONResponse({"owner": owner, "name": short, "current_release": release})
 
-    async def account(self, request: Request) -> Response:  # noqa: ARG002
+    async def account(self, request: Request) -> Response:
         """GET /v1/account."""
-        return JSONResponse(self._account())
+        return JSONResponse(_account(caller_of(request)))
 
-    async def webhook_secret(self, request: Request) -> Response:  # noqa: ARG002
-        """GET /v1/webhooks/default/secret."""
-        return JSONResponse({"key": self._webhooks.secret})
+    async def webhook_secret(self, request: Request) -> Response:
+        """GET /v1/webhooks/default/secret: the token's own."""
+        return JSONResponse({"key": self._webhooks.secret(caller_of(request).token)})
 
-    @cached_property
+    @property
     def version_id(self) -> str:
-        """The id of the version."""
-        return hashlib.sha256(json.dumps(self._document(), sort_keys=True).encode()).hexdigest()
+        """The id of the version. It changes with the document: an upstream may come back as another version."""
+        document = self._document()
+        if not (self._version_id and self._version_id[0] is document):
+            digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+            self._version_id = document, digest
+        return self._version_id[1]
 
-    @cached_property
-    def _inputs(self) -> Draft202012Validator:
-        return input_check(self._document())
+    def _creation(self, path: str, value: Any) -> Creation:
+        """What a body asks for; `path` may name the model. It runs in a thread."""
+        body = Create.model_validate(value)
+        if not (references := [each for each in (path, body.version) if each]):
+            raise Problem(422, "version: is missing; send the id of a version, or owner/name", param="version")
+        version = [self._known(each) for each in references][-1]
+        inputs = self._check().written(given(body.input), status=422, at="input.")
+        return Creation(inputs, version, body.hook)
 
-    def prediction(self, run: Run, base: str) -> Json:
-        """A run as Replicate writes a prediction."""
-        at = f"{base}/v1/predictions/{run.id}"
-        return {
-            "id": run.id,
-            "model": self._settings.model,
-            "version": self.version_id,
-            "input": dict(run.inputs),
-            "output": run.output or (None if run.status != "succeeded" else []),
-            "logs": run.logs,
-            "error": run.error,
-            "status": run.status,
-            "created_at": written(run.created),
-            "started_at": written(run.started),
-            "completed_at": written(run.ended),
-            "data_removed": False,
-            "source": "api",
-            "metrics": run.metrics | ({"total_time": (run.ended - run.created).total_seconds()} if run.ended else {}),
-            "urls": {
-                "get": at,
-                "cancel": f"{at}/cancel",
-                "web": f"{base}/",
-                "stream": f"{base}/stream/{run.id}/{run.secret}",
-            },
-        }
-
-    def _find(self, request: Request) -> Run:
-        run_id = request.path_params["id"]
-        if run := self._runs.find(run_id):
-            return run
-        raise Problem(404, f"there is no prediction {run_id!r}; the gateway keeps one for an hour after its end")
-
-    def _require_known(self, reference: str) -> None:
-        """Raises Problem unless it is the model, its version, or model:version."""
+    def _known(self, reference: str) -> str:
+        """Returns the id of the version. Raises Problem unless the reference is it, the model, or model:version."""
         name, _, version = reference.partition(":")
-        if name == self.version_id or (name in self._settings.names and version in ("", self.version_id)):
-            return
-        raise Problem(404, f"there is no {reference!r} here; there is {self._settings.model}:{self.version_id}")
+        current = self.version_id
+        if not (reference == current or (name in self._settings.names and version in ("", current))):
+            said = shortened(repr(reference), MAX_REFERENCE)
+            raise Problem(404, f"there is no {said} here; there is {self._settings.model}:{current}")
+        return current
 
-    def _check(self, inputs: Json) -> None:
-        """Raises Problem at the first input that is not as the OpenAPI document has it, as Replicate does."""
-        if problem := next(self._inputs.iter_errors(inputs), None):
-            place = ".".join(["input", *map(str, problem.absolute_path)])
-            raise Problem(422, f"{place}: {shortened(problem.message, MAX_SAID)}", param=place)
+    async def _find(self, request: Request) -> Run:
+        """The prediction of that id, if it is the token's."""
+        run_id = request.path_params["id"]
+        run = await self._runs.find(run_id, caller_of(request).token) if len(run_id) <= MAX_ID else None
+        if not run:
+            said = shortened(repr(run_id), MAX_ID)
+            hours = f"{self._settings.keep / 3600:g} h"
+            raise Problem(404, f"there is no prediction {said}; the gateway keeps one for {hours} after its end")
+        return run
+
+    def _entry(self, name: str) -> Json:
+        """The model as OpenAI's API has it."""
+        owner = self._settings.model.partition("/")[0]
+        return {"id": name, "object": "model", "created": int(self._began.timestamp()), "owned_by": owner}
 
     def _model(self, base: str) -> Json:
-        """The model, with the fields of both dialects."""
+        """The model as Replicate's API has it."""
         owner, _, name = self._settings.model.partition("/")
         return {
-            "id": self._settings.model,
-            "object": "model",
-            "created": int(self._began.timestamp()),
-            "owned_by": owner,
             "url": f"{base}/",
             "owner": owner,
             "name": name,
@@ -229,7 +258,7 @@ class ReplicateApi:
             "github_url": None,
             "paper_url": None,
             "license_url": None,
-            "run_count": len(self._runs.newest_first()),
+            "run_count": 0,  # of everybody, which is told to nobody; clients want a number
             "cover_image_url": None,
             "default_example": None,
             "is_official": False,
@@ -240,64 +269,61 @@ class ReplicateApi:
         document = self._document()
         return {
             "id": self.version_id,
-            "created_at": written(self._began),
+            "created_at": time(self._began),
             "cog_version": document["info"]["version"],
             "openapi_schema": document,
         }
 
-    @staticmethod
-    def _account() -> Json:
-        return {"type": "user", "username": "local", "name": "This gateway", "github_url": None, "avatar_url": None}
+    async def _events(self, run: Run, pieces: int, logs: int) -> AsyncIterator[str]:
+        """The events of a stream, from so many pieces and characters of the logs on.
+
+        Replicate's client drops everything until an event has an id, and raises at an event that it does not know.
+        """
+        while True:
+            changed = run.change
+            more, said = run.output[pieces : pieces + BATCH], run.logs[logs:]
+            if more or said:
+                size = sum(map(len, more)) + len(said)
+                begin = pieces, logs
+                if size <= SMALL:
+                    yield _written(more, said, *begin)
+                else:
+                    yield await self._bodies.in_thread(size, lambda: _written(more, said, *begin))  # noqa: B023
+                pieces, logs = pieces + len(more), logs + len(said)
+                await asyncio.sleep(0)  # a reader that is fast would keep the event loop
+            elif run.ended:
+                break
+            else:
+                try:
+                    async with asyncio.timeout(PING_SECONDS):
+                        await changed.wait()
+                except TimeoutError:
+                    yield ": ping\n\n"
+        if run.status == "failed":
+            yield _event("error", f"{pieces}:{logs}", json.dumps({"detail": run.error}))
+        yield _event("done", f"{pieces}:{logs}", json.dumps({"reason": "canceled"} if run.status == "canceled" else {}))
 
 
-def page(results: Sequence[Mapping[str, Any]], following: str | None = None) -> Json:
-    """A page of Replicate's lists. `following`, an absolute URL: npm's client doubles a relative one."""
-    return {"previous": None, "next": following, "results": list(results)}
+def page(results: Sequence[Mapping[str, Any]]) -> Json:
+    """Returns the only page of one of Replicate's lists."""
+    return {"previous": None, "next": None, "results": list(results)}
 
 
-def written(moment: datetime | None) -> str | None:
-    """A time as Replicate writes it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else None
+def _account(caller: Caller) -> Json:
+    name = caller.token or "local"
+    return {"type": "user", "username": name, "name": "This gateway", "github_url": None, "avatar_url": None}
 
 
-def base_url(request: Request) -> str:
-    """Where the client found the gateway."""
-    return str(request.base_url).rstrip("/")
+def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body, status, headers, media_type="application/json")
 
 
-def wait_seconds(prefer: str) -> float:
-    """How long a `Prefer` header asks to wait, in s; 0 if it does not ask."""
-    wait = re.search(r"\bwait(?:=(\d+))?", prefer)
-    return min(float(wait[1] or MAX_WAIT), MAX_WAIT) if wait else 0.0
-
-
-async def _stream(run: Run, pieces: int, logs: int) -> AsyncIterator[str]:
-    """The events of a stream, from so many pieces and characters of the logs on.
-
-    Replicate's client drops everything until an event has an id, and raises at an event that it does not know.
-    """
-    while True:
-        changed = run.change
-        events = []
-        for piece in run.output[pieces:]:
-            pieces += 1
-            events.append(_event("output", f"{pieces}:{logs}", piece))
-        if len(run.logs) > logs:
-            said, logs = run.logs[logs:], len(run.logs)
-            events.append(_event("logs", f"{pieces}:{logs}", said))
-        if events:
-            yield "".join(events)
-        elif run.ended:
-            break
-        else:
-            try:
-                async with asyncio.timeout(PING_SECONDS):
-                    await changed.wait()
-            except TimeoutError:
-                yield ": ping\n\n"
-    if run.status == "failed":
-        yield _event("error", f"{pieces}:{logs}", json.dumps({"detail": run.error}))
-    yield _event("done", f"{pieces}:{logs}", json.dumps({"reason": "canceled"} if run.status == "canceled" else {}))
+def _written(pieces: Sequence[str], said: str, number: int, logs: int) -> str:
+    """The events of some pieces of the output after `number`, and of what the logs have after `logs`."""
+    events = [_event("output", f"{number + index}:{logs}", piece) for index, piece in enumerate(pieces, 1)]
+    if said:
+        events.append(_event("logs", f"{number + len(pieces)}:{logs + len(said)}", said))
+    return "".join(events)
 
 
 def _event(name: str, event_id: str, text: str) -> str:

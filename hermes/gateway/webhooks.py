@@ -1,100 +1,234 @@
-"""Replicate's webhooks: signed POSTs that say what became of a run (https://www.standardwebhooks.com)."""
+"""Replicate's webhooks: signed POSTs that say what became of a prediction (https://www.standardwebhooks.com)."""
 
 import asyncio
 import base64
-import json
+import hmac
 import logging
-import secrets
-from collections.abc import Callable, Collection
+import os
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx
 from standardwebhooks import Webhook
 
-from hermes.client.cog import Json, tls
+from hermes.client.cog import tls
+from hermes.gateway.bodies import Bodies
+from hermes.gateway.destinations import PORTS, Destination, Destinations, Forbidden, Place
+from hermes.gateway.pool import Pool
+from hermes.gateway.predictions import Predictions
 from hermes.gateway.problems import Problem
-from hermes.gateway.run import Run
-from hermes.gateway.settings import is_loopback
+from hermes.gateway.run import Hook, Run
+from hermes.gateway.runs import Runs
+from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.store import Store
+from hermes.gateway.upstream import REPLICATE
 
 log = logging.getLogger(__name__)
 Events = Literal["start", "output", "logs", "completed"]
 
 BETWEEN_SECONDS = 0.5  # two of output and logs
-TRIES = 4  # of the last one; the wait doubles from a second on
+TRIES = 4  # of the last one
+RETRY_SECONDS = 1.0  # until the second try; it doubles
+SEND_SECONDS = 10.0
+CONNECT_SECONDS = 4.0
+CLOSE_SECONDS = 2.0  # for what is under way when the gateway stops
+AT_ONCE = 16  # that are sent, for one token
+MAX_UNDELIVERED = 200  # ended predictions of one token whose webhook is not delivered yet
 
 
 class Webhooks:
-    """What sends them. They go to this machine only, unless others are allowed: a URL is a client's to choose."""
+    """What sends them. They are disabled unless the operator lists where they may go."""
 
-    def __init__(self, *, anywhere: bool):
-        self.secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
-        self._anywhere = anywhere
-        self._http = httpx.AsyncClient(timeout=10, follow_redirects=False, verify=tls())
+    def __init__(self, settings: GatewaySettings, pool: Pool, store: Store, runs: Runs, bodies: Bodies):
+        """Args:
+        settings: say which hosts are allowed.
+        pool: its upstreams are never sent a webhook.
+        store: has those that were not delivered before the gateway ended, and the key for signatures.
+        runs: have what is sent.
+        bodies: has the threads where large ones are written.
+        """
+        self._destinations = Destinations(settings.webhooks, lambda: _never(settings, pool))
+        self._enabled = bool(settings.webhooks)
+        self._key, self._store, self._runs, self._bodies = store.secret(), store, runs, bodies
+        self._predictions = Predictions(settings.model, bodies)
+        self._base = settings.public_url or f"http://{settings.published or _address(settings.host, settings.port)}"
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(SEND_SECONDS, connect=CONNECT_SECONDS),
+            # a connection is to an address: one that was checked for this webhook, and for no other host
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            follow_redirects=False,
+            trust_env=False,  # a proxy would look up the name again
+            verify=tls(),
+        )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._undelivered: Counter[str] = Counter()  # by the name of the token
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
-    def require_allowed(self, url: str) -> None:
-        """Raises Problem if webhooks may not go there."""
+    def secret(self, owner: str) -> str:
+        """Returns the secret for the signatures of a token's webhooks; it stays while the store does."""
+        key = hmac.digest(self._key, b"webhooks of " + owner.encode(errors="surrogatepass"), "sha256")
+        return f"whsec_{base64.b64encode(key).decode()}"
+
+    async def require_allowed(self, url: str, owner: str) -> None:
+        """Raises Problem if webhooks may not go there, or too many of this token wait for their receivers."""
+        if self._undelivered[owner] >= MAX_UNDELIVERED:
+            what = f"{self._undelivered[owner]} webhooks of this token are not delivered yet, as many as may"
+            raise Problem(429, f"webhook: {what}; see to their receivers", code="too_many_webhooks", retry_after=10)
         try:
-            parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise Problem(422, f"webhook: {error}", param="webhook") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise Problem(422, "webhook: has to be an http or https URL", param="webhook")
-        if not (self._anywhere or is_loopback(parsed.host)):
-            raise Problem(
-                422,
-                f"webhook: {parsed.host} is another machine; start the gateway with --webhooks-anywhere",
-                param="webhook",
-            )
+            await self._destinations.find(url)
+        except Forbidden as why:
+            raise Problem(422, f"webhook: {why}", param="webhook") from why
 
-    def follow(self, run: Run, url: str, events: Collection[Events], body: Callable[[], Json]) -> None:
-        """Send what happens to a run, or only those events. `body` gives the prediction as it is."""
-        task = asyncio.create_task(self._follow(run, url, events, body))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def follow(self, run: Run, base: str) -> None:
+        """Send what happens to a kept prediction to its webhook. `base`: URL under which its client found the gateway."""
+        if run.webhook:
+            self._begin(self._follow(run, run.webhook, base))
+
+    async def resume(self) -> None:
+        """Begin to send what was not delivered when the gateway last ended."""
+        undelivered = [(run.id, run.owner, hook) for run, hook in await self._store.undelivered()]
+        if undelivered and not self._enabled:
+            log.warning("gateway: %s webhooks of earlier are not delivered: they are disabled", len(undelivered))
+            return
+        for run_id, owner, hook in undelivered:
+            self._begin(self._deliver(run_id, owner, hook, self._base))
 
     async def close(self) -> None:
-        """Stop sending."""
+        """Stop sending, after a moment for those that ended just now. The store has the others."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._destinations.close()
         await self._http.aclose()
 
-    async def _follow(self, run: Run, url: str, events: Collection[Events], body: Callable[[], Json]) -> None:
-        wanted = events or ("start", "output", "logs", "completed")
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, run: Run, hook: Hook, base: str) -> None:
+        try:
+            await self._tell(run, hook, base)
+        except Forbidden as why:
+            await self._end(run.id, str(why))
+            return
+        run_id, owner = run.id, run.owner
+        del run  # it may be megabytes, and has ended
+        if hook.wants_end:
+            await self._deliver(run_id, owner, hook, base)
+
+    async def _tell(self, run: Run, hook: Hook, base: str) -> None:
+        """What happens until the end."""
+        wanted = hook.events or ("start", "output", "logs")
+        sent = 0
         if "start" in wanted:
-            await self._send(url, run.id, body())
+            async with self._slots[run.owner]:
+                await self._send(run, hook, base, str(sent))
         pieces, logs = 0, 0
         while not run.ended:
             change = run.change
             grown = ("output" in wanted and len(run.output) > pieces) or ("logs" in wanted and len(run.logs) > logs)
             if grown:
-                pieces, logs = len(run.output), len(run.logs)
-                await self._send(url, run.id, body())
+                pieces, logs, sent = len(run.output), len(run.logs), sent + 1
+                async with self._slots[run.owner]:
+                    await self._send(run, hook, base, str(sent))
                 await asyncio.sleep(BETWEEN_SECONDS)
             else:
                 await change.wait()
-        if "completed" in wanted:
-            wait = 1
-            for _ in range(TRIES):
-                if await self._send(url, run.id, body()):
-                    return
-                await asyncio.sleep(wait)
-                wait *= 2
-            log.warning("gateway: run %s: its webhook did not take the last event", run.id)
 
-    async def _send(self, url: str, run_id: str, body: Json) -> bool:
-        """Whether it arrived."""
-        content, now = json.dumps(body), datetime.now(UTC)
-        message_id = f"msg_{run_id}_{secrets.token_hex(6)}"
+    async def _deliver(self, run_id: str, owner: str, hook: Hook, base: str) -> None:
+        """The last event of an ended prediction, until it is taken. The prediction is read for each try."""
+        self._undelivered[owner] += 1
+        problem: str | None = "it did not take the last event"
+        try:
+            for attempt in range(TRIES):
+                if attempt:
+                    await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
+                async with self._slots[owner]:  # before the prediction is read: a token may have hundreds
+                    run = await self._runs.find(run_id, owner)
+                    taken = run is not None and await self._send(run, hook, base, "completed")
+                    if run is None:
+                        problem = "the prediction is no longer kept"
+                    del run
+                if taken:
+                    problem = None
+                    break
+        except Forbidden as why:
+            problem = str(why)
+        except Problem as why:  # the store cannot be read: it is sent at the next start
+            log.warning("gateway: run %s: its webhook: %s", run_id, why)
+            return
+        finally:
+            self._undelivered[owner] -= 1
+        await self._end(run_id, problem)
+
+    async def _end(self, run_id: str, problem: str | None) -> None:
+        """Nothing more is sent for a prediction."""
+        if problem:
+            log.warning("gateway: run %s: its webhook: %s", run_id, problem)
+        await self._store.delivered(run_id)
+
+    async def _send(self, run: Run, hook: Hook, base: str, event: str) -> bool:
+        """Returns whether it was taken. Raises Forbidden if it may not go there any more."""
+        message_id, secret = f"msg_{run.id}_{event}", self.secret(run.owner)  # the same at each try, for receivers
+        content = await self._predictions.one(run, base)
+        now = datetime.now(UTC)
+        signature = await self._bodies.in_thread(
+            len(content), lambda: Webhook(secret).sign(message_id, now, content.decode())
+        )
         headers = {
             "Content-Type": "application/json",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(self.secret).sign(message_id, now, content),
+            "webhook-signature": signature,
         }
+        return await self._post(await self._destinations.find(hook.url), content, headers)
+
+    async def _post(self, to: Destination, content: bytes, headers: dict[str, str]) -> bool:
+        headers = headers | {"Host": to.url.netloc.decode()}
         try:
-            return (await self._http.post(url, content=content, headers=headers)).is_success
-        except httpx.HTTPError:
-            return False
+            async with asyncio.timeout(SEND_SECONDS):
+                for address in to.addresses:
+                    try:
+                        async with self._http.stream(
+                            "POST",
+                            to.url.copy_with(host=str(address)),
+                            content=content,
+                            headers=headers,
+                            extensions={"sni_hostname": to.host},
+                        ) as response:  # its body, of whatever length, is not read
+                            return response.is_success
+                    except (httpx.ConnectError, httpx.ConnectTimeout):
+                        continue  # such as IPv6 where there is none
+        except (httpx.HTTPError, TimeoutError):
+            pass
+        return False
+
+
+def _never(settings: GatewaySettings, pool: Pool) -> Iterator[Place]:
+    """The upstreams, and the gateway itself."""
+    yield settings.host, settings.port
+    if settings.published:
+        yield _place(f"http://{settings.published}")
+    if settings.public_url:
+        yield _place(settings.public_url)
+    for backend in pool.backends:
+        name = backend.upstream.name
+        if name.startswith(REPLICATE):
+            yield _place(os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com"))
+        elif urlsplit(name).hostname:
+            yield _place(name)
+
+
+def _place(url: str) -> Place:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or PORTS[parts.scheme]
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
