@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from hermes.client import CogServer, ReplicateModel, extract, run_tools, tool
     from hermes.settings import Settings
 
-__version__ = "0.1.0"
 __all__ = [
     "CogServer",
     "HermesError",

@@ -4,7 +4,6 @@ Three things keep strangers out. Tokens; the Host header, since a stranger's nam
 rebinding); and the Origin header, since a stranger's page can send requests from a user's browser.
 """
 
-import hashlib
 import ipaddress
 import json
 import logging
@@ -23,11 +22,13 @@ from hermes.gateway.caller import Caller
 from hermes.gateway.metrics import Metrics
 from hermes.gateway.problems import Problem
 from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.tokens import digest_of
 
 log = logging.getLogger(__name__)
 OPEN = ("/", "/healthz", "/health", "/ping", "/version")  # without a token; so are the page's files, and streams,
 OPEN_FOLDERS = ("/page/", "/stream/")  # whose addresses are secrets
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+KNOWN_PARAM = re.compile(r"[a-z_]{1,40}(?=[.\[]|\Z)")  # the rest may be what a client wrote
 PREFIX = re.compile(r"(?:/[\w.~-]+)+\Z", re.ASCII)
 PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa")  # no public DNS has them
 
@@ -135,7 +136,7 @@ class Gate:
         """Returns the name of the token. Raises Problem if one is needed and it is none of the gateway's."""
         names: Mapping[bytes, str] = self._settings.token_names
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        found = names.get(hashlib.sha256(token.strip().encode("latin-1")).digest())
+        found = names.get(digest_of(token.strip().encode("latin-1")))
         if names and found is not None and scheme.lower() in ("bearer", "token"):
             return found
         if names and path not in OPEN and not path.startswith(OPEN_FOLDERS):
@@ -162,6 +163,7 @@ class Gate:
         self._metrics.count_response(caller.token, route, status)
         if status >= 400:
             problem = scope["state"].get("problem")
+            param = KNOWN_PARAM.match(getattr(problem, "param", None) or "")
             line = {
                 "request_id": caller.request_id,
                 "token": caller.token,
@@ -169,7 +171,7 @@ class Gate:
                 "route": route,
                 "status": status,
                 "code": getattr(problem, "code", None),
-                "param": getattr(problem, "param", None),
+                "param": param[0] if param else None,
             }
             log.info("gateway: refused: %s", json.dumps(line))
 

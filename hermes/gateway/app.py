@@ -17,7 +17,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from hermes import __version__
 from hermes.client.cog import Json
 from hermes.gateway.access import Gate, response_of
 from hermes.gateway.bodies import Bodies
@@ -34,6 +33,7 @@ from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.store import Store
 from hermes.gateway.upstream import Upstream
 from hermes.gateway.webhooks import Webhooks
+from hermes.version import VERSION
 
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
@@ -167,7 +167,7 @@ class Gateway:
         return Response(status_code=200 if self._ready else 503)
 
     async def _version(self, request: Request) -> Response:  # noqa: ARG002
-        return JSONResponse({"version": __version__})
+        return JSONResponse({"version": VERSION})
 
     @property
     def _ready(self) -> bool:

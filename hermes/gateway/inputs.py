@@ -7,8 +7,8 @@ from jsonschema import Draft202012Validator
 from pydantic_core import to_json
 
 from hermes.chat.constraint import parse_json_schema
+from hermes.chat.conversation import parse_conversation
 from hermes.chat.inputs import Inputs
-from hermes.chat.request import parse_conversation
 from hermes.chat.sampling import Sampling
 from hermes.client.cog import Json
 from hermes.errors import BadJsonSchema, RequestError

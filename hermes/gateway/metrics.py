@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from hermes.gateway.memory import Memory
 from hermes.gateway.pool import Pool
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 
 log = logging.getLogger(__name__)
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)

@@ -8,13 +8,13 @@ from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from hermes.client.cog import Json
 from hermes.gateway.answer import Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import caller_of
-from hermes.gateway.events import EVENT_STREAM, NO_CACHE, event
+from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_requests import Asked, ChatRequest, CompletionRequest, Sampled, body_of
 from hermes.gateway.problems import Problem
@@ -70,7 +70,10 @@ class OpenAIApi:
             shape.choice(number, text, calls, reply.finish_reason(number, bool(calls)))
             for number, (text, calls) in enumerate(answers)
         ]
-        return JSONResponse({**shape.head(), "choices": choices, "usage": reply.usage()})
+        body = {**shape.head(), "choices": choices, "usage": reply.usage()}
+        size = sum(len(text) for text, _ in answers)
+        written = await self._bodies.in_thread(size, lambda: compact(body))
+        return Response(written, media_type="application/json")
 
 
 class _Chat:
@@ -100,6 +103,15 @@ class _Chat:
         if isinstance(part, ToolCall):
             return self._delta(index, {"tool_calls": [{"index": calls, **tool_call(part)}]})
         return self._delta(index, {"content": part})
+
+    def sign_of_life(self, index: int) -> Json:
+        """Returns a chunk that changes nothing.
+
+        openai's clients, the AI SDK and LangChain pass over it, in Python and JavaScript. Chunks without choices make
+        openai's raise, and an empty `content` is an event of its helpers. Comments break clients with parsers of
+        their own.
+        """
+        return self._delta(index, {})
 
     def last(self, index: int, finish_reason: str) -> Json:
         """The end of a stream."""
@@ -131,6 +143,10 @@ class _Completion:
         """A part of a stream."""
         return {**self.head(), "choices": [self.choice(index, str(part), (), None)]}
 
+    def sign_of_life(self, index: int) -> Json:
+        """Returns a chunk that changes nothing."""
+        return self.part(index, "", 0)
+
     def last(self, index: int, finish_reason: str) -> Json:
         """The end of a stream."""
         return {**self.head(), "choices": [self.choice(index, "", (), finish_reason)]}
@@ -146,7 +162,7 @@ async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> Asyn
         async with aclosing(reply.parts()) as parts:
             async for number, part in parts:
                 if part is SILENCE:
-                    yield event(shape.part(number, "", 0))
+                    yield event(shape.sign_of_life(number))
                 elif part is None:
                     yield event(shape.last(number, reply.finish_reason(number, bool(called[number]))))
                 else:

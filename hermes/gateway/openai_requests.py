@@ -110,8 +110,8 @@ class ChatRequest(Completed):
 
     def asked(self, check: InputCheck) -> "Asked":
         """See Sampled."""
-        more = {"usage": self.stream_options.include_usage, "parallel_calls": self.parallel_tool_calls}
-        return Asked.of(self, [self.inputs()], check, n=self.n, **more)
+        usage, parallel = self.stream_options.include_usage, self.parallel_tool_calls
+        return Asked.of(self, [self.inputs()], check, n=self.n, usage=usage, parallel_calls=parallel)
 
 
 class CompletionRequest(Completed):

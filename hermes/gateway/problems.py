@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hermes.client.cog import Json
 from hermes.gateway.run import Run
+from hermes.text import shortened
 
 KINDS = {
     401: "authentication_error",
@@ -33,6 +34,7 @@ TITLES = {
 }
 PARAMS = {"E1001": "messages", "E1002": "messages", "E1005": "messages", "E1006": "tools", "E1007": "response_format"}
 TOO_LONG = re.compile(r"is (?P<prompt>(?:at least )?\d+) tokens and .*; the model takes (?P<context>\d+) with")
+MAX_SAID, MAX_PARAM = 2000, 200  # characters
 BUSY = ("E1203", "E1205", "E1206")  # the request can be sent again
 
 
@@ -48,8 +50,10 @@ class Problem(Exception):
         code: str | None = None,
         retry_after: int | None = None,
     ):
+        message = shortened(message, MAX_SAID)  # it may name what the client sent
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.code = status, message, code
+        self.param = None if param is None else shortened(param, MAX_PARAM)
         self.retry_after = retry_after  # s
 
     def body(self) -> Json:

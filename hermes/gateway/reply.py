@@ -17,7 +17,8 @@ from hermes.gateway.caller import Caller
 from hermes.gateway.events import PING_SECONDS
 from hermes.gateway.openai_requests import Asked
 from hermes.gateway.problems import Problem, of_failed, of_refused
-from hermes.gateway.runs import Run, Runs
+from hermes.gateway.run import Run
+from hermes.gateway.runs import Runs
 from hermes.tool_calls.call import ToolCall
 from hermes.tool_calls.definitions import Function, parse_functions
 
@@ -91,14 +92,14 @@ class Reply:
 
     async def whole(self) -> list[tuple[str, list[ToolCall]]]:
         """The text and the calls of each."""
-        texts, calls = [""] * len(self.runs), [list[ToolCall]() for _ in self.runs]
+        texts, calls = [list[str]() for _ in self.runs], [list[ToolCall]() for _ in self.runs]
         async with aclosing(self.parts()) as parts:
             async for number, part in parts:
                 if isinstance(part, str):
-                    texts[number] += part
+                    texts[number].append(part)
                 elif isinstance(part, ToolCall):
                     calls[number].append(part)
-        return list(zip(texts, calls, strict=True))
+        return list(zip(map("".join, texts), calls, strict=True))
 
     def finish_reason(self, number: int, called: bool) -> str:
         """Why an answer ended, in OpenAI's words."""

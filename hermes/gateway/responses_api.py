@@ -179,8 +179,8 @@ class _Written:
 
     def take(self, part: Part | Silence | None) -> list[str]:
         """The events of a part."""
-        if part is SILENCE:  # an event that clients know, and that changes nothing
-            return [self.event_with_response("response.in_progress", self.response("in_progress"))]
+        if part is SILENCE:
+            return [self._sign_of_life()]
         if isinstance(part, ToolCall):
             return self._take_call(part)
         return self._take_text(part) if isinstance(part, str) else []
@@ -198,6 +198,14 @@ class _Written:
             self.event("response.content_part.done", **at, part=content),
             self._item_done(),
         ]
+
+    def _sign_of_life(self) -> str:
+        """Returns an event that changes nothing. openai's client for JavaScript takes a response for the whole state,
+        which it is only between messages.
+        """
+        if self._text is None:
+            return self.event_with_response("response.in_progress", self.response("in_progress"))
+        return self.event("response.output_text.delta", **self._at(), content_index=0, delta="", logprobs=[])
 
     def _take_text(self, text: str) -> list[str]:
         events = []

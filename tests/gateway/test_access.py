@@ -70,11 +70,13 @@ def test_a_name_that_a_stranger_can_lead_here_is_refused(host, settings):
     assert "--public-url" in response.json()["detail"]
 
 
+OTHERS = ["192.168.1.7:8000", "gateway:8000", "box.local", "host.docker.internal"]
+
+
 @pytest.mark.parametrize("settings", [{}, LAN])
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LOCALHOST:8000", "localhost.", "hermes.localhost", "127.0.0.1:80", "[::1]:8000", "[::1]"]
-    + ["192.168.1.7:8000", "gateway:8000", "box.local", "host.docker.internal"],
+    ["localhost", "LOCALHOST:8000", "localhost.", "hermes.localhost", "127.0.0.1:80", "[::1]:8000", "[::1]", *OTHERS],
 )
 def test_a_name_that_no_stranger_can_have_is_taken(host, settings):
     assert ask(headers={"Host": host}, settings=settings).status_code == 200
@@ -201,7 +203,7 @@ def test_with_a_public_url_all_urls_are_made_of_it(path, host, base):
 
 
 def test_the_prefix_alone_leads_to_the_page():
-    settings = {"public_url": "https://x.example/hermes"}
+    settings = {"public_url": "https://x.example/hermes", "no_auth": True}
     response = ask("/hermes", headers={"Host": "x.example"}, settings=settings)
     assert (response.status_code, response.headers["location"]) == (307, "https://x.example/hermes/")
     assert ask("/hermes/", headers={"Host": "x.example"}, settings=settings).status_code == 200
@@ -238,7 +240,7 @@ def test_a_request_has_an_id_in_and_out(sent, kept):
 
 def test_a_response_is_counted_and_a_refusal_is_one_line_without_what_was_sent(caplog):
     metrics = Counted()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "hermes"):
         ask("/v1/predictions/secret", headers={"Authorization": "Bearer right"}, settings=TWO, metrics=metrics)
         ask(
             "/v1/predictions/secret?x=secret", headers={"Authorization": "Bearer secret"}, settings=TWO, metrics=metrics

@@ -2,7 +2,7 @@ import pytest
 
 from hermes.errors import BadMessages, EngineFailed, PromptTooLong
 from hermes.gateway.problems import of_failed
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 
 
 def failed(error, **more):

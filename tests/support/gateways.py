@@ -7,6 +7,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import httpx
 
@@ -21,6 +22,7 @@ class Gateway:
 
     url: str
     process: subprocess.Popen
+    log: IO[bytes] | None = None
 
     @property
     def openai(self):
@@ -38,34 +40,40 @@ class Gateway:
         """How many predictions run at its upstreams."""
         return self.metric("hermes_gateway_upstream_running")
 
+    @property
+    def said(self):
+        """All that is in its log."""
+        return os.pread(self.log.fileno(), 2**30, 0).decode(errors="replace")
+
     def metric(self, name):
         """A number of /metrics, with its labels as Prometheus writes them."""
         lines = self.get("/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
-def gateway_before(*upstreams, options=(), environment=None):
-    """A gateway that is ready, before these upstreams."""
+def gateway_before(*upstreams, options=(), **more):
+    """A gateway that is ready, before these upstreams. See gateway_of for `more`."""
     named = [word for upstream in upstreams for word in ("--upstream", upstream)]
-    return gateway_of("gateway", *options, *named, environment=environment)
+    return gateway_of("gateway", *options, *named, **more)
 
 
 @contextmanager
-def gateway_of(*command, environment=None, seconds=60, python=sys.executable, cwd=PROJECT):
+def gateway_of(
+    *command, environment=None, seconds=60, python=sys.executable, cwd=PROJECT, program=("hermes",), port=None
+):
     """The gateway that this command of `python -m hermes` starts, when it is ready."""
-    port = free_port()
-    command = [python, "-m", "hermes", *command, "--port", str(port)]
+    port = port or free_port()
+    command = [python, "-m", *program, *command, "--port", str(port)]
     with tempfile.TemporaryFile() as log:  # a pipe that nobody reads would stop it when it is full
         process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(environment or {})}, stderr=log)
-        gateway = Gateway(f"http://127.0.0.1:{port}", process)
+        gateway = Gateway(f"http://127.0.0.1:{port}", process, log)
         try:
             until_ready(gateway, seconds=seconds)
             yield gateway
         finally:
             process.terminate()
             process.wait(timeout=30)
-            log.seek(0)
-            sys.stderr.write(log.read().decode())  # shown with a test that fails
+            sys.stderr.write(gateway.said)  # shown with a test that fails
 
 
 def until_ready(gateway, status=200, seconds=60):
