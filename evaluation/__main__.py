@@ -18,6 +18,7 @@ from hermes.cli import run
 from hermes.cli.notes import notes
 from hermes.cli.server import local_server, wait_until_ready
 from hermes.devserver.server import PROJECT
+from hermes.engine.installation import installed_build
 from hermes.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -27,6 +28,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="the folder of this run")
 Url = Annotated[str | None, typer.Option(help="of a Cog server; a server of its own if not given")]
 Seed = Annotated[int, typer.Option(help="draws the sample, and is that of each response")]
 RESULTS = PROJECT / "evaluation" / "results"
+ANSWERS_DEPEND_ON = {  # of the settings
+    *("profile", "model", "weights_dir", "weights_lock", "prompt_template", "engine_args", "speculation"),
+    *("request_timeout", "stream_interval"),
+}
 
 
 @contextmanager
@@ -43,9 +48,20 @@ def served(url: str | None) -> Iterator[str]:
 def asked_of(url: str | None) -> str:
     """What a part was measured on: a server that ran already, or the model of the settings."""
     if url:
-        return url
+        return f"{url}, {asking.model_at(url)}"
     settings = Settings.load()
     return f"{settings.source}, profile {settings.profile}"
+
+
+def answered_by(url: str | None, at: str) -> str:
+    """The server at a URL, its model and its settings, for the key of its replies."""
+    of_own = Settings.load().model_dump_json(include=ANSWERS_DEPEND_ON) + installed_build()
+    return f"{url or of_own}, {asking.model_at(at)}"
+
+
+def part_of(what: str, number: int | None, seed: int) -> str:
+    """How much was measured, for the report."""
+    return f"all {what}" if number is None else f"{number} {what}, seed {seed}"
 
 
 def keep(out: Path, part: str, found: Any, asked: str) -> None:
@@ -81,15 +97,16 @@ def measure_functions(
         raise typer.BadParameter(f"bfcl-eval is not in {wheel}; `make evaluate` installs it")
     part, found = "functions_required" if required else "functions", {}
     with served(url) as at:
+        asked, by = asked_of(url), answered_by(url, at)
         for name in category or functions.CATEGORIES:
             if required and name == functions.NO_CALL:
                 continue
             cases = functions.cases(data, name, sample, seed)
             questions = [case.asked(seed, required=required) for case in cases]
-            replies = asking.ask_all(at, questions, out / part / f"{name}.jsonl")
+            replies = asking.ask_all(at, questions, out / part / f"{name}.jsonl", by)
             figures = functions.figures(cases, replies, functions.judged(cases, replies, wheel))
             found[name] = asdict(figures)
-    keep(out, part, found, asked_of(url))
+    keep(out, part, found, f"{asked}; {part_of('questions of each category', sample, seed)}")
     if any(each[wrong] for each in found.values() for wrong in ("refused", "invalid", "differing")):
         raise typer.Exit(1)
 
@@ -105,9 +122,10 @@ def measure_json(
     """JSON mode: one document for each schema. Exit code 1 says that one was invalid though all was enforced."""
     drawn = json_mode.schemas_in(schemas, sample, seed)
     with served(url) as at:
-        replies = asking.ask_all(at, json_mode.asked(drawn, seed), out / "json.jsonl")
+        asked, by = asked_of(url), answered_by(url, at)
+        replies = asking.ask_all(at, json_mode.asked(drawn, seed), out / "json.jsonl", by)
     found = json_mode.documents(drawn, replies)
-    keep(out, "json", asdict(found), asked_of(url))
+    keep(out, "json", asdict(found), f"{asked}; {part_of('schemas', sample, seed)}")
     if found.invalid_though_enforced:
         raise typer.Exit(1)
 
@@ -122,7 +140,7 @@ def write_answers(
 ) -> None:
     """Answer two-turn questions, in the form of FastChat's files of answers."""
     with served(url) as at:
-        answers = chat.answered(at, asking.read_lines(questions), out / "chat.jsonl", model, seed)
+        answers = chat.answered(at, asking.read_lines(questions), out / "chat.jsonl", model, seed, answered_by(url, at))
     path = out / "model_answer" / f"{model}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(each) + "\n" for each in answers), encoding="utf-8")
@@ -156,7 +174,7 @@ def compare_with_card(
         }
         for each in rows
     ]
-    keep(out, "card", found, asked_of(None))
+    keep(out, "card", found, f"{asked_of(None)}; {part_of('questions of each task', limit, seed)}")
     if any(each.off for each in rows):
         raise typer.Exit(1)
 

@@ -17,8 +17,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from evaluation.asking import key_of
 from hermes.engine import require_devices
 from hermes.engine.engine import ENVIRONMENT
+from hermes.engine.installation import installed_build
 from hermes.settings import Settings
 from hermes.weights import resolve
 
@@ -89,6 +91,12 @@ def tasks_of(card: Iterable[Told]) -> list[str]:
     return list(dict.fromkeys(told.harness_task for told in card if told.harness_task))
 
 
+def state_of(folder: Path, *patterns: str) -> list[tuple[str, int, int]]:
+    """The name, the size and the time of change of some files in a folder, which tell whether they are the same."""
+    found = sorted(path for pattern in patterns for path in folder.rglob(pattern))
+    return [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+
+
 def measure(
     settings: Settings,
     tasks: Sequence[str],
@@ -103,7 +111,7 @@ def measure(
     Args:
         settings: of the server.
         tasks: of the harness.
-        out: a folder; what one task gave is kept there, and is not measured again.
+        out: a folder; what one task gave is kept there, and is not measured again with the same model and arguments.
         packages: where lm-eval is installed.
         include: a folder of tasks of one's own.
         limit: questions of each task; None for all.
@@ -114,10 +122,13 @@ def measure(
     require_devices(settings)
     folder = resolve(settings).folder
     engine_args = settings.with_predictor_config(folder).engine_args
+    model = {"pretrained": str(folder), **engine_args}
+    weights, own_tasks = state_of(folder, "*.safetensors"), include and state_of(include, "*.yaml", "*.py")
+    out /= key_of(model, weights, installed_build(), limit, seed, own_tasks)
     out.mkdir(parents=True, exist_ok=True)
     kept = {task: out / f"{task}.json" for task in tasks}
     order = {
-        "model": {"pretrained": str(folder), **engine_args},
+        "model": model,
         "tasks": [task for task in tasks if not kept[task].is_file()],
         "include": include and str(include),
         "limit": limit,

@@ -20,13 +20,13 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 
 
 def answered(
-    url: str, questions: Sequence[Mapping[str, Any]], out: Path, model: str, seed: int
+    url: str, questions: Sequence[Mapping[str, Any]], out: Path, model: str, seed: int, answered_by: str = ""
 ) -> list[dict[str, Any]]:
     """Ask all first turns, then all second ones. Returns the answers in FastChat's form."""
     turns: dict[Any, list[dict[str, str]]] = {each["question_id"]: [] for each in questions}
     for number in range(max(len(each["turns"]) for each in questions)):
         asked = list(_asked(questions, turns, number, seed))
-        replies = ask_all(url, asked, out.with_name(f"{out.stem}-turn-{number + 1}.jsonl"))
+        replies = ask_all(url, asked, out.with_name(f"{out.stem}-turn-{number + 1}.jsonl"), answered_by)
         for question in asked:
             conversation = turns[json.loads(question.id)]
             conversation += [

@@ -17,7 +17,8 @@
         ├── E1202 InvalidConfiguration
         ├── E1203 EngineFailed
         ├── E1204 NoAccelerator
-        └── E1205 ServerStopping
+        ├── E1205 ServerStopping
+        └── E1206 Interrupted
 
 A message says what was wrong, the value seen and the next step. The prompt is never part of one.
 """
@@ -229,6 +230,15 @@ class ServerStopping(ServerError):
 
     def __init__(self, seconds: float):
         super().__init__(f"the server is stopping and this was not finished within {seconds:g} s; {AGAIN}")
+
+
+class Interrupted(ServerError):
+    """The gateway ended before the prediction did, and was started again."""
+
+    code = "E1206"
+
+    def __init__(self) -> None:
+        super().__init__(f"the gateway was ended while this was queued or running; {AGAIN}")
 
 
 def find_error(text: str) -> str | None:

@@ -24,6 +24,7 @@ NOT_OF_A_SERVER = (  # the gateway reads the first two, and Compose the others
     "HERMES_GATEWAY_TOKENS_FILE",
     "HERMES_GATEWAY_BIND",
     "HERMES_GATEWAY_PORT",
+    "HERMES_GATEWAY_PUBLIC_URL",
     "HERMES_IMAGE",
 )
 

@@ -79,6 +79,13 @@ def test_the_gateway_is_told_where_compose_publishes_its_port():
     assert GatewaySettings(host="0.0.0.0", published=interpolated(published)).local
 
 
+def test_the_gateway_has_the_public_url_of_a_proxy_if_compose_is_given_one():
+    (url,) = [word.removeprefix("--public-url=") for word in GATEWAY["command"] if "--public-url" in word]
+    assert GatewaySettings(public_url=interpolated(url)).public_url is None
+    url = interpolated(url, HERMES_GATEWAY_PUBLIC_URL="https://hermes.example/")
+    assert GatewaySettings(public_url=url, tokens=("secret",)).public_url == "https://hermes.example"
+
+
 def test_the_gateway_is_the_same_before_gpus_where_its_tokens_must_be_named():
     extends = {"file": "compose.yaml", "service": "gateway"}
     assert COMPOSE["compose.gpus.yaml"]["services"]["gateway"] == {

@@ -1,21 +1,19 @@
 """A request: the inputs of one prediction, checked and frozen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from hermes.chat.chatml import ChatML
 from hermes.chat.constraint import Constraint, json_constraint, parse_json_schema, tools_constraint
+from hermes.chat.conversation import parse_conversation
 from hermes.chat.inputs import Inputs
-from hermes.chat.messages import ROLES, Message, parse_messages
+from hermes.chat.messages import Message
 from hermes.chat.sampling import Sampling
-from hermes.chat.template import check, fill, filled_size
+from hermes.chat.template import fill, filled_size
 from hermes.chat.truncation import Prompt, truncated
-from hermes.errors import BadJsonSchema, BadMessages, BadSampling, BadTools, EmptyRequest, PromptTooLong, RequestError
-from hermes.text import shortened, shown, surrogate_problem
-from hermes.tool_calls.definitions import Function, json_within_tags, parse_functions, tools_prompt
-
-MAX_NAMES = 300  # characters of tool names in a message
+from hermes.errors import BadJsonSchema, BadTools, EmptyRequest, PromptTooLong, RequestError
+from hermes.tool_calls.definitions import Function, json_within_tags, tools_prompt
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful assistant."
 
@@ -45,20 +43,7 @@ class Request:
     @classmethod
     def from_inputs(cls, **inputs: Unpack[Inputs]) -> "Request":
         """Check the inputs of a prediction. Raises a RequestError: E1001, or one of E1003 to E1008."""
-        prompt, messages = inputs["prompt"], inputs["messages"] or ()
-        prompt_template = inputs["prompt_template"] or None
-        if not prompt and not prompt_template and not messages:
-            raise EmptyRequest
-        if prompt_template:
-            check(prompt_template, prompt)
-        for name, text in (("prompt", prompt), ("system_prompt", inputs["system_prompt"])):
-            if problem := surrogate_problem(text):
-                raise BadMessages(name, problem)
-        functions = parse_functions(inputs["tools"] or [])
-        _check_together(inputs, functions)
-        turns = parse_messages(messages, functions)
-        if messages and not prompt:
-            _require_question(messages)
+        functions, turns = parse_conversation(inputs)
         constraint, json_schema = None, inputs["json_schema"]
         if json_schema is not None:
             json_schema = parse_json_schema(json_schema)
@@ -66,10 +51,10 @@ class Request:
         elif functions:
             constraint = tools_constraint(functions, inputs["tool_choice"])
         return cls(
-            prompt=prompt,
+            prompt=inputs["prompt"],
             # Cog fills in the default, so this cannot tell a client who sent it from one who did not.
             system_prompt=None if inputs["system_prompt"] == DEFAULT_SYSTEM_PROMPT else inputs["system_prompt"],
-            prompt_template=prompt_template,
+            prompt_template=inputs["prompt_template"] or None,
             sampling=Sampling.from_inputs(inputs),
             messages=turns,
             functions=functions,
@@ -143,36 +128,3 @@ class Request:
             raise PromptTooLong(
                 prompt_tokens, self.sampling.max_tokens, context_tokens, at_least=at_least, truncate=truncate
             )
-
-
-def _check_together(inputs: Inputs, functions: Sequence[Function]) -> None:
-    """Refuse inputs that contradict each other."""
-    prompt_template, tool_choice, json_schema = inputs["prompt_template"], inputs["tool_choice"], inputs["json_schema"]
-    if prompt_template and inputs["messages"]:
-        raise BadMessages("messages", "can't go with prompt_template, which is the whole prompt; send one of them")
-    if prompt_template and functions:
-        raise BadTools("tools", "can't go with prompt_template, which is the whole prompt; send one of them")
-    if functions and json_schema is not None:
-        raise BadTools("tools", "can't go with json_schema: a response is a tool call or JSON; send one of them")
-    names = [function.name for function in functions]
-    if tool_choice not in ("auto", "none", "required", *names):
-        raise BadTools(
-            "tool_choice",
-            f"is {shown(tool_choice)}; it has to be auto, none, required or one of "
-            f"{shortened(', '.join(names), MAX_NAMES) or 'the tools'}",
-        )
-    if tool_choice == "required" and not functions:
-        raise BadTools("tool_choice", "is 'required' and there are no tools to call")
-    if json_schema is not None and inputs["min_tokens"]:
-        raise BadSampling(
-            f"min_tokens is {shown(inputs['min_tokens'])} beside json_schema; JSON ends where it is complete"
-        )
-
-
-def _require_question(messages: Sequence[Any]) -> None:
-    """Raises BadMessages if the last of them leaves nothing to respond to."""
-    if (role := ROLES[messages[-1]["role"]]) not in ("user", "tool"):
-        raise BadMessages(
-            f"messages[{len(messages) - 1}].role",
-            f"is {role!r}, so there is nothing to respond to; end with a user turn, or send a prompt",
-        )

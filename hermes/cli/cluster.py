@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hermes.cli.gateway import Alias, Anywhere, Host, Model, NoAuth, Origin, Port, say_where, settings_of
+from hermes.cli.gateway import OPTIONS, gateway_options, say_where
 from hermes.cli.notes import notes
 from hermes.devserver import PROJECT, ServerFailed
 from hermes.engine.installation import installed_build, is_for_cpus
 from hermes.errors import InvalidConfiguration, NoAccelerator, find_error
+from hermes.gateway.settings import GatewaySettings
 from hermes.serving import start_guard
 from hermes.settings import Settings
 
@@ -30,6 +31,7 @@ THIS_MACHINE: dict[str, Any] = {  # how Ray starts on one machine
     "include_dashboard": False,
     "object_store_memory": 100 * 2**20,  # bytes; pieces of text need none, and by default it is 30 % of the memory
 }
+NOT_ON_A_CLUSTER = ("published", "store", "grace")  # Ray may move the gateway; HERMES_SHUTDOWN_GRACE is for both
 POLL_SECONDS = 1.0
 STOP_SECONDS = 10.0  # for Ray to answer
 ENVIRONMENT = {
@@ -40,21 +42,15 @@ ENVIRONMENT = {
 }
 
 
+@gateway_options(*(name for name in OPTIONS if name not in NOT_ON_A_CLUSTER))
 def cluster(
+    gateway: GatewaySettings,
     replicas: Annotated[int, typer.Option(help="engines; the fewest with --max-replicas", min=1)] = 1,
     max_replicas: Annotated[int | None, typer.Option(help="most engines; Ray adds and removes some by load")] = None,
     scale_up_after: Annotated[float, typer.Option(help="seconds of more load, before one is added", min=0)] = 10,
     scale_down_after: Annotated[float, typer.Option(help="seconds of less load, before one is removed", min=0)] = 600,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    model: Model = "local/model",
-    alias: Alias = None,
-    origin: Origin = None,
-    no_auth: NoAuth = False,
-    webhooks_anywhere: Anywhere = False,
 ) -> None:
     """Serve from many replicas until Ctrl-C: on this machine, or on the Ray cluster that RAY_ADDRESS names."""
-    gateway = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     settings = Settings.load()

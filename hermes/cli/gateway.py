@@ -1,7 +1,11 @@
 """python -m hermes gateway: Replicate's and OpenAI's APIs and a page, before servers that answer."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import fields
+from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,92 +13,108 @@ import typer
 from hermes.cli.notes import notes
 from hermes.cli.ports import require_free
 from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.tokens import find_tokens
 from hermes.gateway.upstream import Upstream, open_upstream
 from hermes.logs import log_to_stderr
 
-Host = Annotated[str, typer.Option(help="the address to listen on; another than this machine's needs a token")]
-Port = Annotated[int, typer.Option(help="the port to listen on", min=1, max=65535)]
-Model = Annotated[str, typer.Option(help="owner/name under which clients find the model")]
-Alias = Annotated[list[str] | None, typer.Option(help="one more name of the model, such as gpt-4o; repeatable")]
-Origin = Annotated[list[str] | None, typer.Option(help="a web page's origin that may ask, by CORS; repeatable")]
-NoAuth = Annotated[bool, typer.Option("--no-auth", help="serve other machines without a token")]
-Anywhere = Annotated[bool, typer.Option("--webhooks-anywhere", help="send webhooks to other machines, too")]
+FIELDS = {field.name: field for field in fields(GatewaySettings)}
+Names = list[str] | None
+OPTIONS: dict[str, tuple[Any, Any]] = {  # by the setting: type and option
+    "host": (str, typer.Option(help="the address to listen on; another than this machine's needs a token")),
+    "port": (int, typer.Option(help="the port to listen on", min=1, max=65535)),
+    "published": (
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="where others reach it, if a container publishes its port"),
+    ),
+    "public_url": (str | None, typer.Option(metavar="URL", help="where others reach it through a proxy")),
+    "forwarded_from": (
+        Names,
+        typer.Option(metavar="ADDRESS", help="a proxy, or a network of some, whose X-Forwarded-* count; repeatable"),
+    ),
+    "model": (str, typer.Option(help="owner/name under which clients find the model")),
+    "aliases": (Names, typer.Option("--alias", help="one more name of the model, such as gpt-4o; repeatable")),
+    "tokens": (
+        Path | None,
+        typer.Option("--tokens-file", help="one name:token or name:sha256:DIGEST a line; HERMES_GATEWAY_TOKENS_FILE"),
+    ),
+    "no_auth": (bool, typer.Option("--no-auth", help="serve other machines without a token")),
+    "origins": (Names, typer.Option("--origin", help="of a web page that may send requests, by CORS; repeatable")),
+    "webhooks": (
+        Names,
+        typer.Option(metavar="HOST", help="a host, or HOST:PORT, that webhooks may go to; * for any; repeatable"),
+    ),
+    "max_waiting": (int, typer.Option(help="requests in the queue")),
+    "max_wait": (float, typer.Option(help="seconds in the queue")),
+    "max_per_token": (int | None, typer.Option(help="predictions in flight for one token; no limit if not given")),
+    "max_body": (int, typer.Option(help="bytes of a request")),
+    "max_memory": (int, typer.Option(help="bytes of all requests and predictions in flight")),
+    "keep": (float, typer.Option(help="seconds that an ended prediction can be read")),
+    "store": (Path | None, typer.Option(help="the SQLite file that keeps predictions over a restart")),
+    "grace": (float, typer.Option(help="seconds for running predictions after SIGTERM")),
+}
 
 
+def gateway_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of these settings. It gets the settings as its first argument."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_settings(**given: Any) -> None:
+            command(settings_of({name: given.pop(name) for name in names}), **given)
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        options = [_parameter(name) for name in names]
+        kept = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        vars(with_settings)["__signature__"] = inspect.Signature([*kept, *options])
+        with_settings.__annotations__ = {each.name: each.annotation for each in (*kept, *options)}
+        return with_settings
+
+    return decorate
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    kind, option = OPTIONS[name]
+    default = None if kind is Names or name == "tokens" else FIELDS[name].default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def settings_of(given: dict[str, Any]) -> GatewaySettings:
+    """The settings that the options of a command ask for. Raises InvalidConfiguration, see GatewaySettings."""
+    repeated = {name: tuple(value or ()) for name, value in given.items() if OPTIONS[name][0] is Names}
+    return GatewaySettings(**{**given, **repeated, "tokens": find_tokens(given.get("tokens"))})
+
+
+@gateway_options(*OPTIONS)
 def gateway(
+    settings: GatewaySettings,
     upstream: Annotated[
         list[str], typer.Option(help="http://HOST:PORT of a Cog server, or replicate:OWNER/NAME; repeatable")
     ],
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    published: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="where others reach it, if a container publishes its port")
-    ] = None,
-    model: Model = "local/model",
-    alias: Alias = None,
-    slots: Annotated[int, typer.Option(help="predictions at once at each upstream")] = 32,
-    max_waiting: Annotated[int, typer.Option(help="callers in line")] = 1000,
-    max_wait: Annotated[float, typer.Option(help="seconds in line")] = 600.0,
-    origin: Origin = None,
-    no_auth: NoAuth = False,
-    webhooks_anywhere: Anywhere = False,
+    slots: Annotated[int, typer.Option(help="predictions at once at each upstream", min=1)] = 32,
 ) -> None:
     """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS has tokens,
     comma-separated, or HERMES_GATEWAY_TOKENS_FILE names a file of them.
     """
-    more = {"published": published, "max_waiting": max_waiting, "max_wait": max_wait}
-    settings = settings_of(host, port, model, alias, origin, no_auth, webhooks_anywhere, **more)
     run(settings, [open_upstream(name, slots) for name in upstream])
-
-
-def settings_of(
-    host: str,
-    port: int,
-    model: str,
-    alias: list[str] | None,
-    origin: list[str] | None,
-    no_auth: bool,
-    webhooks_anywhere: bool,
-    **more: Any,
-) -> GatewaySettings:
-    """The settings that the options of a command ask for. Raises InvalidConfiguration, see GatewaySettings."""
-    return GatewaySettings(
-        host=host,
-        port=port,
-        model=model,
-        aliases=tuple(alias or ()),
-        no_auth=no_auth,
-        origins=tuple(origin or ()),
-        webhooks_anywhere=webhooks_anywhere,
-        **more,
-    )
 
 
 def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
     """Serve until Ctrl-C."""
-    import uvicorn  # with Starlette, half a second that no other command has to wait
-
-    from hermes.gateway.app import Gateway
-
     require_free(settings.host, settings.port)
+    from hermes.gateway.app import Gateway  # with Starlette, half a second that no other command has to wait
+    from hermes.gateway.server import serve
+
     log_to_stderr("%(message)s")
-    config = uvicorn.Config(
-        Gateway(settings, upstreams).app(),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
+    served = Gateway(settings, upstreams)
     say_where(settings)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run()
+        serve(served.app(), settings, served.stop)
     notes.print("stopping")
 
 
 def say_where(settings: GatewaySettings) -> None:
     """Say at which addresses a gateway is found."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    at = f"http://{settings.published or f'{host}:{settings.port}'}"
+    at = settings.public_url or f"http://{settings.published or f'{host}:{settings.port}'}"
     notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
     notes.print(f"chat at {at}/; Ctrl-C to stop")

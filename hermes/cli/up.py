@@ -1,17 +1,38 @@
 """python -m hermes up."""
 
-from hermes.cli.gateway import Alias, Model, Port, run
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hermes.cli.gateway import OPTIONS, gateway_options, run
 from hermes.cli.ports import require_free
 from hermes.cli.server import local_server, wait_until_ready
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.upstream import open_upstream
 from hermes.settings import Settings
 
+FOR_OTHERS = ("host", "published", "public_url", "forwarded_from", "no_auth")
 
-def up(port: Port = 8000, model: Model = "local/model", alias: Alias = None) -> None:
-    """Start the Cog server and a gateway before it, on this machine, until Ctrl-C."""
-    settings = GatewaySettings(port=port, model=model, aliases=tuple(alias or ()))
-    require_free(settings.host, port)
+
+@gateway_options(*(name for name in OPTIONS if name not in FOR_OTHERS))
+def up(
+    settings: GatewaySettings,
+    no_store: Annotated[bool, typer.Option("--no-store", help="keep predictions in memory only")] = False,
+) -> None:
+    """Start the Cog server and a gateway before it, on this machine, until Ctrl-C. Predictions are kept in
+    predictions/gateway.db, beside the folder of weights.
+    """
+    server_settings = Settings.load()
+    if settings.store is None and not no_store:
+        settings = replace(settings, store=store_beside(server_settings.weights_dir))
+    require_free(settings.host, settings.port)
     with local_server() as server:
         wait_until_ready(server)
-        run(settings, [open_upstream(server.url, Settings.load().slots)])
+        run(settings, [open_upstream(server.url, server_settings.slots)])
+
+
+def store_beside(weights: Path) -> Path:
+    """Where `up` keeps predictions: in a folder beside that of the weights."""
+    return weights.absolute().parent / "predictions" / "gateway.db"

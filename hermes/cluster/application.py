@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -88,7 +89,8 @@ def application(args: ClusterSettings) -> Application:
     ingress = serve.deployment(serve.ingress()(Ingress)).options(
         ray_actor_options={"num_cpus": 0}, max_ongoing_requests=INGRESS_REQUESTS
     )
-    return ingress.bind(args.gateway, replicas.bind(settings), settings.slots)
+    gateway = replace(args.gateway, grace=settings.shutdown_grace)
+    return ingress.bind(gateway, replicas.bind(settings), settings.slots)
 
 
 def resources_of(settings: Settings) -> dict[str, int]:
@@ -162,7 +164,7 @@ class Replica:
 
 
 class Ingress:
-    """The gateway, before the replicas. There is one: its line, its limits and its metrics are for all callers."""
+    """The gateway, before the replicas. There is one: its queue, its limits and its metrics are for all callers."""
 
     def __init__(self, settings: GatewaySettings, replicas: "DeploymentHandle[Any]", slots: int):
         log_to_stderr()
@@ -174,6 +176,6 @@ class Ingress:
         return self._gateway.app()
 
     async def stop(self, grace: float) -> None:
-        """Give running predictions `grace` seconds, then end them with E1205."""
-        await self._upstream.stop(grace)
+        """Give running predictions `grace` seconds, then end them with E1205. What waits in the queue has as long."""
+        await asyncio.gather(self._upstream.stop(grace), self._gateway.stop())
         await asyncio.sleep(FAREWELL_SECONDS)

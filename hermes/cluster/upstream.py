@@ -1,7 +1,8 @@
 """The replicas of a Ray Serve application, as one upstream of the gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ from hermes.client.errors import MAX_REASON
 from hermes.devserver import PROJECT, PredictorSource
 from hermes.engine import Breaker
 from hermes.errors import EngineFailed, ServerStopping
-from hermes.gateway.upstream import Full, NotThere, Refused, input_check
+from hermes.gateway.upstream import Full, Refused, Unavailable, input_check
 from hermes.text import shortened
 
 GONE = "gone"  # the only event of a replica whose engine is dead
@@ -56,12 +57,10 @@ class RayUpstream:
         """See Upstream."""
         return self._document
 
-    async def run(self, run_id: str, inputs: Mapping[str, Any]) -> AsyncIterator[tuple[str, Json]]:
+    async def run(self, run_id: str, inputs: bytes) -> AsyncGenerator[tuple[str, Json]]:
         """See Upstream. Serve chooses the replica, and chooses again if that one dies before it begins."""
-        if problem := next(self._inputs.iter_errors(dict(inputs)), None):
-            place = ".".join(map(str, problem.absolute_path))
-            raise Refused(shortened(f"{place}: {problem.message}", MAX_REASON))
-        self._responses[run_id] = response = self._answer.remote(dict(inputs))
+        checked = await asyncio.to_thread(self._checked, inputs)  # it takes time that grows with the inputs
+        self._responses[run_id] = response = self._answer.remote(checked)
         self._idle.clear()
         begun = False
         try:
@@ -74,7 +73,7 @@ class RayUpstream:
         except ServerStopping as error:
             yield "completed", {"status": "failed", "error": str(error)}
         except DeploymentUnavailableError as error:
-            raise NotThere(error.message) from error
+            raise Unavailable(error.message) from error
         except RAY_ERRORS as error:
             if response.cancelled():
                 yield "completed", {"status": "canceled"}
@@ -92,7 +91,8 @@ class RayUpstream:
 
     async def cancel(self, run_id: str) -> None:
         """See Upstream."""
-        self._responses[run_id].cancel()
+        if response := self._responses.get(run_id):
+            response.cancel()
 
     async def stop(self, grace: float) -> None:
         """Give running predictions `grace` seconds, then end them, and all later ones, with E1205."""
@@ -103,3 +103,10 @@ class RayUpstream:
 
     async def close(self) -> None:
         """See Upstream. Serve closes the handle."""
+
+    def _checked(self, inputs: bytes) -> Json:
+        value: Json = json.loads(inputs)
+        if problem := next(self._inputs.iter_errors(value), None):
+            place = ".".join(map(str, problem.absolute_path))
+            raise Refused(shortened(f"{place}: {problem.message}", MAX_REASON))
+        return value

@@ -1,37 +1,39 @@
-"""The service: its routes, who may ask, and what is counted."""
+"""The service: its parts, its routes, and what it answers when a request fails."""
 
 import asyncio
-import hmac
-import json
 import logging
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from hermes.client.cog import Json
+from hermes.gateway.access import Gate, response_of
+from hermes.gateway.bodies import Bodies
+from hermes.gateway.inputs import InputCheck
+from hermes.gateway.memory import Memory
+from hermes.gateway.metrics import Metrics
 from hermes.gateway.openai_api import OpenAIApi
-from hermes.gateway.pool import LineFull, Pool
+from hermes.gateway.pool import Pool, QueueFull
 from hermes.gateway.problems import Problem, of_full
 from hermes.gateway.replicate_api import ReplicateApi
 from hermes.gateway.responses_api import ResponsesApi
-from hermes.gateway.runs import Run, Runs
-from hermes.gateway.settings import GatewaySettings, is_loopback
-from hermes.gateway.upstream import NotThere, Upstream
+from hermes.gateway.runs import Runs
+from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.store import Store
+from hermes.gateway.upstream import Upstream
 from hermes.gateway.webhooks import Webhooks
+from hermes.version import VERSION
 
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
@@ -40,35 +42,44 @@ CSP = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 PAGE_HEADERS = {"Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-OPEN = ("/", "/healthz")  # without a token; so are the page's files, and streams, whose addresses are secrets
-SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+CLIENT_CLOSED = 499  # as nginx calls it in its log; nobody receives it
 
 
 class Gateway:
     """A gateway and its parts."""
 
     def __init__(self, settings: GatewaySettings, upstreams: Sequence[Upstream]):
+        """Raises InvalidConfiguration if the store cannot be opened."""
         self.settings = settings
         self.pool = Pool(upstreams, max_waiting=settings.max_waiting, max_wait=settings.max_wait)
-        self._metrics = _Metrics(self.pool)
+        self._memory = Memory(settings.max_memory)
+        self._bodies = Bodies(settings.max_body, self._memory)
+        self._metrics = Metrics(self.pool, self._memory)
+        self._store = Store(settings.store)
         self.runs = Runs(
             self.pool,
+            self._store,
+            self._memory,
             keep=settings.keep,
             keep_runs=settings.keep_runs,
             keep_bytes=settings.keep_bytes,
-            on_end=self._metrics.count,
+            max_per_token=settings.max_per_token,
+            on_end=self._metrics.count_run,
         )
-        self._webhooks = Webhooks(anywhere=settings.webhooks_anywhere)
-        self._document: Json = {}
+        self._check: tuple[Json, InputCheck] | None = None
 
     def app(self) -> ASGIApp:
-        """The ASGI application."""
-        openai = OpenAIApi(self.runs, self.settings.names, self.document)
+        """Returns the ASGI application."""
+        openai = OpenAIApi(self.runs, self._bodies, self.settings.names, self.check)
         responses = ResponsesApi(openai)
-        replicate = ReplicateApi(self.settings, self.runs, self._webhooks, self.document)
+        self._webhooks = webhooks = Webhooks(self.settings, self.pool, self._store)
+        replicate = ReplicateApi(self.settings, self.runs, self._bodies, webhooks, self.document, self.check)
         routes = [
             Route("/", self._index),
             Route("/healthz", self._health),
+            Route("/health", self._alive),
+            Route("/ping", self._alive),
+            Route("/version", self._version),
             Route("/metrics", self._show_metrics),
             Route("/chat/completions", openai.chat, methods=["POST"]),
             Route("/completions", openai.complete, methods=["POST"]),
@@ -90,7 +101,7 @@ class Gateway:
             Route("/webhooks/default/secret", replicate.webhook_secret),
             Mount("/page", _Page(directory=PAGE)),
         ]
-        middleware = [Middleware(_Gate, settings=self.settings)]
+        middleware = [Middleware(Gate, settings=self.settings, metrics=self._metrics)]
         if self.settings.origins:
             allowed = ["GET", "POST"]
             cors = Middleware(
@@ -101,51 +112,69 @@ class Gateway:
             routes=routes,
             middleware=middleware,
             lifespan=self._lifespan,
-            exception_handlers={Problem: _problem, LineFull: _line_full, HTTPException: _no_route, Exception: _bug},
+            exception_handlers={
+                Problem: _problem,
+                QueueFull: _queue_full,
+                HTTPException: _no_route,
+                ClientDisconnect: _gone,
+                Exception: _bug,
+            },
         )
 
     def document(self) -> Json:
-        """The OpenAPI document of the upstreams. Raises Problem while none could be asked."""
-        if not self._document:
-            raise Problem(503, "no upstream has been ready yet", retry_after=5)
-        return self._document
+        """Returns the OpenAPI document of the upstreams. Raises Problem while none could be asked."""
+        if document := self.pool.document:
+            return document
+        raise Problem(503, "no upstream has been ready yet", retry_after=5)
+
+    def check(self) -> InputCheck:
+        """Returns the check of inputs. Raises Problem while no upstream could be asked."""
+        document = self.document()
+        if self._check is None or self._check[0] is not document:
+            self._check = document, InputCheck(document)
+        return self._check[1]
+
+    async def stop(self) -> None:
+        """Let predictions go on for the grace period, then end them with E1205; their streams end in order."""
+        await self.runs.stop(self.settings.grace)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002
-        tasks = [asyncio.create_task(self.pool.watch()), asyncio.create_task(self._learn())]
+        watching = asyncio.create_task(self.pool.watch())
+        await self._webhooks.resume()
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await self.runs.close()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await self.runs.stop(0)
             await self._webhooks.close()
-            for place in self.pool.places:
-                await place.upstream.close()
-
-    async def _learn(self) -> None:
-        """Ask for the document until an upstream gives it."""
-        while not self._document:
-            for place in self.pool.places:
-                try:
-                    self._document = await place.upstream.document()
-                    return
-                except NotThere:
-                    continue
-            await asyncio.sleep(0.5)
+            await self._store.close()
+            self._bodies.close()
+            for backend in self.pool.backends:
+                await backend.upstream.close()
 
     async def _index(self, request: Request) -> Response:  # noqa: ARG002
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002
-        upstreams = {place.upstream.name: "ready" if place.ready else "not ready" for place in self.pool.places}
-        ready = bool(self._document) and "ready" in upstreams.values()
-        body = {"status": "ready" if ready else "not ready", "upstreams": upstreams, "waiting": self.pool.waiting}
-        return JSONResponse(body, 200 if ready else 503)
+        upstreams = {each.upstream.name: "ready" if each.ready else "not ready" for each in self.pool.backends}
+        body = {"status": "ready", "upstreams": upstreams, "waiting": self.pool.waiting}
+        return JSONResponse(body if self._ready else body | {"status": "not ready"}, 200 if self._ready else 503)
+
+    async def _alive(self, request: Request) -> Response:  # noqa: ARG002
+        """GET /health and /ping, as load balancers and vLLM's tools ask: no body, and the status says it."""
+        return Response(status_code=200 if self._ready else 503)
+
+    async def _version(self, request: Request) -> Response:  # noqa: ARG002
+        return JSONResponse({"version": VERSION})
+
+    @property
+    def _ready(self) -> bool:
+        return self.pool.document is not None and any(each.ready for each in self.pool.backends)
 
     async def _show_metrics(self, request: Request) -> Response:  # noqa: ARG002
-        return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 class _Page(StaticFiles):
@@ -157,134 +186,24 @@ class _Page(StaticFiles):
         return response
 
 
-class _Gate:
-    """Who may ask, and how much: it stands before the routes."""
-
-    def __init__(self, app: ASGIApp, settings: GatewaySettings):
-        self._app, self._settings = app, settings
-        self._tokens = [token.encode() for token in settings.tokens]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        while path.startswith("/v1/"):  # clients add it once more, or not at all
-            path = path.removeprefix("/v1")
-        scope = {**scope, "path": path}
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        try:
-            self._check_origin(path, headers)
-            self._check_token(path, headers)
-            if int(headers.get("content-length") or 0) > self._settings.max_body:
-                raise self._too_large()
-        except Problem as problem:
-            await _response(problem)(scope, receive, send)
-            return
-        await self._app(scope, self._limited(receive), send)
-
-    def _check_origin(self, path: str, headers: Mapping[str, str]) -> None:
-        """Web pages of others must not ask a gateway that serves this machine only, and without tokens."""
-        host = re.sub(r":\d*\Z", "", headers.get("host", ""))
-        if self._settings.local and not self._tokens and not is_loopback(host):
-            raise Problem(403, f"the Host header is {host!r}; ask 127.0.0.1 or localhost")
-        origin = headers.get("origin", "")
-        foreign = origin and not self._tokens and origin.partition("://")[2] != headers.get("host")
-        # browsers leave out Sec-Fetch-Site where they do not trust the address: plain HTTP on another machine
-        site = headers.get("sec-fetch-site", "cross-site" if foreign else "none")
-        navigates = path == "/" and headers.get("sec-fetch-mode") == "navigate"
-        listed = origin in self._settings.origins or "*" in self._settings.origins
-        if site not in ("none", "same-origin") and not listed and not navigates:
-            raise Problem(403, f"a page of {origin or 'another site'} asks; allow it with --origin")
-
-    def _check_token(self, path: str, headers: Mapping[str, str]) -> None:
-        if not self._tokens or path in OPEN or path.startswith(("/page/", "/stream/")):
-            return
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip().encode("latin-1")
-        if scheme.lower() not in ("bearer", "token") or not sum(
-            hmac.compare_digest(given, each)
-            for each in self._tokens  # all of them: the time tells nothing
-        ):
-            raise Problem(401, "send one of the gateway's tokens: Authorization: Bearer TOKEN", code="invalid_api_key")
-
-    def _limited(self, receive: Receive) -> Receive:
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._settings.max_body:
-                raise self._too_large()
-            return message
-
-        return limited
-
-    def _too_large(self) -> Problem:
-        return Problem(413, f"the body is more than {self._settings.max_body} bytes")
+async def _problem(request: Request, error: Exception) -> Response:
+    return response_of(error if isinstance(error, Problem) else Problem(500, str(error)), request.scope)
 
 
-def _response(problem: Problem) -> Response:
-    return JSONResponse(problem.body(), problem.status, problem.headers(), media_type="application/problem+json")
-
-
-async def _problem(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return _response(error) if isinstance(error, Problem) else _response(Problem(500, str(error)))
-
-
-async def _line_full(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return _response(of_full(str(error), error.retry_after if isinstance(error, LineFull) else 1))
+async def _queue_full(request: Request, error: Exception) -> Response:
+    problem = of_full(str(error), error.retry_after if isinstance(error, QueueFull) else 1)
+    return response_of(problem, request.scope)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return _response(Problem(status, f"there is no {request.method} {request.url.path} here"))
+    return response_of(Problem(status, f"there is no {request.method} {request.url.path} here"), request.scope)
+
+
+async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=CLIENT_CLOSED)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    log.error("gateway: %s %s: %r", request.method, request.url.path, error)
-    return _response(Problem(500, f"the gateway failed: {type(error).__name__}"))
-
-
-class _Metrics:
-    """What /metrics shows, and the line that each run leaves in the log; its text is in neither."""
-
-    def __init__(self, pool: Pool):
-        self.registry = registry = CollectorRegistry()
-        self._runs = Counter("hermes_gateway_runs", "ended runs", ["outcome"], registry=registry)
-        self._tokens = Counter("hermes_gateway_tokens", "tokens of ended runs", ["kind"], registry=registry)
-        self._first = Histogram(
-            "hermes_gateway_first_piece_seconds", "from the request", buckets=SECONDS, registry=registry
-        )
-        self._whole = Histogram("hermes_gateway_run_seconds", "from the request", buckets=SECONDS, registry=registry)
-        waiting = Gauge("hermes_gateway_waiting", "callers in line", registry=registry)
-        waiting.set_function(lambda: pool.waiting)
-        ready = Gauge("hermes_gateway_upstream_ready", "1 if it takes predictions", ["upstream"], registry=registry)
-        slots = Gauge("hermes_gateway_upstream_slots", "predictions that it takes", ["upstream"], registry=registry)
-        running = Gauge("hermes_gateway_upstream_running", "predictions", ["upstream"], registry=registry)
-        for place in pool.places:
-            ready.labels(place.upstream.name).set_function(partial(getattr, place, "ready"))
-            slots.labels(place.upstream.name).set_function(partial(getattr, place.upstream, "slots"))
-            running.labels(place.upstream.name).set_function(partial(getattr, place, "running"))
-
-    def count(self, run: Run) -> None:
-        """Take an ended run."""
-        first = (run.first - run.created).total_seconds() if run.first else None
-        seconds = (run.ended - run.created).total_seconds() if run.ended else 0.0
-        self._runs.labels(run.status).inc()
-        for kind in ("input", "output"):
-            self._tokens.labels(kind).inc(run.metrics.get(f"{kind}_token_count", 0))
-        if first is not None:
-            self._first.observe(first)
-        self._whole.observe(seconds)
-        line = {
-            "run": run.id,
-            "status": run.status,
-            "waited": (run.started - run.created).total_seconds() if run.started else None,
-            "first_piece": first,
-            "seconds": seconds,
-            **{name: run.metrics.get(name) for name in ("input_token_count", "output_token_count", "finish_reason")},
-            "error": (run.error or "")[:5] or None,
-        }
-        log.info("gateway: run: %s", json.dumps(line))
+    log.error("gateway: %s: %r", request.method, error)
+    return response_of(Problem(500, f"the gateway failed: {type(error).__name__}"), request.scope)

@@ -8,7 +8,8 @@ import re
 from pydantic import ValidationError
 
 from hermes.client.cog import Json
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
+from hermes.text import shortened
 
 KINDS = {
     401: "authentication_error",
@@ -22,15 +23,19 @@ TITLES = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     413: "Payload too large",
+    415: "Unsupported media type",
     422: "Input validation failed",
     429: "Too many requests",
+    500: "Internal server error",
     502: "Bad gateway",
     503: "Service unavailable",
 }
 PARAMS = {"E1001": "messages", "E1002": "messages", "E1005": "messages", "E1006": "tools", "E1007": "response_format"}
 TOO_LONG = re.compile(r"is (?P<prompt>(?:at least )?\d+) tokens and .*; the model takes (?P<context>\d+) with")
-BUSY = ("E1203", "E1205")  # the request can be sent again
+MAX_SAID, MAX_PARAM = 2000, 200  # characters
+BUSY = ("E1203", "E1205", "E1206")  # the request can be sent again
 
 
 class Problem(Exception):
@@ -45,8 +50,10 @@ class Problem(Exception):
         code: str | None = None,
         retry_after: int | None = None,
     ):
+        message = shortened(message, MAX_SAID)  # it may name what the client sent
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.code = status, message, code
+        self.param = None if param is None else shortened(param, MAX_PARAM)
         self.retry_after = retry_after  # s
 
     def body(self) -> Json:
@@ -84,8 +91,14 @@ def of_failed(run: Run) -> Problem:
         )
         return Problem(400, said, param="messages", code="context_length_exceeded")
     if run.refused:
-        return Problem(400, message, param=PARAMS.get(code), code=code if code.startswith("E1") else None)
+        return of_refused(message)
     return Problem(503 if code in BUSY else 500, message, code=code if code.startswith("E1") else None)
+
+
+def of_refused(message: str) -> Problem:
+    """The problem of inputs that the model does not take; the message may begin with a code."""
+    code = message[:5]
+    return Problem(400, message, param=PARAMS.get(code), code=code if code.startswith("E1") else None)
 
 
 def of_invalid(error: ValidationError) -> Problem:

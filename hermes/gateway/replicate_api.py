@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from hermes.client.cog import Json, given
 from hermes.gateway.openai_api import EVENT_STREAM, NO_CACHE, read_body
 from hermes.gateway.problems import Problem, of_failed
-from hermes.gateway.runs import Run, Runs
+from hermes.gateway.run import Run
+from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.upstream import input_check
 from hermes.gateway.webhooks import Events, Webhooks

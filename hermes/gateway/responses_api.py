@@ -13,26 +13,30 @@ from typing import Any
 
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from hermes.client.cog import Json
-from hermes.gateway.openai_api import (
-    EVENT_STREAM,
-    MAX_TOKENS,
-    NO_CACHE,
-    OpenAIApi,
-    Reply,
-    Sampled,
-    event,
-    form_of,
-    messages_of,
-    read_body,
-    tool_call,
-    while_asked,
-)
+from hermes.gateway.answer import Part
+from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
+from hermes.gateway.inputs import InputCheck
+from hermes.gateway.openai_api import OpenAIApi, tool_call
+from hermes.gateway.openai_requests import MAX_TOKENS, Asked, Sampled, form_of, messages_of
 from hermes.gateway.problems import Problem, unsupported
+from hermes.gateway.reply import REFUSAL_SECONDS, SILENCE, Reply, Silence, while_asked
 from hermes.tool_calls.call import ToolCall
 
+ECHOED = (  # in the response
+    "instructions",
+    "max_output_tokens",
+    "metadata",
+    "model",
+    "parallel_tool_calls",
+    "temperature",
+    "top_p",
+    "tool_choice",
+    "tools",
+    "truncation",
+)
 IGNORED = ("reasoning", "item_reference")  # items that a client may send back and that say nothing here
 
 
@@ -74,6 +78,11 @@ class ResponsesRequest(Sampled):
                 raise unsupported(f"tools[{index}]", f"is {tool.get('type')!r}; only functions can be called")
         return inputs | form_of(self.tools, self.tool_choice, self.text.get("format") or {})
 
+    def asked(self, check: InputCheck) -> Asked:
+        """See Sampled."""
+        echo = {name: getattr(self, name) for name in ECHOED} | {"text": self.text or {"format": {"type": "text"}}}
+        return Asked.of(self, [self.inputs()], check, parallel_calls=self.parallel_tool_calls, echo=compact(echo)[1:-1])
+
 
 def turns_of(items: Sequence[Json]) -> list[Json]:
     """Chat messages out of the items of an input. Calls that follow each other are one turn."""
@@ -106,61 +115,48 @@ class ResponsesApi:
 
     async def respond(self, request: Request) -> Response:
         """POST /v1/responses."""
-        asked = await read_body(ResponsesRequest, request)
-        reply = self._openai.reply(asked.model, [asked.inputs()], parallel_calls=asked.parallel_tool_calls)
-        written = _Written(asked)
+        asked, reply = await self._openai.begin(request, ResponsesRequest)
+        written = _Written(asked.echo)
         async with while_asked(request, reply):
-            await reply.begun()
+            await reply.begun(REFUSAL_SECONDS if asked.stream else None)
             if asked.stream:
                 return StreamingResponse(_stream(reply, written), media_type=EVENT_STREAM, headers=NO_CACHE)
             async with aclosing(reply.parts()) as parts:
                 async for _, part in parts:
-                    if part is not None:
-                        written.take(part)
+                    written.take(part)
             written.close()
-        return JSONResponse(written.ended(reply))
+        return Response(written.ended(reply), media_type="application/json")
 
 
 class _Written:
     """A response while it is written: its items, and the events that tell of them."""
 
-    def __init__(self, asked: ResponsesRequest):
-        self._asked = asked
+    def __init__(self, echo: str):
+        self._echo = echo  # as JSON, for it may be large
         self._id, self._created = f"resp_{secrets.token_hex(16)}", int(time.time())
         self._output: list[Json] = []
         self._numbers = count()
         self._text: list[str] | None = None  # of a message that is not whole yet
 
-    def response(self, status: str, **more: Any) -> Json:
-        """The response as it is."""
-        asked = self._asked
-        return {
+    def response(self, status: str, **more: Any) -> str:
+        """The response as it is, as JSON."""
+        own = {
             "id": self._id,
             "object": "response",
             "created_at": self._created,
             "status": status,
             "error": None,
             "incomplete_details": None,
-            "instructions": asked.instructions,
-            "max_output_tokens": asked.max_output_tokens,
-            "metadata": asked.metadata,
-            "model": asked.model,
             "output": self._output,
-            "parallel_tool_calls": asked.parallel_tool_calls,
             "previous_response_id": None,
             "store": False,
-            "temperature": asked.temperature,
-            "top_p": asked.top_p,
-            "text": asked.text or {"format": {"type": "text"}},
-            "tool_choice": asked.tool_choice,
-            "tools": asked.tools,
-            "truncation": asked.truncation,
             "usage": None,
             **more,
         }
+        return f"{compact(own)[:-1]},{self._echo}}}"
 
-    def ended(self, reply: Reply) -> Json:
-        """The response when its run has ended."""
+    def ended(self, reply: Reply) -> str:
+        """The response when its run has ended, as JSON."""
         usage = reply.usage()
         counts = {
             "input_tokens": usage["prompt_tokens"],
@@ -169,17 +165,25 @@ class _Written:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage["total_tokens"],
         }
-        if reply.runs[0].cut_off:
-            return self.response("incomplete", incomplete_details={"reason": "max_output_tokens"}, usage=counts)
-        return self.response("completed", usage=counts)
+        reason = {"reason": "max_output_tokens"} if reply.runs[0].cut_off else None
+        return self.response(status_of(reply), incomplete_details=reason, usage=counts)
 
     def event(self, kind: str, **body: Any) -> str:
         """An event, with its number."""
         return event({"type": kind, "sequence_number": next(self._numbers), **body}, kind)
 
-    def take(self, part: str | ToolCall) -> list[str]:
+    def event_with_response(self, kind: str, response: str) -> str:
+        """An event that has the response as it is."""
+        head = compact({"type": kind, "sequence_number": next(self._numbers)})
+        return f'event: {kind}\ndata: {head[:-1]},"response":{response}}}\n\n'
+
+    def take(self, part: Part | Silence | None) -> list[str]:
         """The events of a part."""
-        return self._take_call(part) if isinstance(part, ToolCall) else self._take_text(part)
+        if part is SILENCE:
+            return [self._sign_of_life()]
+        if isinstance(part, ToolCall):
+            return self._take_call(part)
+        return self._take_text(part) if isinstance(part, str) else []
 
     def close(self) -> list[str]:
         """The events that end a message, if one is open."""
@@ -194,6 +198,14 @@ class _Written:
             self.event("response.content_part.done", **at, part=content),
             self._item_done(),
         ]
+
+    def _sign_of_life(self) -> str:
+        """Returns an event that changes nothing. openai's client for JavaScript takes a response for the whole state,
+        which it is only between messages.
+        """
+        if self._text is None:
+            return self.event_with_response("response.in_progress", self.response("in_progress"))
+        return self.event("response.output_text.delta", **self._at(), content_index=0, delta="", logprobs=[])
 
     def _take_text(self, text: str) -> list[str]:
         events = []
@@ -231,20 +243,24 @@ class _Written:
         return self.event("response.output_item.done", output_index=len(self._output) - 1, item=self._output[-1])
 
 
+def status_of(reply: Reply) -> str:
+    """How a response has ended."""
+    return "incomplete" if reply.runs[0].cut_off else "completed"
+
+
 async def _stream(reply: Reply, written: _Written) -> AsyncIterator[str]:
     """The events of a stream."""
     try:
-        for kind in ("created", "in_progress"):
-            yield written.event(f"response.{kind}", response=written.response("in_progress"))
+        for kind in ("response.created", "response.in_progress"):
+            yield written.event_with_response(kind, written.response("in_progress"))
         async with aclosing(reply.parts()) as parts:
             async for _, part in parts:
-                if part is not None:
-                    yield "".join(written.take(part))
+                if events := written.take(part):
+                    yield "".join(events)
         yield "".join(written.close())
-        ended = written.ended(reply)
-        yield written.event(f"response.{ended['status']}", response=ended)
+        yield written.event_with_response(f"response.{status_of(reply)}", written.ended(reply))
     except Problem as problem:
         error = {"code": "server_error", "message": problem.message}
-        yield written.event("response.failed", response=written.response("failed", error=error))
+        yield written.event_with_response("response.failed", written.response("failed", error=error))
     finally:
         reply.give_up()

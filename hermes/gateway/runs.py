@@ -1,214 +1,323 @@
-"""A prediction as the gateway keeps it: read from its upstream to the end, whoever else reads or goes away."""
+"""The predictions in flight: each is read from its upstream to the end, whoever else reads or goes away."""
 
 import asyncio
-import json
+import hmac
 import logging
-import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-import httpx
-
-from hermes.chat.finish_reason import UNFINISHED
 from hermes.client.cog import Json
-from hermes.errors import EngineFailed, find_error
-from hermes.gateway.pool import LineFull, Pool, Ticket
-from hermes.gateway.upstream import Full, NotThere, Refused, Upstream
+from hermes.errors import EngineFailed, ServerStopping, find_error
+from hermes.gateway.caller import Caller
+from hermes.gateway.kept import KeptRuns
+from hermes.gateway.memory import Memory
+from hermes.gateway.pool import FailedEarly, Pool, QueueFull, Ticket
+from hermes.gateway.problems import Problem
+from hermes.gateway.run import NOBODY, Hook, Outcome, Run, Status
+from hermes.gateway.store import Store
+from hermes.gateway.upstream import Full, Refused, Unavailable, Upstream
+from hermes.text import shown
 
+__all__ = ["Hook", "Run", "Runs"]
 log = logging.getLogger(__name__)
-Status = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 
-# replicate's client makes a file of any piece that begins so, and fails to print it.
-LIKE_A_FILE = ("https:", "data:")
-
-
-@dataclass
-class Run:
-    """One prediction."""
-
-    inputs: Mapping[str, Any]
-    id: str = field(default_factory=lambda: secrets.token_hex(13))
-    secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))  # of the address of its stream
-    status: Status = "starting"
-    output: list[str] = field(default_factory=list)
-    logs: str = ""
-    error: str | None = None
-    refused: bool = False  # the error is about the inputs
-    retry_after: int | None = None  # s; it got no slot
-    metrics: Json = field(default_factory=dict)
-    created: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started: datetime | None = None  # when its first event came
-    first: datetime | None = None  # when its first piece came
-    ended: datetime | None = None
-    upstream: Upstream | None = None  # while it runs there
-    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
-    change: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # set at the next change, then replaced
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether the model would have gone on."""
-        return self.metrics.get("finish_reason") in UNFINISHED
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes."""
-        return len(json.dumps(self.inputs)) + sum(map(len, self.output)) + len(self.logs)
-
-    def add(self, piece: str) -> None:
-        """Take a piece of the answer."""
-        self.first = self.first or datetime.now(UTC)
-        begin = next((len(start) - 1 for start in LIKE_A_FILE if piece.startswith(start)), 0)
-        self.output += [piece[:begin], piece[begin:]] if begin else [piece]
-
-    def notify(self) -> None:
-        """Wake those who wait for a change."""
-        change, self.change = self.change, asyncio.Event()
-        change.set()
-
-    async def pieces(self) -> AsyncGenerator[str]:
-        """The pieces, joined as they have come together, until the run has ended."""
-        start = 0
-        while True:
-            change = self.change
-            if start < len(self.output):
-                text = "".join(self.output[start:])
-                start = len(self.output)
-                yield text
-            elif self.ended:
-                return
-            else:
-                await change.wait()
-
-    async def begun(self) -> None:
-        """Wait for the first piece, or for the end."""
-        while not (self.output or self.ended):
-            await self.change.wait()
-
-    async def end(self) -> None:
-        """Wait for the end."""
-        while not self.ended:
-            await self.change.wait()
+CANCEL_SECONDS = 2.0  # for an upstream to end what it was asked to cancel
+# `aborted`: canceled before it began; replicate's client does not know it
+STATUSES: dict[Any, Status] = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "canceled": "canceled",
+    "aborted": "canceled",
+}
+CANCELED = re.compile(r"\bcancell?(ed|ation)", re.IGNORECASE)  # Python's and Cog's names of the exception
 
 
 class Runs:
-    """The runs of the last hour, and of now."""
+    """The predictions in flight. Those that are kept are in the store from their creation on."""
 
-    def __init__(self, pool: Pool, *, keep: float, keep_runs: int, keep_bytes: int, on_end: Callable[[Run], None]):
-        self._pool = pool
-        self._runs: dict[str, Run] = {}  # the oldest first
-        self._keep, self._keep_runs, self._keep_bytes = keep, keep_runs, keep_bytes
-        self._sizes: dict[str, int] = {}  # of ended runs, bytes; the first that ended first
-        self._bytes = 0  # their sum
-        self._on_end = on_end
-        self._cancelling: set[asyncio.Task[None]] = set()
+    def __init__(
+        self,
+        pool: Pool,
+        store: Store,
+        memory: Memory,
+        *,
+        keep: float,
+        keep_runs: int,
+        keep_bytes: int,
+        max_per_token: int | None = None,
+        on_end: Callable[[Run], None],
+    ):
+        """Args:
+        pool: the queue.
+        store: of kept predictions; it is closed with this.
+        memory: counts what predictions in flight take.
+        keep: seconds that an ended prediction can be read.
+        keep_runs: how many ended ones are kept.
+        keep_bytes: of their inputs and outputs.
+        max_per_token: how many one token may have queued or running at once; None: no limit.
+        on_end: is called with each one that ends.
+        """
+        self._pool, self._memory, self._on_end = pool, memory, on_end
+        self._max_per_token = max_per_token
+        store.limit(keep, keep_runs, keep_bytes)
+        self._kept = KeptRuns(store, keep_bytes)
+        self._runs: dict[str, Run] = {}  # in flight
+        self._per_token: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._grace: float | None = None  # s; set when the gateway stops
+        self._grace_is_over = False
 
-    def start(self, inputs: Mapping[str, Any]) -> Run:
-        """Begin a run, in line. Raises LineFull if no more may wait."""
+    @property
+    def running(self) -> int:
+        """How many are in flight, queued ones too."""
+        return len(self._runs)
+
+    def start(
+        self,
+        inputs: bytes,
+        caller: Caller = NOBODY,
+        *,
+        version: str = "",
+        kept: bool = False,
+        hook: Hook | None = None,
+        cancel_after: float | None = None,
+    ) -> Run:
+        """Begin a prediction, in the queue.
+
+        Raises QueueFull if no more may wait, and Problem if the token has too many in flight, if the memory is full, or
+        the gateway is stopping.
+
+        Args:
+            inputs: a compact JSON object, checked and without null values.
+            caller: who sent the request.
+            version: of the model, for the list.
+            kept: whether it is stored and listed. `stored` waits until it is written.
+            hook: the client's webhook.
+            cancel_after: seconds from now until it is canceled, if it has not ended by then.
+        """
+        if self._grace is not None:
+            raise Problem(503, str(ServerStopping(self._grace)), code=ServerStopping.code)
+        if self._max_per_token is not None and self._per_token[caller.token] >= self._max_per_token:
+            what = f"{self._per_token[caller.token]} predictions of this token are queued or running, as many as may"
+            raise Problem(429, f"{what}; wait for one to end", code="too_many_predictions", retry_after=1)
         ticket = self._pool.ticket()
-        self._forget()
-        run = Run(inputs)
+        self._memory.take(len(inputs))
+        run = Run(inputs, caller, version, kept, hook, held=len(inputs))
         self._runs[run.id] = run
+        self._per_token[caller.token] += 1
+        if kept:
+            self._kept.add(run)
         run.task = asyncio.create_task(self._drive(run, ticket), name=f"run {run.id}")
+        run.task.add_done_callback(partial(self._ended, run))
+        if cancel_after is not None:
+            timer = asyncio.get_running_loop().call_later(cancel_after, self.abandon, run)
+            run.task.add_done_callback(lambda _: timer.cancel())
         return run
 
-    def find(self, run_id: str) -> Run | None:
-        """A run that is kept."""
-        self._forget()
-        return self._runs.get(run_id)
+    async def stored(self, run: Run) -> None:
+        """Wait until a kept prediction is written. Raises Problem, and ends the prediction, if it cannot be."""
+        try:
+            await self._kept.added(run)
+        except Problem:
+            self.abandon(run)
+            raise
 
-    def newest_first(self) -> list[Run]:
-        """All that are kept."""
-        self._forget()
-        return [*reversed(self._runs.values())]
+    async def find(self, run_id: str, owner: str) -> Run | None:
+        """Returns a kept prediction of an owner, or None if it has none of that id."""
+        run = await self._find(run_id)
+        return run if run and run.owner == owner else None
+
+    async def find_by_secret(self, run_id: str, secret: str) -> Run | None:
+        """Returns a kept prediction to somebody who knows the address of its stream."""
+        run = await self._find(run_id)
+        given = secret.encode(errors="surrogatepass")
+        return run if run and hmac.compare_digest(run.secret.encode(), given) else None
+
+    async def page(self, owner: str, cursor: str | None, size: int, max_bytes: int) -> tuple[list[Run], str | None]:
+        """Returns an owner's predictions, the newest first, and the cursor of the next page or None.
+
+        At most `size` of them, and no more after `max_bytes` of inputs and outputs. Raises KeyError if the cursor is
+        not known.
+        """
+        stored, following = await self._kept.page(owner, cursor, size, max_bytes)
+        runs: list[Run] = []
+        for each in stored:
+            run = self._here(each.id) or each  # with what it has so far
+            max_bytes -= run.size
+            if runs and max_bytes < 0:
+                return runs, runs[-1].id
+            runs.append(run)
+        return runs, following
 
     async def cancel(self, run: Run) -> None:
-        """End a run. Where it runs already, its upstream is asked to, and says what became of it."""
+        """End a prediction. Where it runs already, its upstream is asked to, and says how it ended.
+
+        If the upstream refuses or does not end it, closing the connection does: coglet cancels what nobody reads.
+        """
         if run.ended or run.task is None:
             return
-        if run.upstream and run.status == "processing":
-            with suppress(httpx.HTTPError, TimeoutError):
-                async with asyncio.timeout(2):
-                    await run.upstream.cancel(run.id)
-                    await run.end()
+        run.cancel_asked = True
+        if run.upstream and run.begun_there:
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await run.upstream.cancel(run.upstream_id)
+                    await asyncio.wait([run.task])
         run.task.cancel()
         await run.end()
 
     def abandon(self, run: Run) -> None:
-        """End a run that nobody reads, in the background."""
+        """End a prediction that nobody reads, in the background."""
         if not run.ended:
-            task = asyncio.create_task(self.cancel(run))
-            self._cancelling.add(task)
-            task.add_done_callback(self._cancelling.discard)
+            self._in_background(self.cancel(run))
 
-    async def close(self) -> None:
-        """End all runs."""
-        tasks = [run.task for run in self._runs.values() if run.task and not run.ended]
+    async def stop(self, grace: float) -> None:
+        """Take no more, wait `grace` seconds for those in flight, end the others, and close the store."""
+        self._grace = grace
+        runs = list(self._runs.values())
+        if tasks := [run.task for run in runs if run.task]:
+            await asyncio.wait(tasks, timeout=grace)
+        self._grace_is_over = True
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(run.end() for run in runs))
+        for background in self._tasks:
+            background.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._kept.close()
 
-    async def _drive(self, run: Run, ticket: Ticket) -> None:
+    async def _drive(self, run: Run, ticket: Ticket) -> Outcome:
+        """Run it at the next free slot. Where nothing was begun, it comes back to the queue with its ticket."""
+        failed_at: Upstream | None = None
+        while True:
+            try:
+                return await self._attempt(run, ticket, failed_at)
+            except (Full, Unavailable):
+                continue
+            except _Retry as retry:
+                if failed_at or run.cancel_asked or not self._pool.has_other(retry.upstream):
+                    return retry.outcome
+                failed_at = retry.upstream
+            except QueueFull as full:
+                return Outcome("failed", str(full), retry_after=full.retry_after)
+            except Refused as refused:
+                return Outcome("failed", str(refused), refused=True)
+            except EngineFailed as failed:
+                return Outcome("failed", str(failed))
+            except Exception as bug:
+                log.exception("gateway: run %s", run.id)
+                return Outcome("failed", f"the gateway failed: {type(bug).__name__}: {bug}")
+
+    async def _attempt(self, run: Run, ticket: Ticket, avoid: Upstream | None) -> Outcome:
         try:
-            while not await self._attempt(run, ticket):
-                pass
-        except asyncio.CancelledError:
-            run.status = "canceled"
-        except LineFull as full:
-            run.status, run.error, run.retry_after = "failed", str(full), full.retry_after
-        except Refused as refused:
-            run.status, run.error, run.refused = "failed", str(refused), True
-        except EngineFailed as failed:
-            run.status, run.error = "failed", str(failed)
-        except Exception as bug:
-            run.status, run.error = "failed", f"the gateway failed: {type(bug).__name__}: {bug}"
-            log.exception("gateway: run %s", run.id)
+            async with self._pool.slot(ticket, avoid) as upstream:
+                run.upstream, run.begun_there = upstream, False
+                try:
+                    outcome = await self._read(run, upstream)
+                except EngineFailed as failed:
+                    if run.output:
+                        raise
+                    raise _Retry(upstream, Outcome("failed", str(failed))) from failed
+                if outcome.status == "failed" and not (run.output or outcome.refused):
+                    raise _Retry(upstream, outcome)
+                return outcome
         finally:
-            run.upstream, run.ended = None, datetime.now(UTC)
-            self._sizes[run.id] = run.size
-            self._bytes += run.size
-            run.notify()
-            self._on_end(run)
+            run.upstream = None
 
-    async def _attempt(self, run: Run, ticket: Ticket) -> bool:
-        """Run it at the next free slot. False if nothing was begun there: it keeps its place in line."""
-        try:
-            async with self._pool.slot(ticket) as run.upstream:
-                async for name, data in run.upstream.run(run.id, run.inputs):
-                    self._take(run, name, data)
-        except (Full, NotThere):
-            return False
-        return True
+    async def _read(self, run: Run, upstream: Upstream) -> Outcome:
+        """The events of a prediction, to the end."""
+        async with aclosing(upstream.run(run.upstream_id, run.inputs)) as events:
+            async for name, data in events:
+                run.begun_there = True
+                if run.status == "starting":
+                    run.status, run.started = "processing", datetime.now(UTC)
+                if name == "completed":
+                    return _outcome(run, data)
+                self._take(run, name, data)
+        raise EngineFailed("the server's stream ended before the prediction did")
 
-    @staticmethod
-    def _take(run: Run, name: str, data: Json) -> None:
-        if run.status == "starting":
-            run.status, run.started = "processing", datetime.now(UTC)
+    def _take(self, run: Run, name: str, data: Json) -> None:
         if name == "output":
-            run.add(str(data["chunk"]))
+            if not run.output:
+                self._pool.succeeded(run.upstream)
+            size = run.add(str(data.get("chunk", "")))
         elif name == "log":
-            run.logs += str(data.get("data", ""))
-        elif name == "completed":
-            run.status = data["status"]
-            run.metrics = data.get("metrics") or {}
-            run.logs = data.get("logs") or run.logs
-            error = str(data.get("error") or "")
-            run.error = find_error(error) or error or None
-            run.refused = (run.error or "").startswith("E10")
+            run.logs += (more := str(data.get("data", "")))
+            size = len(more)
         else:
             return
+        run.held += size
+        self._memory.add(size)
         run.notify()
 
-    def _forget(self) -> None:
-        """Drop what ended long ago, and what ended first of what is too much."""
-        now = datetime.now(UTC)
-        while self._sizes:
-            run_id = next(iter(self._sizes))
-            ended = self._runs[run_id].ended
-            old = ended and (now - ended).total_seconds() > self._keep
-            if not (old or len(self._sizes) > self._keep_runs or self._bytes > self._keep_bytes):
-                return
-            self._bytes -= self._sizes.pop(run_id)
-            del self._runs[run_id]
+    def _ended(self, run: Run, task: "asyncio.Task[Outcome]") -> None:
+        if not task.cancelled():
+            outcome = task.result()
+        elif self._grace_is_over and not run.cancel_asked:
+            outcome = Outcome("failed", str(ServerStopping(self._grace or 0)))
+        else:
+            outcome = Outcome("canceled")
+        ended = datetime.now(UTC)
+        if run.kept:  # nobody is told of an end that is not written
+            self._in_background(self._save(run, outcome, ended))
+        else:
+            self._finish(run, outcome, ended)
+
+    async def _save(self, run: Run, outcome: Outcome, ended: datetime) -> None:
+        await self._kept.end(run, outcome, ended)
+        self._finish(run, outcome, ended)
+
+    def _finish(self, run: Run, outcome: Outcome, ended: datetime) -> None:
+        del self._runs[run.id]
+        self._per_token[run.owner] -= 1
+        if not self._per_token[run.owner]:
+            del self._per_token[run.owner]
+        self._memory.give_back(run.held)
+        run.task = None
+        run.finish(outcome, ended)
+        self._on_end(run)
+
+    async def _find(self, run_id: str) -> Run | None:
+        return self._here(run_id) or await self._kept.find(run_id)
+
+    def _here(self, run_id: str) -> Run | None:
+        """A kept prediction in flight."""
+        run = self._runs.get(run_id)
+        return run if run and run.kept else None
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Retry(FailedEarly):
+    """It failed so at this upstream, before its first piece."""
+
+    def __init__(self, upstream: Upstream, outcome: Outcome):
+        super().__init__(outcome.error)
+        self.upstream, self.outcome = upstream, outcome
+
+
+def _outcome(run: Run, data: Json) -> Outcome:
+    """Returns how a prediction ended, from its last event.
+
+    A predictor that raises when it is cancelled has `failed` for coglet; any other failure stays one after a cancel.
+    """
+    if (said := data.get("status")) not in STATUSES:
+        raise EngineFailed(f"the server ended the prediction with the status {shown(said)}")
+    status, text = STATUSES[said], str(data.get("error") or "")
+    found = find_error(text)
+    if status == "failed" and run.cancel_asked and not found and CANCELED.search(text):
+        status, text = "canceled", ""
+    return Outcome(
+        status,
+        found or text or None,
+        refused=(found or "").startswith("E10"),
+        metrics=data.get("metrics") or {},
+        logs=data.get("logs") or None,
+    )

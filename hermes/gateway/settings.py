@@ -1,76 +1,74 @@
-"""What a gateway is told when it starts."""
+"""The settings of a gateway."""
 
 import ipaddress
-import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hermes.errors import InvalidConfiguration
+from hermes.gateway.tokens import TOKENS, TOKENS_FILE, find_tokens, names_of
 
 LOCALHOST = "localhost"
-PREFIX = "HERMES_GATEWAY_"
-TOKENS = f"{PREFIX}TOKENS"
-TOKENS_FILE = f"{TOKENS}_FILE"  # as the official images on Docker Hub name it
-VARIABLES = (TOKENS, TOKENS_FILE, f"{PREFIX}BIND", f"{PREFIX}PORT")  # the last two are for Compose
-
-
-def tokens_of_environment() -> tuple[str, ...]:
-    """The tokens in HERMES_GATEWAY_TOKENS, comma-separated, or in the file that HERMES_GATEWAY_TOKENS_FILE names.
-
-    A line of the file may be one token. /dev/null has none, and any other file without tokens is a mistake.
-
-    Raises InvalidConfiguration if both have tokens, if the file cannot be read or has none, or a variable is misspelt.
-    """
-    for other in os.environ:
-        if other.startswith(PREFIX) and other not in VARIABLES:
-            raise InvalidConfiguration(other, f"there is no such setting; there are {', '.join(VARIABLES)}")
-    tokens = _tokens(os.environ.get(TOKENS, ""))
-    in_file: tuple[str, ...] = ()
-    if name := os.environ.get(TOKENS_FILE, ""):
-        try:
-            in_file = _tokens(Path(name).read_text(encoding="utf-8-sig").replace("\n", ","))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise InvalidConfiguration(
-                TOKENS_FILE, f"user {os.geteuid()} cannot read {name}: {reason}; name a file that it can read"
-            ) from None
-        if not in_file and not Path(name).is_char_device():
-            raise InvalidConfiguration(TOKENS_FILE, f"{name} has no token; put one on each line")
-    if tokens and in_file:
-        raise InvalidConfiguration(TOKENS_FILE, f"{TOKENS} is set, too; unset one of them")
-    return tokens or in_file
-
-
-def _tokens(text: str) -> tuple[str, ...]:
-    return tuple(token.strip() for token in text.split(",") if token.strip())
+ANY = "*"
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+LONGEST = 1e9  # s; neither nan nor inf is within these limits
+MOST = 2**50
+LIMITS = {  # of the numbers, the smallest and the largest
+    "port": (1, 65535),
+    "max_waiting": (0, MOST),
+    "max_wait": (0.001, LONGEST),
+    "max_per_token": (1, MOST),
+    "max_body": (1, MOST),
+    "max_memory": (1, MOST),
+    "keep": (0, LONGEST),
+    "keep_runs": (0, MOST),
+    "keep_bytes": (0, MOST),
+    "grace": (0, LONGEST),
+}
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
     """The settings of a gateway.
 
-    Raises InvalidConfiguration if they contradict each other, or would open the gateway to everyone unasked.
+    Raises InvalidConfiguration if one is out of its range, if they contradict each other, or if they would open the
+    gateway to everyone unasked.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     published: str | None = None  # HOST:PORT where others reach it, if a container publishes its port
+    public_url: str | None = None  # where others reach it through a proxy, with the path before /v1; "" is None
+    forwarded_from: tuple[str, ...] = ()  # addresses and networks of proxies whose X-Forwarded-* count
     model: str = "local/model"  # owner/name under which clients find the model
     aliases: tuple[str, ...] = ()  # more names, such as gpt-4o
-    # bearer tokens; none: everybody who reaches it is served
-    tokens: tuple[str, ...] = field(default_factory=tokens_of_environment, repr=False)
+    # entries of tokens.py; none: everybody who reaches it is served
+    tokens: tuple[str, ...] = field(default_factory=find_tokens, repr=False)
     no_auth: bool = False  # serve other machines without a token
-    origins: tuple[str, ...] = ()  # web pages of other origins that may ask, as CORS writes them
-    webhooks_anywhere: bool = False  # else only to this machine
-    max_waiting: int = 1000  # callers in line
-    max_wait: float = 600.0  # s in line
-    keep: float = 3600.0  # s that an ended run can be read
+    origins: tuple[str, ...] = ()  # of web pages that may send requests, as CORS writes them, or *
+    webhooks: tuple[str, ...] = ()  # HOST, HOST:PORT, or *; none: webhooks are disabled
+    max_waiting: int = 1000  # requests in the queue
+    max_wait: float = 600.0  # s in the queue
+    max_per_token: int | None = None  # predictions in flight
+    max_body: int = 2**20  # bytes of a request
+    max_memory: int = 64 * 2**20  # bytes of all requests and predictions in flight
+    keep: float = 3600.0  # s that an ended prediction can be read
     keep_runs: int = 10_000
-    keep_bytes: int = 256 * 2**20  # of all runs' inputs and outputs
-    max_body: int = 16 * 2**20  # bytes of a request
+    keep_bytes: int = 64 * 2**20  # of all ended predictions
+    store: Path | None = None  # the SQLite file of predictions; None keeps them in memory
+    grace: float = 5.0  # s for running predictions after SIGTERM
 
     def __post_init__(self) -> None:
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                allowed = f"at least {least}" if most in (MOST, LONGEST) else f"{least} to {most}"
+                raise InvalidConfiguration(f"--{name.replace('_', '-')}", f"is {value}; set {allowed}")
+        if self.max_body > self.max_memory:
+            raise InvalidConfiguration("--max-body", f"is {self.max_body}, more than --max-memory {self.max_memory}")
         owner, slash, name = self.model.partition("/")
         if not (owner and slash and name) or "/" in name:
             raise InvalidConfiguration("--model", f"is {self.model!r}; write owner/name")
@@ -78,15 +76,40 @@ class GatewaySettings:
             raise InvalidConfiguration(
                 "--published", f"is {self.published!r}; write HOST:PORT, with [ ] around an IPv6 address"
             )
-        if not (self.local or self.tokens or self.no_auth):
-            option, reached = ("--published", self.published) if self.published else ("--host", self.host)
-            hint = "" if self.published else "; in a container, --published may say that it is local"
-            advice = f"set {TOKENS} or {TOKENS_FILE}, or pass --no-auth{hint}"
-            raise InvalidConfiguration(option, f"{reached} can be reached by others; {advice}")
+        if self.public_url is not None:
+            object.__setattr__(self, "public_url", _public_url(self.public_url))
+        for origin in self.origins:
+            if origin != ANY and not ORIGIN.fullmatch(origin):
+                raise InvalidConfiguration(
+                    "--origin", f"is {origin!r}; write scheme://host[:port] in lower case, without a path, or *"
+                )
+        for host in self.webhooks:
+            if host != ANY and (ANY in host or not host_of(host if re.search(r":\d+\Z", host) else f"{host}:443")):
+                raise InvalidConfiguration(
+                    "--webhooks", f"is {host!r}; write HOST or HOST:PORT, with [ ] around an IPv6 address, or *"
+                )
+        for proxy in self.forwarded_from:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise InvalidConfiguration("--forwarded-from", f"{error}; write an address or a network") from None
+        _ = self.token_names  # raises
+        self._require_authentication()
+
+    def _require_authentication(self) -> None:
+        """Raises InvalidConfiguration if other machines reach a gateway that asks for no token."""
+        through_proxy = self.public_url is not None and not is_loopback(urlsplit(self.public_url).hostname or "")
+        if self.tokens or self.no_auth or (self.local and not through_proxy):
+            return
+        reached = {"--public-url": self.public_url if through_proxy else None, "--published": self.published}
+        option, place = next(((name, place) for name, place in reached.items() if place), ("--host", self.host))
+        hint = "" if option != "--host" else "; in a container, --published may say that it is local"
+        advice = f"set {TOKENS} or {TOKENS_FILE}, or pass --no-auth{hint}"
+        raise InvalidConfiguration(option, f"{place} can be reached by others; {advice}")
 
     @property
     def local(self) -> bool:
-        """Whether only this machine reaches the gateway."""
+        """Whether only this machine reaches the address where the gateway listens, or is published."""
         return is_loopback(self.host if self.published is None else host_of(self.published))
 
     @property
@@ -94,20 +117,40 @@ class GatewaySettings:
         """What a client may write as the name of the model."""
         return (self.model, self.model.partition("/")[2], *self.aliases)
 
+    @cached_property
+    def token_names(self) -> Mapping[bytes, str]:
+        """The name of each token, by the token's SHA-256."""
+        return names_of(self.tokens)
+
+
+def _public_url(url: str) -> str | None:
+    """A URL without the slash at its end; None for "", as Compose passes an unset variable."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if url and (not good or re.search(r"[@?#\s]", url)):
+        shown = "has a user or a password" if "@" in url else f"is {url!r}"
+        raise InvalidConfiguration("--public-url", f"{shown}; write http[s]://HOST[:PORT][/PATH]")
+    return url.rstrip("/") or None
+
 
 def host_of(address: str) -> str:
     """The host in HOST:PORT, or nothing if it is written otherwise."""
     try:
         parts = urlsplit(f"//{address}")
-        host = parts.hostname if parts.port is not None and parts.netloc == address and not parts.username else None
+        whole = parts.netloc == address and not re.search(r"[@\\\s]", address)
+        host = parts.hostname if whole and parts.port is not None else None
     except ValueError:
         host = None
     return host or ""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine."""
+    """Whether a host, by name or address, is this machine. Browsers look up no name that ends with .localhost."""
+    host = host.strip("[]").lower().removesuffix(".")
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == LOCALHOST
+        return host == LOCALHOST or host.endswith(f".{LOCALHOST}")

@@ -4,29 +4,36 @@ The events are coglet's: `output` with a `chunk`, `log`, `metric`, and at the en
 """
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from typing import Protocol
 
 import httpx
 from jsonschema import Draft202012Validator
 
-from hermes.client.cog import READY, EventReader, Json, detail_of, given, json_data, tls
+from hermes.client.cog import READY, EventReader, Json, detail_of, json_data, tls
 from hermes.client.errors import MAX_REASON, PredictionFailed
 from hermes.errors import EngineFailed, InvalidConfiguration
 from hermes.text import shortened
 
+OPTION = "--upstream"
 REPLICATE = "replicate:"
 CONNECT = httpx.Timeout(10, read=None, pool=None)
 POLL_SECONDS = 0.5  # as replicate's own client
 ENDED = ("succeeded", "failed", "canceled", "aborted")
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)  # the server has not seen the request
+EVENT_STREAM = {"Accept": "text/event-stream"}
+JSON = {"Content-Type": "application/json"}
 
 
 class Full(Exception):
-    """All slots are taken, by callers that did not come through this gateway."""
+    """All slots are taken, by clients that do not come through this gateway."""
 
 
-class NotThere(Exception):
+class Unavailable(Exception):
     """The upstream took no prediction: nothing was begun, another one may be asked."""
 
 
@@ -37,7 +44,7 @@ class Refused(Exception):
 class Upstream(Protocol):
     """One model that answers."""
 
-    name: str
+    name: str  # without credentials: it is in logs, metrics and errors
     slots: int  # predictions that it takes at once; `ready` may change it
 
     async def ready(self) -> bool:
@@ -45,19 +52,27 @@ class Upstream(Protocol):
         ...
 
     async def document(self) -> Json:
-        """Its OpenAPI document. Raises NotThere if it cannot be had."""
+        """Its OpenAPI document. Raises Unavailable if it cannot be had."""
         ...
 
-    def run(self, run_id: str, inputs: Mapping[str, Any]) -> AsyncIterator[tuple[str, Json]]:
+    def run(self, run_id: str, inputs: bytes) -> AsyncGenerator[tuple[str, Json]]:
         """Run a prediction and yield its events, the last of which is `completed`.
 
-        Raises Full, NotThere or Refused before the first event. Raises EngineFailed if another answer comes than
+        Raises Full, Unavailable or Refused before the first event. Raises EngineFailed if another response comes than
         events, or the connection breaks.
+
+        Args:
+            run_id: the prediction's id there, made of letters, digits, - and _.
+            inputs: a JSON object without null values.
         """
         ...
 
     async def cancel(self, run_id: str) -> None:
-        """Ask for the end of a running prediction; its events go on to `completed`."""
+        """Ask for the end of a running prediction; its events go on to `completed`.
+
+        Raises Unavailable if that was refused or not answered. A prediction that the upstream does not know is none:
+        it has just ended, and the event that says so is on its way.
+        """
         ...
 
     async def close(self) -> None:
@@ -66,26 +81,55 @@ class Upstream(Protocol):
 
 
 def open_upstream(name: str, slots: int) -> Upstream:
-    """The upstream of a name on the command line. Raises InvalidConfiguration if it names none."""
+    """Returns the upstream of a name on the command line.
+
+    Raises InvalidConfiguration if it names none, or has no slots.
+    """
+    if slots < 1:
+        raise InvalidConfiguration("--slots", f"is {slots}; an upstream takes at least 1 prediction at once")
     if name.startswith(REPLICATE):
         return ReplicateUpstream(name, slots)
-    if httpx.URL(name).scheme in ("http", "https"):
-        return CogUpstream(name.rstrip("/"), slots)
-    raise InvalidConfiguration("--upstream", f"is {name!r}; write http://HOST:PORT or replicate:owner/name")
+    return CogUpstream(name, slots)
 
 
 def input_check(document: Json) -> Draft202012Validator:
-    """What finds the inputs that are not as an OpenAPI document of Cog's has them."""
+    """Returns what finds the inputs that are not as an OpenAPI document of Cog's has them."""
     return Draft202012Validator({**document, "$ref": "#/components/schemas/Input"})
+
+
+def base_url(option: str, text: str) -> httpx.URL:
+    """Returns the URL of a server. Raises InvalidConfiguration, in whose message no credentials are."""
+    shown = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
+    shown = re.split("[?#]", shown)[0]
+    example = f"write http://HOST:PORT{f' or {REPLICATE}owner/name' if option == OPTION else ''}"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        problem = str(error).replace(text, shown)
+        raise InvalidConfiguration(option, f"is {shown!r}: {problem}; {example}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidConfiguration(option, f"is {shown!r}; {example}")
+    if url.port is not None and not 0 < url.port < 2**16:
+        raise InvalidConfiguration(option, f"is {shown!r}, whose port is not between 1 and 65535; {example}")
+    if url.query or url.fragment or "?" in text or "#" in text:
+        raise InvalidConfiguration(option, f"is {shown!r} with a query or a fragment, which have no use; {example}")
+    return url
 
 
 class CogUpstream:
     """A Cog server, asked with server-sent events."""
 
-    def __init__(self, url: str, slots: int):
-        self.name, self.slots = url, slots
+    def __init__(self, name: str, slots: int):
+        """Args:
+        name: its URL; a user and a password in it are sent as Basic authentication.
+        slots: predictions that it takes at once.
+        """
+        url = base_url(OPTION, name)
+        credentials = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
+        address = url.copy_with(userinfo=b"")
+        self.name, self.slots = str(address).rstrip("/"), slots
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._http = httpx.AsyncClient(base_url=url, timeout=CONNECT, limits=limits, verify=tls())
+        self._http = httpx.AsyncClient(base_url=address, auth=credentials, timeout=CONNECT, limits=limits, verify=tls())
 
     async def ready(self) -> bool:
         """See Upstream. A BUSY server is ready: it is a slot that is missing."""
@@ -99,35 +143,33 @@ class CogUpstream:
         """See Upstream."""
         return await _json(self._http, "/openapi.json")
 
-    async def run(self, run_id: str, inputs: Mapping[str, Any]) -> AsyncIterator[tuple[str, Json]]:
+    async def run(self, run_id: str, inputs: bytes) -> AsyncGenerator[tuple[str, Json]]:
         """See Upstream. Closing the iterator cancels the prediction."""
-        begun = False
         try:
             async with self._http.stream(
                 "PUT",
                 f"/predictions/{run_id}",
-                json={"input": given(inputs)},
-                headers={"Accept": "text/event-stream"},
+                content=b'{"input":' + inputs + b"}",
+                headers=EVENT_STREAM | JSON,
             ) as response:
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
                     raise _refusal(response)
-                begun = True
                 async for name, data in _events(response):
                     yield name, json_data(name, data)
                     if name == "completed":
                         return
         except PredictionFailed as error:
             raise EngineFailed(str(error)) from error
+        except NOT_SENT as error:
+            raise Unavailable(f"{self.name}: {_said(error)}") from error
         except httpx.HTTPError as error:
-            if not begun:
-                raise NotThere(f"{self.name}: {error or type(error).__name__}") from error
-            raise EngineFailed(f"the connection to the server broke: {error or type(error).__name__}") from error
+            raise EngineFailed(f"the connection to the server broke: {_said(error)}") from error
         raise EngineFailed("the server's stream ended before the prediction did")
 
     async def cancel(self, run_id: str) -> None:
         """See Upstream."""
-        await self._http.post(f"/predictions/{run_id}/cancel", timeout=10)
+        await _cancel(self._http, f"/predictions/{run_id}/cancel")
 
     async def close(self) -> None:
         """See Upstream."""
@@ -138,14 +180,28 @@ class ReplicateUpstream:
     """A model on Replicate, or on whatever REPLICATE_BASE_URL names."""
 
     def __init__(self, name: str, slots: int):
-        self.name, self.slots = name, slots
-        owner_name, _, self._version = name.removeprefix(REPLICATE).partition(":")
+        """Args:
+        name: replicate:owner/name, with :VERSION for one that is not the latest.
+        slots: predictions that it takes at once.
+        """
+        found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::(\w+))?", name.removeprefix(REPLICATE))
+        if not found:
+            raise InvalidConfiguration(OPTION, f"is {name!r}; write {REPLICATE}owner/name[:VERSION]")
+        token = os.environ.get("REPLICATE_API_TOKEN", "").strip()
+        if not token or not (token.isascii() and token.isprintable()):
+            raise InvalidConfiguration(
+                OPTION, f"is {name!r}, and REPLICATE_API_TOKEN has no token; set it to one of your account at Replicate"
+            )
         base = os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com").rstrip("/").removesuffix("/v1")
-        token = os.environ.get("REPLICATE_API_TOKEN", "")
-        self._model = f"/v1/models/{owner_name}"
+        address = base_url("REPLICATE_BASE_URL", base)
+        if address.userinfo:
+            raise InvalidConfiguration("REPLICATE_BASE_URL", "has a user or a password; the token is sent instead")
+        self.name, self.slots = name, slots
+        self._model, self._pinned = f"/v1/models/{found[1]}", found[2] or ""
+        self._version = self._pinned
         self._ids: dict[str, str] = {}  # of running predictions: run -> prediction
         self._http = httpx.AsyncClient(
-            base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=CONNECT, verify=tls()
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=CONNECT, verify=tls()
         )
 
     async def ready(self) -> bool:
@@ -157,23 +213,23 @@ class ReplicateUpstream:
 
     async def document(self) -> Json:
         """See Upstream."""
-        if self._version:
-            version = await _json(self._http, f"{self._model}/versions/{self._version}")
+        if self._pinned:
+            version = await _json(self._http, f"{self._model}/versions/{self._pinned}")
         else:
             version = (await _json(self._http, self._model)).get("latest_version") or {}
             self._version = version.get("id", "")
         if not isinstance(document := version.get("openapi_schema"), dict):
-            raise NotThere(f"{self.name} has no version with an OpenAPI document")
+            raise Unavailable(f"{self.name} has no version with an OpenAPI document")
         return document
 
-    async def run(self, run_id: str, inputs: Mapping[str, Any]) -> AsyncIterator[tuple[str, Json]]:
+    async def run(self, run_id: str, inputs: bytes) -> AsyncGenerator[tuple[str, Json]]:
         """See Upstream. The text is that of the stream until it ends, then that of the prediction."""
         prediction = await self._create(inputs)
         self._ids[run_id] = prediction["id"]
         said = ""
         try:
             if stream := prediction.get("urls", {}).get("stream"):
-                async with self._http.stream("GET", stream, headers={"Accept": "text/event-stream"}) as response:
+                async with self._http.stream("GET", stream, headers=EVENT_STREAM) as response:
                     async for name, text in _events(response):
                         if name == "output" and text:
                             said += text
@@ -184,26 +240,28 @@ class ReplicateUpstream:
                 prediction = await _json(self._http, f"/v1/predictions/{prediction['id']}")
                 if prediction["status"] not in ENDED:
                     await asyncio.sleep(POLL_SECONDS)
-        except (httpx.HTTPError, NotThere) as error:
-            raise EngineFailed(f"the connection to Replicate broke: {error or type(error).__name__}") from error
+        except (httpx.HTTPError, Unavailable) as error:
+            raise EngineFailed(f"the connection to Replicate broke: {_said(error)}") from error
         finally:
             if prediction["status"] not in ENDED:
-                await self.cancel(run_id)
+                with suppress(Unavailable):
+                    await self.cancel(run_id)
             del self._ids[run_id]
         whole = "".join(prediction.get("output") or [])
         if whole.startswith(said) and whole != said:  # the stream cannot carry every text
             yield "output", {"chunk": whole[len(said) :]}
         yield "completed", prediction
 
-    async def _create(self, inputs: Mapping[str, Any]) -> Json:
+    async def _create(self, inputs: bytes) -> Json:
         try:
             if not self._version:
                 await self.document()
-            response = await self._http.post(
-                "/v1/predictions", json={"version": self._version, "input": given(inputs), "stream": True}
-            )
+            body = b'{"version":' + json.dumps(self._version).encode() + b',"input":' + inputs + b',"stream":true}'
+            response = await self._http.post("/v1/predictions", content=body, headers=JSON)
+        except NOT_SENT as error:
+            raise Unavailable(f"{self.name}: {_said(error)}") from error
         except httpx.HTTPError as error:
-            raise NotThere(f"{self.name}: {error or type(error).__name__}") from error
+            raise EngineFailed(f"the connection to Replicate broke: {_said(error)}") from error
         if response.status_code != httpx.codes.CREATED:
             raise _refusal(response)
         prediction: Json = response.json()
@@ -211,7 +269,8 @@ class ReplicateUpstream:
 
     async def cancel(self, run_id: str) -> None:
         """See Upstream."""
-        await self._http.post(f"/v1/predictions/{self._ids[run_id]}/cancel", timeout=30)
+        if prediction_id := self._ids.get(run_id):
+            await _cancel(self._http, f"/v1/predictions/{prediction_id}/cancel")
 
     async def close(self) -> None:
         """See Upstream."""
@@ -219,14 +278,27 @@ class ReplicateUpstream:
 
 
 async def _json(http: httpx.AsyncClient, path: str) -> Json:
-    """The JSON object at a path. Raises NotThere if there is none."""
+    """The JSON object at a path. Raises Unavailable if there is none."""
     try:
         value = (await http.get(path, timeout=30)).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
-        raise NotThere(f"{http.base_url}{path}: {error or type(error).__name__}") from error
+        raise Unavailable(f"{http.base_url}{path}: {_said(error)}") from error
     if not isinstance(value, dict):
-        raise NotThere(f"{http.base_url}{path} is no JSON object")
+        raise Unavailable(f"{http.base_url}{path} is no JSON object")
     return value
+
+
+async def _cancel(http: httpx.AsyncClient, path: str) -> None:
+    try:
+        response = await http.post(path, timeout=10)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the cancel was not answered: {_said(error)}") from error
+    if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
+        raise Unavailable(f"the cancel was answered with {response.status_code}")
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _refusal(response: httpx.Response) -> Exception:
@@ -238,7 +310,7 @@ def _refusal(response: httpx.Response) -> Exception:
         case httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY | httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return Refused(detail)
         case httpx.codes.NOT_ACCEPTABLE | httpx.codes.SERVICE_UNAVAILABLE as status:
-            return NotThere(f"it answered {status}: {detail}")
+            return Unavailable(f"it answered {status}: {detail}")
         case status:
             return EngineFailed(f"the server answered {status}: {detail}")
 

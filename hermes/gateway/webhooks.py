@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from hermes.client.cog import Json, tls
 from hermes.gateway.problems import Problem
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 from hermes.gateway.settings import is_loopback
 
 log = logging.getLogger(__name__)

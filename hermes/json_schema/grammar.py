@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hermes.json_schema.keywords import OPENING, Own, are_enforced
-from hermes.json_schema.limits import SchemaProblem, check_patterns, check_size, dialect
+from hermes.json_schema.limits import SchemaProblem, check_schema
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.patterns import for_llguidance
 from hermes.json_schema.places import IN_PLACE, Place
@@ -46,10 +46,7 @@ def enforceable(schema: Any) -> Enforceable:
 
     Raises SchemaProblem if the schema is not valid, too large, refers to something outside, or allows no value.
     """
-    check_size(schema)
-    draft = dialect(schema)
-    check_patterns(schema, draft)
-    return Rewriting(schema, draft).enforceable()
+    return Rewriting(schema, check_schema(schema)).enforceable()
 
 
 def refused(plain: dict[str, Any]) -> str | None:

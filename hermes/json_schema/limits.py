@@ -27,6 +27,17 @@ class SchemaProblem(ValueError):
         super().__init__(f"{path}: {keyword!r} {why}" if keyword else f"{path} {why}")
 
 
+def check_schema(schema: Any) -> "type[Checker]":
+    """Find the draft of a schema, see `dialect`.
+
+    Raises SchemaProblem if the schema is not valid, is too large, or has a pattern that can't be used.
+    """
+    check_size(schema)
+    draft = dialect(schema)
+    check_patterns(schema, draft)
+    return draft
+
+
 def check_size(schema: Any) -> int:
     """Count the bytes of a schema as JSON.
 

@@ -1,13 +1,16 @@
 """Whatever body a client sends, it becomes inputs of predict.py or a problem that names what is wrong."""
 
-import asyncio
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from hermes.gateway.openai_api import ChatRequest, CompletionRequest, functions_of, read_body
-from hermes.gateway.problems import Problem
+from hermes.devserver import PROJECT, PredictorSource
+from hermes.gateway.bodies import json_of
+from hermes.gateway.inputs import InputCheck
+from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, body_of
+from hermes.gateway.problems import Problem, of_invalid
 from hermes.gateway.responses_api import ResponsesRequest
 from tests.support.hostile import anything, as_json, examples, json_texts, mixed, quiet, sometimes
 
@@ -55,28 +58,22 @@ responses = st.fixed_dictionaries(
 )
 
 
-class Sent:
-    """A request with a body."""
-
-    def __init__(self, body):
-        self._body = body
-
-    async def body(self):
-        return self._body
+CHECK = InputCheck(PredictorSource(PROJECT / "predict.py").openapi())
 
 
 def inputs_of(model, body):
     """Make inputs of a body; both they and a problem can be sent."""
     try:
-        asked = asyncio.run(read_body(model, Sent(body)))
-        inputs = asked.inputs(asked.prompt[0]) if model is CompletionRequest else asked.inputs()
-        functions_of(inputs)
-    except Problem as problem:
-        status, inputs = problem.status, problem.body()
+        for inputs in model.model_validate(body_of(json_of(body))).asked(CHECK).inputs:
+            json.loads(inputs)
+    except ValidationError as error:
+        problem = of_invalid(error)
+    except Problem as refused:
+        problem = refused
     else:
-        status = 200
-    assert status < 500, "it is the client's to mend"
-    json.dumps(inputs, ensure_ascii=False, allow_nan=False).encode()
+        return
+    assert problem.status < 500, "it is the client's to mend"
+    json.dumps(problem.body(), ensure_ascii=False, allow_nan=False).encode()
 
 
 def written(value):

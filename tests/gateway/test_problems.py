@@ -2,11 +2,11 @@ import pytest
 
 from hermes.errors import BadMessages, EngineFailed, PromptTooLong
 from hermes.gateway.problems import of_failed
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 
 
 def failed(error, **more):
-    run = Run({})
+    run = Run(b"{}")
     run.status, run.error = "failed", str(error)
     for name, value in more.items():
         setattr(run, name, value)

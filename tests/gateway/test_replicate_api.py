@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from hermes.gateway.replicate_api import _event, _stream, wait_seconds
-from hermes.gateway.runs import Run
+from hermes.gateway.run import Run
 
 
 def run_of(*pieces, status="succeeded", logs="", error=None):

@@ -3,7 +3,7 @@
 import pytest
 
 from hermes.client.cog import given
-from hermes.gateway.openai_api import ChatRequest, CompletionRequest, several
+from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, several
 from hermes.gateway.problems import Problem
 from hermes.gateway.responses_api import ResponsesRequest
 

@@ -1,31 +1,75 @@
-"""A stream that breaks off. By then its status is sent, so the error is an event of its own."""
+"""Streams of OpenAI's dialect that break off, or in which nothing comes for long."""
 
 import asyncio
 import json
 
-from hermes.gateway.openai_api import Reply, _Chat, _stream
+import pytest
+
+from hermes.gateway import reply as module
+from hermes.gateway.bodies import Bodies
+from hermes.gateway.caller import Caller
+from hermes.gateway.memory import Memory
+from hermes.gateway.openai_api import _Chat, _Completion, _stream
+from hermes.gateway.openai_requests import Asked
 from hermes.gateway.problems import Problem
-from hermes.gateway.runs import Run
+from hermes.gateway.reply import Reply
+from hermes.gateway.responses_api import _stream as responses_stream
+from hermes.gateway.responses_api import _Written
+from hermes.gateway.run import Run
 
 BROKE = "E1203 EngineFailed: the connection to the server broke; the request can be sent again"
 
 
-class Ended:
-    """Runs, each of which has failed after its first piece."""
+class Scripted:
+    """Runs that go as a test says, from when they are begun."""
 
-    def start(self, inputs):
-        run = Run(inputs)
-        run.add("Half a sen")
-        run.status, run.error, run.ended = "failed", BROKE, run.created
+    def __init__(self, *steps):
+        self.steps, self.tasks = steps, []
+
+    def start(self, inputs, caller):
+        run = Run(inputs, caller=caller)
+        self.tasks.append(asyncio.create_task(self._go(run)))
         return run
 
     def abandon(self, run):
-        assert run.ended
+        pass
+
+    async def _go(self, run):
+        for step in self.steps:
+            if isinstance(step, str):
+                run.add(step)
+            elif isinstance(step, dict):
+                run.ended = run.created
+                for name, value in step.items():
+                    setattr(run, name, value)
+            else:
+                await step()
+            run.notify()
+
+
+FAILED = {"status": "failed", "error": BROKE}
+DONE = {"status": "succeeded", "metrics": {"input_token_count": 3, "output_token_count": 2}}
+
+
+def asked(*inputs, per_prompt=1):
+    return Asked("m", True, True, inputs or (b"{}",), per_prompt, False, False, True, "")
+
+
+def reply_of(*steps, **more):
+    return Reply(Scripted(*steps), Bodies(100, Memory(100)), asked(*more.pop("inputs", ()), **more), Caller())
+
+
+def bodies_of(events):
+    return [
+        json.loads(event.partition("data: ")[2])
+        for event in "".join(events).split("\n\n")[:-1]
+        if "[DONE]" not in event
+    ]
 
 
 def test_an_error_in_mid_stream_is_an_event_and_the_end_is_said():
     async def main():
-        reply = Reply(Ended(), [{"prompt": "Hi"}])
+        reply = reply_of("Half a sen", FAILED)
         await reply.begun()
         return [text async for text in _stream(reply, _Chat("m"), usage=True)]
 
@@ -37,17 +81,70 @@ def test_an_error_in_mid_stream_is_an_event_and_the_end_is_said():
     assert done == "data: [DONE]\n\n"
 
 
-def test_an_error_before_the_first_piece_is_a_status():
-    class Failed(Ended):
-        def start(self, inputs):
-            run = super().start(inputs)
-            run.output.clear()
-            return run
-
+def test_an_error_before_the_first_piece_is_a_status_even_of_a_stream():
     async def main():
-        try:
-            await Reply(Failed(), [{"prompt": "Hi"}]).begun()
-        except Problem as problem:
-            return problem.status
+        await reply_of(FAILED).begun(10)
 
-    assert asyncio.run(main()) == 503
+    with pytest.raises(Problem) as failed:
+        asyncio.run(main())
+    assert failed.value.status == 503
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(module, "PING_SECONDS", 0.01)
+
+
+async def while_silent(write):
+    """The events of a stream whose first piece, and whose end, come only after a sign of life, and the reply."""
+    signs = asyncio.Queue()
+    reply = reply_of(signs.get, "Hi", signs.get, DONE)
+    await reply.begun(0.001)
+    events = []
+    async for text in write(reply):
+        events.append(text)
+        if any(map(is_sign, bodies_of([text]))):
+            signs.put_nowait(None)
+    return events
+
+
+def is_sign(body):
+    if "choices" in body:
+        choice = (body["choices"] or [{"finish_reason": "usage"}])[0]
+        return not choice["finish_reason"] and (choice.get("delta") == {} or choice.get("text") == "")
+    return body["type"] == "response.in_progress" or body.get("delta") == ""
+
+
+def test_a_stream_begins_before_its_first_piece_and_shows_signs_of_life(impatient):
+    events = asyncio.run(while_silent(lambda reply: _stream(reply, _Chat("m"), usage=True)))
+    first, *rest = bodies_of(events)
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert sum(map(is_sign, rest)) >= 2
+    rest = [body for body in rest if not is_sign(body)]
+    assert [each["choices"][0]["delta"] for each in rest[:-1]] == [{"content": "Hi"}, {}]
+    assert rest[-1]["usage"]["total_tokens"] == 5
+
+
+def test_so_do_completions_and_responses(impatient):
+    text = asyncio.run(while_silent(lambda reply: _stream(reply, _Completion("m"), usage=False)))
+    assert "".join(body["choices"][0]["text"] for body in bodies_of(text)) == "Hi"
+    events = bodies_of(asyncio.run(while_silent(lambda reply: responses_stream(reply, _Written('"model":"m"')))))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed")
+    assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Hi"
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Hi"
+    assert events[-1]["response"]["model"] == "m"
+
+
+def test_the_tokens_of_each_prompt_are_counted_once():
+    async def main(inputs, per_prompt):
+        reply = reply_of("Hi", DONE, inputs=inputs, per_prompt=per_prompt)
+        await reply.whole()
+        return reply.usage()
+
+    assert asyncio.run(main((b"1", b"2"), 1)) == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
+    assert asyncio.run(main((b"1", b"1", b"2", b"2"), 2)) == {
+        "prompt_tokens": 6,
+        "completion_tokens": 8,
+        "total_tokens": 14,
+    }

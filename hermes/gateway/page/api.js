@@ -32,14 +32,15 @@ export async function predict(model, input, onText, begun) {
   const prediction = await request(`v1/models/${model}/predictions`, { method: "POST", body: JSON.stringify({ input }) });
   // keepalive: the request goes out although its page is being closed
   begun(() => request(`v1/predictions/${prediction.id}/cancel`, { method: "POST", keepalive: true }));
-  await follow(new URL(prediction.urls.stream).pathname, onText);
+  const address = prediction.urls.stream.split("/").slice(-3).join("/"); // relative, so a proxy may add a prefix
+  await follow(address, onText);
   return request(`v1/predictions/${prediction.id}`);
 }
 
 // EventSource comes back by itself with Last-Event-ID after a lost connection, and the stream goes on there.
-function follow(path, onText) {
+function follow(address, onText) {
   return new Promise((resolve) => {
-    const source = new EventSource(path);
+    const source = new EventSource(address);
     const end = () => {
       source.close();
       resolve();

@@ -290,7 +290,7 @@ function copyAsCode({ target }) {
     const turns = messages();
     const input = { ...settings(), messages: turns.length ? turns : [{ role: "user", content: $("question").value || "Hello" }] };
     while (input.messages.at(-1).role === "assistant") input.messages.pop();
-    $("code").textContent = writers[target.dataset.language](location.origin, model.name, input);
+    $("code").textContent = writers[target.dataset.language](new URL(".", location.href).href.slice(0, -1), model.name, input);
   } catch (error) {
     return notify(`A setting cannot be read: ${error.message}`);
   }

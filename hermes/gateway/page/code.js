@@ -35,26 +35,26 @@ function forOpenAI({ system_prompt, messages, tools, tool_choice, json_schema, .
 }
 
 export const writers = {
-  curl: (origin, model, input) =>
-    `curl ${origin}/v1/models/${model}/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' \\\n` +
+  curl: (base, model, input) =>
+    `curl ${base}/v1/models/${model}/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' \\\n` +
     `  -d ${quoted(JSON.stringify({ input }))}`,
 
-  python: (origin, model, input) =>
-    `import replicate  # REPLICATE_BASE_URL=${origin} REPLICATE_API_TOKEN=none\n\n` +
+  python: (base, model, input) =>
+    `import replicate  # REPLICATE_BASE_URL=${base} REPLICATE_API_TOKEN=none\n\n` +
     `for piece in replicate.stream("${model}", input=${python(input)}):\n    print(piece, end="", flush=True)\n`,
 
-  javascript: (origin, model, input) =>
+  javascript: (base, model, input) =>
     `import Replicate from "replicate";\n\n` +
-    `const replicate = new Replicate({ auth: "none", baseUrl: "${origin}/v1" });\n` +
+    `const replicate = new Replicate({ auth: "none", baseUrl: "${base}/v1" });\n` +
     `for await (const { event, data } of replicate.stream("${model}", { input: ${json(input)} })) {\n` +
     `  if (event === "output") process.stdout.write(data);\n}\n`,
 
-  openai: (origin, model, input) => {
+  openai: (base, model, input) => {
     const [body, extra] = forOpenAI(input);
     const named = Object.entries(body).map(([key, value]) => `    ${key}=${python(value, "    ")},\n`);
     const more = Object.keys(extra).length ? `    extra_body=${python(extra, "    ")},\n` : "";
     return (
-      `from openai import OpenAI\n\nclient = OpenAI(base_url="${origin}/v1", api_key="none")\n` +
+      `from openai import OpenAI\n\nclient = OpenAI(base_url="${base}/v1", api_key="none")\n` +
       `stream = client.chat.completions.create(\n    model="${model}",\n${named.join("")}${more}    stream=True,\n)\n` +
       `for chunk in stream:\n    print(chunk.choices[0].delta.content or "", end="", flush=True)\n`
     );

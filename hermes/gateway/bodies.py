@@ -1,0 +1,111 @@
+"""The body of a request: received within limits, and read off the event loop.
+
+What takes time that grows with a body runs in threads, so that nobody else waits: parsing, checking, writing it again.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from hermes.gateway.memory import Memory
+from hermes.gateway.problems import Problem, of_invalid
+from hermes.text import shortened
+
+MAX_DEPTH = 100  # lists and objects within each other; a JSON schema may have 32
+MAX_VALUES = 100_000  # a conversation of 10,000 turns has 30,000
+BODY_SECONDS = 60.0  # for the whole body
+MAX_SAID = 200  # characters
+SMALL = 32 * 2**10  # bytes; these do not queue behind larger ones
+BOM = b"\xef\xbb\xbf"
+T = TypeVar("T")
+
+
+class Bodies:
+    """What reads bodies."""
+
+    def __init__(self, max_body: int, memory: Memory):
+        """Args:
+        max_body: bytes of one.
+        memory: counts those that are being received and read.
+        """
+        self._max_body, self._memory = max_body, memory
+        self._small, self._large = ThreadPoolExecutor(2, "small"), ThreadPoolExecutor(1, "large")
+
+    async def read(self, request: Request, take: Callable[[Any], T]) -> T:
+        """Returns what `take` makes of the JSON value, in a thread.
+
+        Raises Problem if the body is too large, too slow, nested too deeply or not JSON, if `take` finds it invalid
+        (pydantic's ValidationError), or if the gateway holds too much already. Raises ClientDisconnect.
+        """
+        held: list[bytes] = []
+        try:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    await self._receive(request, held)
+            except TimeoutError:
+                raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+            body = b"".join(held)
+            return await self.in_thread(len(body), lambda: take(json_of(body)))
+        except ValidationError as error:
+            raise of_invalid(error) from error
+        finally:
+            self._memory.give_back(sum(map(len, held)))
+
+    async def in_thread(self, size: int, work: Callable[[], T]) -> T:
+        """Returns what `work` returns; its time grows with `size` bytes."""
+        pool: Executor = self._small if size <= SMALL else self._large
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        for pool in (self._small, self._large):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _receive(self, request: Request, chunks: list[bytes]) -> None:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > self._max_body:
+                raise too_large(self._max_body)
+            self._memory.take(len(chunk))
+            chunks.append(chunk)
+
+
+def too_large(limit: int) -> Problem:
+    """The problem of a body of more than `limit` bytes."""
+    return Problem(413, f"the body has more than {limit:,} bytes; send a shorter conversation")
+
+
+def json_of(body: bytes) -> Any:
+    """Returns the JSON value in a body. Raises Problem if it is none, or has too many values, or too deep."""
+    try:
+        value = from_json(body.removeprefix(BOM), allow_inf_nan=False)
+    except ValueError as error:
+        raise Problem(400, f"the body is not JSON: {shortened(str(error), MAX_SAID)}") from error
+    _check_limits(value)
+    return value
+
+
+def _check_limits(value: Any) -> None:
+    level: Sequence[Any] = [value]
+    depth = count = 0
+    while level:
+        depth, count = depth + 1, count + len(level)
+        if depth > MAX_DEPTH:
+            raise Problem(400, f"the body is nested more than {MAX_DEPTH} levels deep")
+        if count > MAX_VALUES:
+            raise Problem(400, f"the body has more than {MAX_VALUES:,} values")
+        if any(math.isinf(each) for each in level if isinstance(each, float)):
+            raise Problem(400, "the body has a number that is too large")
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]

@@ -1,0 +1,179 @@
+"""The reply to a request in OpenAI's dialect: the parts of one prediction or of several, as they come."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from enum import Enum
+
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from hermes.client.cog import Json
+from hermes.errors import BadTools
+from hermes.gateway.answer import Answer, Part
+from hermes.gateway.bodies import Bodies
+from hermes.gateway.caller import Caller
+from hermes.gateway.events import PING_SECONDS
+from hermes.gateway.openai_requests import Asked
+from hermes.gateway.problems import Problem, of_failed, of_refused
+from hermes.gateway.run import Run
+from hermes.gateway.runs import Runs
+from hermes.tool_calls.call import ToolCall
+from hermes.tool_calls.definitions import Function, parse_functions
+
+log = logging.getLogger(__name__)
+REFUSAL_SECONDS = 1.0  # that a stream waits for its first piece, so that a refusal is a status and not an event
+
+
+class Silence(Enum):
+    """Stands for a part where none has come for a while."""
+
+    SILENCE = "silence"
+
+
+SILENCE = Silence.SILENCE
+
+
+class Reply:
+    """The reply to one request."""
+
+    def __init__(self, runs: Runs, bodies: Bodies, asked: Asked, caller: Caller):
+        """Begin a run for each prediction. Raises what Runs.start raises."""
+        self._runs, self._bodies = runs, bodies
+        self._may_call, self._named, self._parallel = asked.may_call, asked.named, asked.parallel_calls
+        self._per_prompt = asked.per_prompt
+        self.runs: list[Run] = []
+        try:
+            for inputs in asked.inputs:
+                self.runs.append(runs.start(inputs, caller))
+        except BaseException:
+            self.give_up()
+            raise
+
+    async def begun(self, patience: float | None = None) -> None:
+        """Wait until each has its first piece, or for `patience` seconds. Raises Problem if one has failed before."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await asyncio.gather(*(run.begun() for run in self.runs))
+        for run in self.runs:
+            if run.status in ("failed", "canceled") and not run.output:
+                raise of_failed(run)
+
+    async def parts(self) -> AsyncGenerator[tuple[int, Part | Silence | None]]:
+        """The parts of all, with the number of the run; None is the end of one. Raises Problem if one fails.
+
+        Where no part comes, SILENCE comes within PING_SECONDS.
+        """
+        queue: asyncio.Queue[tuple[int, Part | Problem | Silence | None]] = asyncio.Queue()
+        readers = [asyncio.create_task(self._read(number, queue)) for number in range(len(self.runs))]
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+
+        async def tell_silence() -> None:
+            while True:
+                await asyncio.sleep(PING_SECONDS / 3)
+                if loop.time() - last > PING_SECONDS / 2:
+                    queue.put_nowait((0, SILENCE))
+
+        readers.append(asyncio.create_task(tell_silence()))
+        try:
+            ended = 0
+            while ended < len(self.runs):
+                number, part = await queue.get()
+                last = loop.time()
+                if isinstance(part, Problem):
+                    raise part
+                ended += part is None
+                yield number, part
+        finally:
+            for reader in readers:
+                reader.cancel()
+
+    async def whole(self) -> list[tuple[str, list[ToolCall]]]:
+        """The text and the calls of each."""
+        texts, calls = [list[str]() for _ in self.runs], [list[ToolCall]() for _ in self.runs]
+        async with aclosing(self.parts()) as parts:
+            async for number, part in parts:
+                if isinstance(part, str):
+                    texts[number].append(part)
+                elif isinstance(part, ToolCall):
+                    calls[number].append(part)
+        return list(zip(map("".join, texts), calls, strict=True))
+
+    def finish_reason(self, number: int, called: bool) -> str:
+        """Why an answer ended, in OpenAI's words."""
+        if self.runs[number].cut_off:
+            return "length"
+        return "tool_calls" if called and not self._named else "stop"
+
+    def usage(self) -> Json:
+        """The tokens of all prompts, each counted once, and of all answers."""
+        prompt = sum(run.metrics.get("input_token_count", 0) for run in self.runs[:: self._per_prompt])
+        written = sum(run.metrics.get("output_token_count", 0) for run in self.runs)
+        return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+
+    def give_up(self) -> None:
+        """End what runs still: nobody reads it."""
+        for run in self.runs:
+            self._runs.abandon(run)
+
+    async def _read(self, number: int, queue: "asyncio.Queue[tuple[int, Part | Problem | Silence | None]]") -> None:
+        """Put the parts of one into the queue, and its end or what went wrong."""
+        called = False
+        try:
+            async with aclosing(self._parts_of(self.runs[number])) as parts:
+                async for part in parts:
+                    is_call = isinstance(part, ToolCall)
+                    if self._parallel or not (called and is_call):  # else one call is all that was asked for
+                        queue.put_nowait((number, part))
+                    called = called or is_call
+        except Problem as problem:
+            queue.put_nowait((number, problem))
+        except Exception as bug:
+            log.exception("gateway: run %s", self.runs[number].id)
+            queue.put_nowait((number, Problem(500, f"the gateway failed: {type(bug).__name__}")))
+        else:
+            queue.put_nowait((number, None))
+
+    async def _parts_of(self, run: Run) -> AsyncGenerator[Part]:
+        functions: tuple[Function, ...] = ()
+        if self._may_call:  # read again only now: while it is queued, a request is held as its bytes
+            await run.begun()
+            functions = await self._bodies.in_thread(len(run.inputs), lambda: functions_in(run.inputs))
+        answer = Answer(functions)
+        async with aclosing(run.pieces()) as pieces:
+            async for piece in pieces:
+                for part in answer.feed(piece):
+                    yield part
+        if run.status != "succeeded":
+            raise of_failed(run)
+        for part in await asyncio.to_thread(lambda: list(answer.end(cut=run.cut_off))):  # up to a second of CPU time
+            yield part
+
+
+def functions_in(inputs: bytes) -> tuple[Function, ...]:
+    """The functions that the answer to these inputs may call. Raises Problem if they are none."""
+    try:
+        return parse_functions(from_json(inputs).get("tools", ()))
+    except BadTools as error:
+        raise of_refused(str(error)) from error
+
+
+@asynccontextmanager
+async def while_asked(request: Request, reply: Reply) -> AsyncIterator[None]:
+    """Give the reply up if its client goes away, or what is done with it fails."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        reply.give_up()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except BaseException:
+        reply.give_up()
+        raise
+    finally:
+        watcher.cancel()

@@ -1,0 +1,157 @@
+"""Serves the gateway by uvicorn, with the limits and the orderly stop that uvicorn 0.54 does not have.
+
+A connection has HEADER_SECONDS for the headers of a request, and HEADER_BYTES. The time for a body is access.py's. At
+SIGTERM the gateway ends its predictions while their responses still stream, so each gets its last event.
+"""
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hermes.gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 75  # proxies keep an idle connection for 60 s, and must be the ones to close it
+HEADER_SECONDS = 15.0
+HEADER_BYTES, HEADERS = 64 * 2**10, 200
+PIPELINED = 16  # requests on a connection whose first one is not answered yet
+CONNECTIONS = 4096  # what comes above gets 503; FILES has room for connections to the upstreams, too
+FILES = 3 * CONNECTIONS
+SPARE_SECONDS = 3.0  # after the grace period, for the last events; and again, for connections to close
+
+TICK_SECONDS = 0.1
+
+
+def serve(app: ASGIApp, settings: GatewaySettings, stop: Callable[[], Awaitable[None]]) -> None:
+    """Serve until SIGINT or SIGTERM, then await `stop`, which ends the predictions. A second SIGINT ends at once."""
+    Server(configuration(app, settings), stop, settings.grace + SPARE_SECONDS).run()
+
+
+def configuration(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Config:
+    """The configuration of uvicorn. Raises the limit of open files if it is lower than the connections need."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=Protocol,
+        ws="none",
+        proxy_headers=False,  # the gate reads them, from the proxies that the settings list
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(SPARE_SECONDS),
+        limit_concurrency=min(CONNECTIONS, open_files() // 3),
+    )
+
+
+def open_files() -> int:
+    """The files that this process may have open. Raises the limit that a shell gives, 1024, to FILES where allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        soft = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return FILES if soft == resource.RLIM_INFINITY else soft
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 with limits on the headers of a request (their time, bytes and number) and on pipelined requests.
+
+    An error in a callback of the parser is a 400, after which the connection closes.
+    """
+
+    _timer: asyncio.TimerHandle | None = None  # from a connection, or the first byte of a request, to its headers' end
+    _received = 0  # bytes that are no body: headers, and what may come between chunks and after them
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time for the first headers. Closes the connection if there are far too many."""
+        super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > 2 * self.limit_concurrency:
+            transport.abort()  # those up to here get 503 when their headers are there
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the bytes. Those after a response begin a next request, and its time."""
+        if self._timer is None and self.cycle.response_complete:
+            self._start_timer()
+        self._received += len(data)
+        super().data_received(data)
+        if self._received > HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The headers are more than {HEADER_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """Raises ValueError if too many requests wait for the response to another."""
+        if len(self.pipeline) >= PIPELINED:
+            raise ValueError("too many pipelined requests")
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Raises ValueError if a request has too many headers."""
+        if len(self.headers) >= HEADERS:
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Stop the time and begin the request."""
+        self._received = 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._received -= len(body)
+        super().on_body(body)
+
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: Java's client asks for HTTP/2 in each first request, and is served in HTTP/1.1."""
+
+
+class Server(uvicorn.Server):
+    """A server that awaits `stop`, for at most `seconds`, before it closes its connections."""
+
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], Awaitable[None]], seconds: float):
+        super().__init__(config)
+        self._stop, self._seconds = stop, seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse connections, await `stop` while responses stream, and then do what uvicorn does."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()  # closes it if it is idle, else after its response
+        loop = asyncio.get_running_loop()
+        stopping, end = asyncio.ensure_future(self._stop()), loop.time() + self._seconds
+        while not (stopping.done() or self.force_exit or loop.time() > end):
+            await asyncio.wait({stopping}, timeout=TICK_SECONDS)
+        if not stopping.done():
+            stopping.cancel()
+        elif error := stopping.exception():
+            log.error("gateway: the predictions could not be ended: %r", error)
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Break off the connections at the second SIGINT: Python 3.12 would wait for them."""
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            for connection in self.server_state.connections:
+                connection.loop.call_soon_threadsafe(connection.transport.abort)

@@ -1,0 +1,326 @@
+"""Kept predictions, in SQLite: they outlive the gateway (https://sqlite.org/wal.html).
+
+One thread owns the connection and does one thing after the other, so the end of a prediction is written after the
+prediction. What was committed is there after kill -9; after a power cut the last commits may be gone.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hermes.errors import Interrupted, InvalidConfiguration
+from hermes.gateway.caller import Caller
+from hermes.gateway.run import Hook, Outcome, Run
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+OPTION = "--store"
+APPLICATION = 0x6865726D  # SQLite's application_id, "herm"
+SCHEMA_VERSION = 1  # its user_version
+SCHEMA = """
+CREATE TABLE secret (bytes BLOB NOT NULL);
+CREATE TABLE predictions (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,     -- the name of a token
+    secret TEXT NOT NULL,    -- of the address of its stream
+    version TEXT NOT NULL,
+    inputs BLOB NOT NULL,    -- JSON, as all that a client or a model wrote: that may have half characters
+    status TEXT NOT NULL,
+    result TEXT,             -- JSON: output, logs, error, refused, metrics
+    created INTEGER NOT NULL, started INTEGER, first INTEGER, ended INTEGER,  -- microseconds since 1970
+    hook TEXT,               -- JSON: url, events
+    delivered INTEGER NOT NULL,  -- whether the hook has nothing to be told any more
+    bytes INTEGER NOT NULL   -- of inputs and result
+);
+CREATE INDEX by_owner ON predictions (owner, created, id);
+CREATE INDEX by_end ON predictions (ended, id) WHERE ended IS NOT NULL;
+CREATE INDEX undelivered ON predictions (ended) WHERE NOT delivered;
+"""
+FIELDS = "id, owner, secret, version, inputs, status, result, created, started, first, ended, hook"
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+
+class Store:
+    """Predictions of Replicate's API, by id and by owner."""
+
+    def __init__(self, path: Path | None = None):
+        """Open the file, or make it. Predictions that had not ended when it was last open have failed.
+
+        Raises InvalidConfiguration if it cannot be used.
+
+        Args:
+            path: of the file; None keeps everything in memory.
+        """
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "store")
+        self._closed = False
+        self._keep, self._keep_runs, self._keep_bytes = float("inf"), float("inf"), float("inf")
+        try:
+            self._thread.submit(self._open).result()
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    def limit(self, keep: float, keep_runs: int, keep_bytes: int) -> None:
+        """Keep ended predictions for `keep` seconds, and at most so many, with so many bytes in all."""
+        self._keep, self._keep_runs, self._keep_bytes = keep, keep_runs, keep_bytes
+        self._thread.submit(self._prune).result()
+
+    def secret(self) -> bytes:
+        """Returns 32 random bytes, always the same: a key from which others are derived."""
+        return self._secret
+
+    def add(self, run: Run) -> "asyncio.Future[None]":
+        """Write a prediction that was just created. The result is there when it is committed."""
+        hook = json.dumps({"url": run.webhook.url, "events": run.webhook.events}) if run.webhook else None
+        row = (
+            *(run.id, run.owner, run.secret, run.version, run.inputs, run.status, None, _micros(run.created)),
+            *(None, None, None, hook, run.webhook is None or not run.webhook.wants_end, len(run.inputs)),
+        )
+        return self._do(self._insert, row)
+
+    def end(self, run: Run, outcome: Outcome, ended: datetime) -> "asyncio.Future[None]":
+        """Write how a prediction ended, then delete what is too old or too much."""
+        return self._do(self._end, run, outcome, ended)
+
+    def get(self, run_id: str) -> "asyncio.Future[Run | None]":
+        """Returns a prediction, or None."""
+        return self._do(self._get, run_id)
+
+    def page(
+        self, owner: str, cursor: str | None, size: int, max_bytes: int
+    ) -> "asyncio.Future[tuple[list[Run], str | None]]":
+        """Returns the predictions of an owner that were created before that of the cursor, the newest first.
+
+        At most `size`, and no more after `max_bytes`. The second value is the cursor of the next page, or None.
+        Raises KeyError if the owner has no prediction of that id.
+        """
+        return self._do(self._page, owner, cursor, size, max_bytes)
+
+    def undelivered(self) -> "asyncio.Future[list[tuple[Run, Hook]]]":
+        """Returns the ended predictions whose webhook has not been told so."""
+        return self._do(self._undelivered)
+
+    def delivered(self, run_id: str) -> "asyncio.Future[None]":
+        """Take note that the webhook of a prediction has been told its end, or will not be told any more.
+
+        After `close` nothing is noted: it will be told again after the next start.
+        """
+        if self._closed:
+            (noted := asyncio.get_running_loop().create_future()).set_result(None)
+            return noted
+        return self._do(self._mark_delivered, run_id)
+
+    async def close(self) -> None:
+        """Close the file, when all that was asked for is done."""
+        if not self._closed:
+            closing = self._do(lambda: self._database.close())
+            self._closed = True
+            await closing
+            self._thread.shutdown()
+
+    def _do(self, work: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        if self._closed:
+            raise sqlite3.ProgrammingError("it is closed")
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    # From here on: in the thread.
+
+    def _open(self) -> None:
+        name = ":memory:" if self._path is None else str(self._path)
+        try:
+            is_new = self._path is not None and _make_file(self._path)
+            self._database = sqlite3.connect(name, timeout=0, isolation_level=None)
+            try:
+                self._prepare(name)
+            except BaseException:
+                self._database.close()
+                raise
+            if self._path is not None and not is_new:
+                self._path.chmod(0o600)
+        except (sqlite3.Error, OSError) as error:
+            problem = error.strerror if isinstance(error, OSError) else str(error)
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                problem = "another gateway has it open"
+            raise InvalidConfiguration(OPTION, f"{name} cannot be used: {problem}; name another file") from error
+        self._count, self._bytes = self._one("SELECT count(*), ifnull(sum(bytes), 0) FROM predictions")
+
+    def _prepare(self, name: str) -> None:
+        run = self._database.execute
+        run("PRAGMA locking_mode = EXCLUSIVE")
+        kind = (self._one("PRAGMA application_id")[0], self._one("PRAGMA user_version")[0])
+        empty = not self._one("SELECT count(*) FROM sqlite_master")[0]
+        if not empty and kind != (APPLICATION, SCHEMA_VERSION):
+            what = f"has the version {kind[1]}" if kind[0] == APPLICATION else "is another program's"
+            raise InvalidConfiguration(
+                OPTION, f"{name} {what}; this gateway reads version {SCHEMA_VERSION}: name another file"
+            )
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run("PRAGMA secure_delete = ON")  # what is deleted is gone from the file
+        with self._transaction():  # it also takes the lock
+            if empty:
+                for statement in SCHEMA.split(";"):
+                    run(statement)
+                run(f"PRAGMA application_id = {APPLICATION}")
+                run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                run("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+            result = json.dumps({"error": str(Interrupted())})
+            run(
+                "UPDATE predictions SET status = 'failed', result = ?, ended = ?, bytes = bytes + ? "
+                "WHERE ended IS NULL",
+                (result, _micros(datetime.now(UTC)), len(result)),
+            )
+        self._secret: bytes = self._one("SELECT bytes FROM secret")[0]
+
+    def _insert(self, row: tuple[Any, ...]) -> None:
+        self._database.execute(f"INSERT INTO predictions VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+
+    def _end(self, run: Run, outcome: Outcome, ended: datetime) -> None:
+        result = json.dumps(
+            {
+                "output": run.output,
+                "logs": run.logs if outcome.logs is None else outcome.logs,
+                "error": outcome.error,
+                "refused": outcome.refused,
+                "metrics": outcome.metrics,
+            },
+            separators=(",", ":"),
+        )
+        size = len(run.inputs) + len(result)
+        moments = [moment and _micros(moment) for moment in (run.started, run.first, ended)]
+        with self._transaction():
+            done = self._database.execute(
+                "UPDATE predictions SET status = ?, result = ?, started = ?, first = ?, ended = ?, bytes = ? "
+                "WHERE id = ?",
+                (outcome.status, result, *moments, size, run.id),
+            )
+        self._count, self._bytes = self._count + done.rowcount, self._bytes + size * done.rowcount
+        self._prune()
+
+    def _get(self, run_id: str) -> Run | None:
+        self._prune()
+        row = self._database.execute(f"SELECT {FIELDS} FROM predictions WHERE id = ?", (run_id,)).fetchone()  # noqa: S608
+        return _run(row) if row else None
+
+    def _page(self, owner: str, cursor: str | None, size: int, max_bytes: int) -> tuple[list[Run], str | None]:
+        self._prune()
+        before: tuple[int, str] = (2**63 - 1, "")
+        if cursor is not None:
+            found = self._database.execute(
+                "SELECT created, id FROM predictions WHERE id = ? AND owner = ?", (cursor, owner)
+            ).fetchone()
+            if found is None:
+                raise KeyError(cursor)
+            before = found
+        rows = self._database.execute(
+            f"SELECT {FIELDS}, bytes FROM predictions WHERE owner = ? AND (created, id) < (?, ?) "  # noqa: S608
+            "ORDER BY created DESC, id DESC",
+            (owner, *before),
+        )
+        runs: list[Run] = []
+        for *row, taken in rows:  # one after the other: a page may be far smaller than what there is
+            max_bytes -= taken
+            if runs and (len(runs) == size or max_bytes < 0):
+                return runs, runs[-1].id
+            runs.append(_run(row))
+        return runs, None
+
+    def _undelivered(self) -> list[tuple[Run, Hook]]:
+        rows = self._database.execute(
+            f"SELECT {FIELDS} FROM predictions WHERE NOT delivered AND ended IS NOT NULL ORDER BY ended"  # noqa: S608
+        )
+        return [(run, run.webhook) for run in map(_run, rows) if run.webhook]
+
+    def _mark_delivered(self, run_id: str) -> None:
+        self._database.execute("UPDATE predictions SET delivered = 1 WHERE id = ?", (run_id,))
+
+    def _prune(self) -> None:
+        """Delete what ended too long ago, and what ended first of what is too much."""
+        oldest = "SELECT id, ended, bytes FROM predictions WHERE ended IS NOT NULL ORDER BY ended, id"
+        limit = _micros(datetime.now(UTC)) - self._keep * 10**6
+        count, total = self._count, self._bytes
+        gone = []
+        for run_id, ended, size in self._database.execute(oldest):
+            if ended >= limit and count <= self._keep_runs and total <= self._keep_bytes:
+                break
+            gone.append((run_id,))
+            count, total = count - 1, total - size
+        if not gone:
+            return
+        try:
+            with self._transaction():
+                self._database.executemany("DELETE FROM predictions WHERE id = ?", gone)
+        except sqlite3.Error as error:
+            log.warning("gateway: old predictions could not be deleted from the store: %s", error)
+        else:
+            self._count, self._bytes = count, total
+
+    def _one(self, statement: str) -> tuple[Any, ...]:
+        row: tuple[Any, ...] = self._database.execute(statement).fetchone()
+        return row
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:  # SQLite ends it by itself after some errors
+                self._database.execute("ROLLBACK")
+            raise
+
+
+def _make_file(path: Path) -> bool:
+    """Make a file that only its owner reads. Returns whether it was not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _run(row: Any) -> Run:
+    run_id, owner, secret, version, inputs, status, result, created, started, first, ended, hook = row
+    return Run(
+        inputs,
+        Caller(token=owner),
+        version,
+        kept=True,
+        webhook=_hook(hook),
+        id=run_id,
+        secret=secret,
+        status=status,
+        created=_moment(created),
+        started=None if started is None else _moment(started),
+        first=None if first is None else _moment(first),
+        ended=None if ended is None else _moment(ended),
+        **(json.loads(result) if result else {}),
+    )
+
+
+def _hook(text: str | None) -> Hook | None:
+    if text is None:
+        return None
+    hook = json.loads(text)
+    return Hook(hook["url"], tuple(hook["events"]))
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // MICROSECOND
+
+
+def _moment(micros: int) -> datetime:
+    return EPOCH + micros * MICROSECOND

@@ -1,0 +1,135 @@
+"""Bodies: what is received, what is read, and who has to wait for it."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+
+from hermes.gateway import bodies as module
+from hermes.gateway.bodies import MAX_DEPTH, MAX_VALUES, Bodies, json_of
+from hermes.gateway.memory import Memory
+from hermes.gateway.problems import Problem
+
+
+class Asked(BaseModel):
+    name: str
+
+
+def request_of(*messages):
+    """A request whose messages come as the test has them; after the last, nothing comes."""
+    left = list(messages)
+
+    async def receive():
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    return Request({"type": "http", "headers": []}, receive)
+
+
+def chunk(body, more=False):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def read(*messages, take=lambda value: value, max_body=1000, memory=None):
+    async def main():
+        reader = Bodies(max_body, memory)
+        try:
+            return await reader.read(request_of(*messages), take)
+        finally:
+            reader.close()
+
+    memory = memory or Memory(10_000)
+    try:
+        return asyncio.run(main())
+    finally:
+        assert memory.held == 0
+
+
+def test_a_body_is_read_whatever_its_chunks_and_with_a_byte_order_mark():
+    assert read(chunk(b'{"a":', more=True), chunk(b"[1, 2.5]}")) == {"a": [1, 2.5]}
+    assert read(chunk(b"\xef\xbb\xbf{}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("messages", "status", "problem"),
+    [
+        ([chunk(b"x" * 1001)], 413, "more than 1,000 bytes"),
+        ([chunk(b"x" * 600, more=True), chunk(b"x" * 600)], 413, "more than 1,000 bytes"),
+        ([chunk(b"")], 400, "not JSON"),
+        ([chunk(b"{")], 400, "not JSON"),
+        ([chunk(b"\xff")], 400, "not JSON"),
+        ([chunk(b"NaN")], 400, "not JSON"),
+        ([chunk(b"[1e999]")], 400, "a number that is too large"),
+        ([chunk(b"1" * 900)], 400, "name"),
+        ([chunk(b'"\\ud800"')], 400, "not JSON"),
+        ([chunk(b"{}")], 400, "name: Field required"),
+    ],
+)
+def test_what_cannot_be_read_is_the_clients_to_mend(messages, status, problem):
+    with pytest.raises(Problem) as refused:
+        read(*messages, take=lambda value: Asked.model_validate(value))
+    assert refused.value.status == status
+    assert problem in refused.value.message or problem == "name"
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_body_may_be_so_deep_and_no_deeper(opening):
+    def nested(levels):
+        return (opening * levels + "1" + ("]" if opening == "[" else "}") * levels).encode()
+
+    json_of(nested(MAX_DEPTH - 1))
+    for levels in (MAX_DEPTH, 954, 100_000):
+        with pytest.raises(Problem):
+            json_of(nested(levels))
+
+
+def test_a_body_may_have_so_many_values_and_no_more():
+    assert len(json_of(json.dumps([{}] * (MAX_VALUES - 1)).encode())) == MAX_VALUES - 1
+    with pytest.raises(Problem, match=f"more than {MAX_VALUES:,} values"):
+        json_of(json.dumps([{}] * MAX_VALUES).encode())
+
+
+def test_what_is_received_is_counted_from_the_first_chunk_on():
+    memory = Memory(1000)
+    memory.take(400)
+    with pytest.raises(Problem) as full:
+        read(chunk(b"x" * 601), memory=(other := Memory(600)))
+    assert (full.value.status, full.value.code, other.held) == (429, "memory_full", 0)
+
+
+def test_a_client_that_hangs_up_is_no_problem_of_the_gateways():
+    with pytest.raises(ClientDisconnect):
+        read(chunk(b"{", more=True), {"type": "http.disconnect"})
+
+
+def test_a_body_that_does_not_end_is_a_408(monkeypatch):
+    monkeypatch.setattr(module, "BODY_SECONDS", 0.01)
+    with pytest.raises(Problem) as slow:
+        read(chunk(b"{", more=True))
+    assert slow.value.status == 408
+
+
+def test_the_loop_goes_on_while_a_body_is_read_and_small_ones_do_not_queue_behind_it():
+    reading, release = threading.Event(), threading.Event()
+
+    def slowly(value):
+        reading.set()
+        assert release.wait(10)
+        return value
+
+    async def main():
+        reader = Bodies(10**6, Memory(10**6))
+        large = asyncio.create_task(reader.read(request_of(chunk(b'"' + b"x" * 100_000 + b'"')), slowly))
+        while not reading.is_set():
+            await asyncio.sleep(0)
+        assert await reader.read(request_of(chunk(b"[1]")), list) == [1]
+        assert not large.done()
+        release.set()
+        await large
+        reader.close()
+
+    asyncio.run(main())

@@ -1,0 +1,69 @@
+"""What the server would refuse is refused before it is queued, in the server's words."""
+
+import json
+
+import pytest
+
+from hermes.chat.request import Request
+from hermes.devserver import PROJECT, PredictorSource
+from hermes.errors import RequestError
+from hermes.gateway.inputs import InputCheck
+from hermes.gateway.problems import Problem
+
+DOCUMENT = PredictorSource(PROJECT / "predict.py").openapi()
+CHECK = InputCheck(DOCUMENT)
+USER = {"role": "user", "content": "Hi"}
+TOOL = {"type": "function", "function": {"name": "clock"}}
+
+
+def test_inputs_are_written_as_compact_json():
+    assert CHECK.written({"prompt": "Hé\u2028", "top_k": 5}) == '{"prompt":"Hé\u2028","top_k":5}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ({"top_k": "x"}, "input.top_k: 'x' is not of type 'integer'"),
+        ({"temperature": 9}, "input.temperature: 9 is greater than the maximum"),
+        ({"max_tokens": 0}, "input.max_tokens: 0 is less than the minimum of 1"),
+        ({"colour": 1}, "input.colour: is no input of the model that is served"),
+    ],
+)
+def test_what_the_document_does_not_allow_is_named(inputs, problem):
+    with pytest.raises(Problem, match=problem) as refused:
+        CHECK.written(inputs, status=422, at="input.")
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {"prompt": "", "messages": []},
+        {"messages": [{"role": "root", "content": "Hi"}]},
+        {"messages": [USER, {"role": "assistant", "content": "Hi"}]},
+        {"messages": [{"role": "tool", "content": "Hi"}]},
+        {"messages": [USER], "tools": [TOOL, TOOL]},
+        {"messages": [USER], "tools": [TOOL], "tool_choice": "nothing"},
+        {"messages": [USER], "tool_choice": "required"},
+        {"messages": [USER], "prompt_template": "{prompt}"},
+        {"messages": [USER], "json_schema": {"type": 3}},
+        {"prompt": "Hi", "min_tokens": 9, "max_tokens": 3},
+        {"prompt": "Hi", "prompt_template": "{{ 7 * 7 }}"},
+        {"prompt": "Hi", "top_p": 0},
+    ],
+    ids=json.dumps,
+)
+def test_the_words_are_those_of_the_server(inputs):
+    names = DOCUMENT["components"]["schemas"]["Input"]["properties"]
+    with pytest.raises(RequestError) as server:
+        Request.from_inputs(**{**{name: each.get("default") for name, each in names.items()}, **inputs})
+    with pytest.raises(Problem) as gateway:
+        CHECK.conversation(inputs)
+    assert (gateway.value.status, gateway.value.code) == (400, server.value.code)
+    assert gateway.value.message == str(server.value)
+
+
+def test_a_model_with_other_inputs_is_left_to_itself():
+    other = {"components": {"schemas": {"Input": {"type": "object", "properties": {"prompt": {"type": "string"}}}}}}
+    InputCheck(other).conversation({})

@@ -1,0 +1,275 @@
+"""The server before the gateway, in this process: limits on headers, idle connections, and the stop."""
+
+import asyncio
+import signal
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from hermes.devserver.server import free_port
+from hermes.gateway import GatewaySettings
+from hermes.gateway import server as module
+from hermes.gateway.server import HEADER_BYTES, HEADERS, PIPELINED, Server, configuration
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+class App:
+    """Answers each request at once, or at /stream when `ended` is set."""
+
+    def __init__(self):
+        self.requests, self.begun, self.ended = [], asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        self.requests.append(scope)
+        while scope["path"] != "/stream" and (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.body", "body": b"first ", "more_body": True})
+            self.begun.set()
+            await self.ended.wait()
+        await send({"type": "http.response.body", "body": b"last"})
+
+
+@asynccontextmanager
+async def serving(app, stop=None, **settings):
+    """The server, and a function that connects to it."""
+
+    async def nothing():
+        return
+
+    config = configuration(app, GatewaySettings(port=free_port(), **settings))
+    server = Server(config, stop or nothing, seconds=60)
+    running = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0)
+    writers = []
+
+    async def connect():
+        reader, writer = await asyncio.open_connection("127.0.0.1", config.port)
+        writers.append(writer)
+        return reader, writer
+
+    try:
+        yield server, connect
+    finally:
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+        server.should_exit = server.force_exit = True
+        await running
+
+
+def run(test):
+    async def limited():
+        async with asyncio.timeout(30):
+            await test(App())
+
+    loops = configuration(App(), GatewaySettings()).get_loop_factory()
+    with asyncio.Runner(loop_factory=loops) as runner:  # as in production, uvloop's
+        runner.run(limited())
+
+
+async def answered(connect, sent):
+    """All that comes back until the connection is closed."""
+    reader, writer = await connect()
+    with suppress(ConnectionError):
+        writer.write(sent)
+        return await reader.read()
+    return b""
+
+
+def test_an_idle_connection_outlives_that_of_a_proxy_and_proxies_are_left_to_the_gate():
+    config = configuration(App(), GatewaySettings())
+    assert config.timeout_keep_alive > 60
+    assert not config.proxy_headers
+    config.load()
+    assert config.loaded_app.__class__ is App, "no middleware of uvicorn's"
+
+
+def test_an_idle_connection_takes_a_next_request_after_the_time_for_headers(monkeypatch):
+    monkeypatch.setattr(module, "HEADER_SECONDS", 0.01)
+
+    async def test(app):
+        async with serving(app) as (_, connect):
+            reader, writer = await connect()
+            for _ in range(2):
+                writer.write(GET + b"\r\n")
+                assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+                await asyncio.sleep(0.05)
+        assert len(app.requests) == 2
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", GET, GET + b"X: ", b"\r\n", GET + b"\r\n" + b"\r\n", GET + b"\r\n" + GET],
+    ids=["nothing", "a part", "half a header", "an empty line", "an empty line later", "a part later"],
+)
+def test_a_connection_whose_headers_do_not_come_is_closed(monkeypatch, sent):
+    monkeypatch.setattr(module, "HEADER_SECONDS", 0.01)
+
+    async def test(app):
+        async with serving(app) as (_, connect):
+            reader, writer = await connect()
+            whole, begun = sent.count(GET + b"\r\n"), sent.removeprefix(GET + b"\r\n")
+            if whole:
+                writer.write(GET + b"\r\n")
+                await reader.readuntil(b"0\r\n\r\n")
+            writer.write(begun)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            assert len(app.requests) == whole
+
+    run(test)
+
+
+def test_a_byte_now_and_then_gains_no_time(monkeypatch):
+    monkeypatch.setattr(module, "HEADER_SECONDS", 0.05)
+
+    async def test(app):
+        async with serving(app) as (_, connect):
+            reader, writer = await connect()
+            closed = asyncio.create_task(reader.read())
+            with suppress(ConnectionError):
+                while not closed.done():
+                    writer.write(b"G" if not app.requests else b"x")
+                    await asyncio.sleep(0.01)
+                await closed
+            assert not app.requests
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GET + b"X: " + b"x" * 10 * HEADER_BYTES,
+        b"GET /" + b"x" * 10 * HEADER_BYTES,
+        GET + b"X: x\r\n" * HEADERS + b"\r\n",
+        (GET.replace(b"/ ", b"/stream ") + b"\r\n") * (PIPELINED + 2),
+        GET.replace(b"GET / ", b"POST /stream ")
+        + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: "
+        + b"x" * 10 * HEADER_BYTES,
+    ],
+    ids=["a long header", "a long path", "many headers", "many pipelined requests", "a long trailer"],
+)
+def test_what_is_no_body_has_a_limit(sent):
+    async def test(app):
+        async with serving(app) as (server, connect):
+            answer = await answered(connect, sent)
+            assert not answer or b"HTTP/1.1 400 Bad Request" in answer
+            app.ended.set()
+            while server.server_state.connections:
+                await asyncio.sleep(0)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: 1000000\r\n\r\n" + b"x" * 10**6,
+        b"Transfer-Encoding: chunked\r\n\r\n" + (b"2710\r\n" + b"x" * 10_000 + b"\r\n") * 100 + b"0\r\n\r\n",
+    ],
+    ids=["with a length", "in chunks"],
+)
+def test_a_body_is_no_header(framed):
+    async def test(app):
+        async with serving(app) as (_, connect):
+            sent = GET.replace(b"GET", b"POST") + b"Connection: close\r\n" + framed
+            assert (await answered(connect, sent)).startswith(b"HTTP/1.1 200 OK")
+
+    run(test)
+
+
+def test_a_connection_too_many_gets_503_and_far_too_many_are_closed(monkeypatch):
+    monkeypatch.setattr(module, "CONNECTIONS", 2)
+
+    async def test(app):
+        async with serving(app) as (server, connect):
+            others = [await connect()]
+            while len(server.server_state.connections) < 1:
+                await asyncio.sleep(0)
+            assert (await answered(connect, GET + b"\r\n")).startswith(b"HTTP/1.1 503 Service Unavailable")
+            others += [await connect() for _ in range(5)]
+            assert await others[-1][0].read() == b""
+
+    run(test)
+
+
+def test_at_the_stop_a_stream_gets_its_end_and_new_connections_are_refused():
+    async def test(app):
+        stopping = asyncio.Event()
+
+        async def stop():
+            stopping.set()
+            await app.ended.wait()
+
+        async with serving(app, stop) as (server, connect):
+            reader, writer = await connect()
+            idle, _ = await connect()
+            writer.write(GET.replace(b"/ ", b"/stream ") + b"\r\n")
+            await app.begun.wait()
+            server.should_exit = True
+            await stopping.wait()
+            assert await idle.read() == b""
+            with pytest.raises(ConnectionRefusedError):
+                await connect()
+            app.ended.set()
+            assert (await reader.read()).endswith(b"last\r\n0\r\n\r\n")
+
+    run(test)
+
+
+def test_a_second_interrupt_ends_at_once():
+    async def test(app):
+        stopping, ended = asyncio.Event(), []
+
+        async def stop():
+            stopping.set()
+            await asyncio.Event().wait()
+
+        async with serving(app, stop) as (server, connect):
+            reader, writer = await connect()
+            writer.write(GET.replace(b"/ ", b"/stream ") + b"\r\n")
+            await app.begun.wait()
+            server.handle_exit(signal.SIGINT, None)
+            await stopping.wait()
+            server.handle_exit(signal.SIGINT, None)
+            with suppress(ConnectionError):
+                ended.append(await reader.read())
+            assert not app.ended.is_set()
+            app.ended.set()
+
+    run(test)
+
+
+def test_predictions_that_do_not_end_are_left_after_the_time_for_them(caplog):
+    async def test(app):
+        async def stop():
+            await asyncio.Event().wait()
+
+        async with serving(app, stop) as (server, _):
+            server._seconds = 0
+            server.should_exit = True
+            while server.lifespan.shutdown_event.is_set() is False:
+                await asyncio.sleep(0.01)
+
+        async def broken():
+            raise OSError("the disk is full")
+
+        async with serving(app, broken) as (server, _):
+            server.should_exit = True
+            while server.lifespan.shutdown_event.is_set() is False:
+                await asyncio.sleep(0.01)
+
+    run(test)
+    assert "could not be ended: OSError('the disk is full')" in caplog.text
