@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +18,10 @@ import httpx
 import psutil
 
 from tests.soak.check import Check
-from tests.soak.clients import Book
+from tests.soak.clients import PATIENCE, Book
 from tests.soak.gateway_clients import PIECES, TOKENS, Outages, Owned, Through
 from tests.support.fake_cog import FakeCog
-from tests.support.gateways import gateway_before
+from tests.support.gateways import MODEL, gateway_before
 
 SLOTS = 4  # at each upstream: fewer than clients, so that requests are queued
 ALIVE_SECONDS, GONE_SECONDS = 50.0, 8.0  # of the imitated server, in turns
@@ -49,7 +50,11 @@ class GatewaySoak:
         tokens = ",".join(f"{person}:{token}" for person, token in TOKENS.items())
         self.gateway = self._stack.enter_context(
             gateway_before(
-                self._server_url, self.fake.url, options=options, environment={"HERMES_GATEWAY_TOKENS": tokens}
+                self._server_url,
+                self.fake.url,
+                options=options,
+                environment={"HERMES_GATEWAY_TOKENS": tokens},
+                show_log=False,
             )
         )
         self.process = psutil.Process(self.gateway.process.pid)
@@ -102,8 +107,20 @@ class GatewaySoak:
         return self.metric("hermes_gateway_upstream_running") + self.metric("hermes_gateway_waiting")
 
     def _outages(self) -> tuple[bool, str]:
-        served = self.fake.counts["begun"]
-        return bool(self.outages) and served > 0, f"{len(self.outages)} times; {served} served after the last"
+        """Send more requests than the real server has slots, until the imitated one gets some."""
+        deadline = time.monotonic() + REST_SECONDS
+        served = 0
+        while not served and time.monotonic() < deadline:
+            with ThreadPoolExecutor(2 * SLOTS) as pool:
+                answered = list(pool.map(lambda _: self._chat(), range(2 * SLOTS)))
+            served = self.fake.counts["begun"]
+        seen = f"{len(self.outages)} times; it serves again, and {answered.count(200)} of {2 * SLOTS} are answered"
+        return bool(self.outages and served) and answered == [200] * 2 * SLOTS, seen
+
+    def _chat(self) -> int:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20, "min_tokens": 20}
+        url = f"{self.gateway.openai}/chat/completions"
+        return httpx.post(url, json=body, headers=headers_of("alice"), timeout=PATIENCE).status_code
 
     def _lost(self) -> Iterator[str]:
         """Find predictions that are not there, or have no end."""
