@@ -95,7 +95,7 @@ evaluate: $(INSTALLED) $(EVALUATION) ## Measure function calling on a sample of 
 	$(BIN)/python -m evaluation chat
 
 minutes ?= 10
-soak: $(INSTALLED) ## Let many clients, good and bad, at one server: make soak minutes=10
+soak: $(INSTALLED) ## Let many clients, good and bad, at a server and a gateway: make soak minutes=10
 	$(BIN)/python -m tests.soak --minutes $(minutes)
 
 # The image has the versions that the tests run with. 22.04 and newer have the glibc of manylinux_2_35.

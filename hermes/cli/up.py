@@ -9,6 +9,7 @@ import typer
 from hermes.cli.gateway import OPTIONS, gateway_options, run
 from hermes.cli.ports import require_free
 from hermes.cli.server import local_server, wait_until_ready
+from hermes.errors import InvalidConfiguration
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.upstream import open_upstream
 from hermes.settings import Settings
@@ -25,7 +26,9 @@ def up(
     predictions/gateway.db, beside the folder of weights.
     """
     server_settings = Settings.load()
-    if settings.store is None and not no_store:
+    if settings.store and no_store:
+        raise InvalidConfiguration("--no-store", "--store is given, too; leave out one of them")
+    if not no_store and not settings.store:
         settings = replace(settings, store=store_beside(server_settings.weights_dir))
     require_free(settings.host, settings.port)
     with local_server() as server:

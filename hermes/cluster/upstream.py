@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc
@@ -37,6 +37,7 @@ class RayUpstream:
         self._app, self._deployment = replicas.app_name, replicas.deployment_name
         self._answer = replicas.options(method_name="answer", stream=True)
         self._responses: dict[str, DeploymentResponseGenerator[Any]] = {}  # of running predictions
+        self._running = 0
         self._idle = asyncio.Event()  # set while none runs
         self._idle.set()
         self._stopping = Breaker()
@@ -59,9 +60,20 @@ class RayUpstream:
 
     async def run(self, run_id: str, inputs: bytes) -> AsyncGenerator[tuple[str, Json]]:
         """See Upstream. Serve chooses the replica, and chooses again if that one dies before it begins."""
-        checked = await asyncio.to_thread(self._checked, inputs)  # it takes time that grows with the inputs
-        self._responses[run_id] = response = self._answer.remote(checked)
+        self._running += 1
         self._idle.clear()
+        try:
+            checked = await asyncio.to_thread(self._checked, inputs)  # it takes time that grows with the inputs
+            async with aclosing(self._events(run_id, checked)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _events(self, run_id: str, inputs: Json) -> AsyncGenerator[tuple[str, Json]]:
+        self._responses[run_id] = response = self._answer.remote(inputs)
         begun = False
         try:
             async with self._stopping.waiting():
@@ -86,8 +98,6 @@ class RayUpstream:
         finally:
             del self._responses[run_id]
             response.cancel()
-            if not self._responses:
-                self._idle.set()
 
     async def cancel(self, run_id: str) -> None:
         """See Upstream."""

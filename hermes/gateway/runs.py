@@ -159,15 +159,15 @@ class Runs:
 
         If the upstream refuses or does not end it, closing the connection does: coglet cancels what nobody reads.
         """
-        if run.ended or run.task is None:
-            return
+        if (task := run.task) is None:
+            return  # it has ended
         run.cancel_asked = True
         if run.upstream and run.begun_there:
             with suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(CANCEL_SECONDS):
                     await run.upstream.cancel(run.upstream_id)
-                    await asyncio.wait([run.task])
-        run.task.cancel()
+                    await asyncio.wait([task])
+        task.cancel()
         await run.end()
 
     def abandon(self, run: Run) -> None:

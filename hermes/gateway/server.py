@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 75  # proxies keep an idle connection for 60 s, and must be the ones to close it
 HEADER_SECONDS = 15.0
 HEADER_BYTES, HEADERS = 64 * 2**10, 200
+WRITE_SECONDS = 60.0  # for a client to read anything of a response that fills the buffers
 PIPELINED = 16  # requests on a connection whose first one is not answered yet
 CONNECTIONS = 4096  # what comes above gets 503; FILES has room for connections to the upstreams, too
 FILES = 3 * CONNECTIONS
@@ -62,12 +63,13 @@ def open_files() -> int:
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 with limits on the headers of a request (their time, bytes and number) and on pipelined requests.
+    """HTTP/1.1 with limits on the headers of a request (time, bytes, number), on pipelining and on unread responses.
 
     An error in a callback of the parser is a 400, after which the connection closes.
     """
 
     _timer: asyncio.TimerHandle | None = None  # from a connection, or the first byte of a request, to its headers' end
+    _unread: asyncio.TimerHandle | None = None  # while the client reads nothing
     _received = 0  # bytes that are no body: headers, and what may come between chunks and after them
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -78,8 +80,10 @@ class Protocol(HttpToolsProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time."""
+        """Stop the times."""
         self._stop_timer()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -113,6 +117,17 @@ class Protocol(HttpToolsProtocol):
         """Take a piece of the body."""
         self._received -= len(body)
         super().on_body(body)
+
+    def pause_writing(self) -> None:
+        """Start the time for the client to read: the buffer is full."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the time."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
@@ -153,5 +168,6 @@ class Server(uvicorn.Server):
         """Break off the connections at the second SIGINT: Python 3.12 would wait for them."""
         super().handle_exit(sig, frame)
         if self.force_exit:
+            logging.getLogger("uvicorn.error").disabled = True  # it would log a traceback for each of them
             for connection in self.server_state.connections:
                 connection.loop.call_soon_threadsafe(connection.transport.abort)

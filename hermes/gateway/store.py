@@ -27,6 +27,7 @@ T = TypeVar("T")
 OPTION = "--store"
 APPLICATION = 0x6865726D  # SQLite's application_id, "herm"
 SCHEMA_VERSION = 1  # its user_version
+MAX_JOURNAL_BYTES = 16 * 2**20  # that the file beside the database keeps
 SCHEMA = """
 CREATE TABLE secret (bytes BLOB NOT NULL);
 CREATE TABLE predictions (
@@ -167,6 +168,7 @@ class Store:
             )
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
+        run(f"PRAGMA journal_size_limit = {MAX_JOURNAL_BYTES}")
         run("PRAGMA secure_delete = ON")  # what is deleted is gone from the file
         with self._transaction():  # it also takes the lock
             if empty:

@@ -1,13 +1,14 @@
 """The gateway's upstream over a handle that does what the test says, with the errors that Ray raises."""
 
 import asyncio
+import json
 from contextlib import aclosing
 from types import SimpleNamespace
 
 import pytest
 
 from hermes.errors import EngineFailed
-from hermes.gateway.upstream import Full, NotThere, Refused
+from hermes.gateway.upstream import Full, Refused, Unavailable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_installed")]
 START, HALF = ("start", {}), ("output", {"chunk": "half"})
@@ -64,7 +65,7 @@ def run(*events, inputs=None, meanwhile=None):
     async def main():
         upstream = RayUpstream(handle := Handle(*events), slots=4)
         seen = []
-        async with aclosing(upstream.run("a", inputs or {"prompt": "Hi"})) as told:
+        async with aclosing(upstream.run("a", json.dumps(inputs or {"prompt": "Hi"}).encode())) as told:
             async for event in told:
                 seen.append(event)
                 if meanwhile and event == HALF:
@@ -134,7 +135,7 @@ def test_a_bug_in_a_replica_is_told_and_not_tried_again():
 def test_a_deployment_that_failed_takes_nothing():
     from ray.serve.exceptions import DeploymentUnavailableError
 
-    with pytest.raises(NotThere):
+    with pytest.raises(Unavailable):
         run(DeploymentUnavailableError("Replica"))
 
 
@@ -145,6 +146,12 @@ def test_a_cancel_ends_the_run_as_canceled():
     assert run(START, HALF, FOR_EVER, meanwhile=cancel) == [START, HALF, ("completed", {"status": "canceled"})]
 
 
+def test_a_cancel_of_a_run_that_has_just_ended_is_nothing():
+    from hermes.cluster.upstream import RayUpstream
+
+    asyncio.run(RayUpstream(Handle(), slots=4).cancel("gone"))
+
+
 def test_a_stop_gives_running_ones_some_time_and_then_ends_them_with_e1205():
     async def main():
         from hermes.cluster.upstream import RayUpstream
@@ -152,7 +159,7 @@ def test_a_stop_gives_running_ones_some_time_and_then_ends_them_with_e1205():
         upstream = RayUpstream(Handle(START, HALF, FOR_EVER), slots=4)
 
         async def read():
-            return [event async for event in upstream.run("a", {"prompt": "Hi"})]
+            return [event async for event in upstream.run("a", b'{"prompt":"Hi"}')]
 
         reading = asyncio.create_task(read())
         await asyncio.sleep(0)

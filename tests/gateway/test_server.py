@@ -34,7 +34,7 @@ class App:
             await send({"type": "http.response.body", "body": b"first ", "more_body": True})
             self.begun.set()
             await self.ended.wait()
-        await send({"type": "http.response.body", "body": b"last"})
+        await send({"type": "http.response.body", "body": b"last" * (2**22 if scope["path"] == "/large" else 1)})
 
 
 @asynccontextmanager
@@ -186,6 +186,31 @@ def test_a_body_is_no_header(framed):
         async with serving(app) as (_, connect):
             sent = GET.replace(b"GET", b"POST") + b"Connection: close\r\n" + framed
             assert (await answered(connect, sent)).startswith(b"HTTP/1.1 200 OK")
+
+    run(test)
+
+
+def test_a_response_that_nobody_reads_is_broken_off(monkeypatch):
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.01)
+
+    async def test(app):
+        async with serving(app) as (server, connect):
+            _, writer = await connect()
+            writer.transport.pause_reading()
+            writer.write(GET.replace(b"/ ", b"/large ") + b"\r\n")
+            while not app.requests or server.server_state.connections:
+                await asyncio.sleep(0.001)
+
+    run(test)
+
+
+def test_a_large_response_that_is_read_is_whole(monkeypatch):
+    monkeypatch.setattr(module, "WRITE_SECONDS", 5)
+
+    async def test(app):
+        async with serving(app) as (_, connect):
+            sent = GET.replace(b"/ ", b"/large ") + b"Connection: close\r\n\r\n"
+            assert len(await answered(connect, sent)) > 2**24
 
     run(test)
 

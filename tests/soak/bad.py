@@ -1,6 +1,5 @@
 """The bad requests of the soak: none may harm the others. Each draws its inputs and knows its possible ends."""
 
-import json
 import socket
 import struct
 import time
@@ -138,17 +137,18 @@ def slow_reader(c: Session) -> str:
 
 def endless(c: Session) -> bytes:
     """Write a whole request for a long stream."""
-    body = json.dumps({"input": {"prompt": question(c), **ENDLESS}}).encode()
+    body = c.body({"prompt": question(c), **ENDLESS})
     return head(c, len(body)) + body
 
 
 def head(c: Session, length: int) -> bytes:
     lines = [
-        "POST /predictions HTTP/1.1",
+        f"POST {c.path} HTTP/1.1",
         f"Host: {urlsplit(c.url).netloc}",
         "Accept: text/event-stream",
         "Content-Type: application/json",
         f"Content-Length: {length}",
+        *(f"{name}: {value}" for name, value in c.headers.items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode()
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -23,7 +24,7 @@ PATIENCE = 120.0  # seconds without a response, or without an event of a stream
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "flint", "grove", "hazel", "ivory", "lotus", "maple", "river"]
 NONCE = re.compile(r"(?:{0})-(?:{0})-\d{{6}}".format("|".join(WORDS)))
 
-Kind = Callable[["Session"], str]  # sends a request and returns how it ended
+Kind = Callable[[Any], str]  # takes a session, sends a request and returns how it ended
 
 
 class Hang(Exception):
@@ -103,6 +104,10 @@ class Response:
 class Session:
     """One client's connection to the server, and its checks."""
 
+    to = ""  # goes before the kinds of its requests in the report
+    path = "/predictions"  # where a bare connection sends a body
+    headers: Mapping[str, str] = MappingProxyType({})
+
     def __init__(self, url: str, draw: random.Random, book: Book):
         self.url = url
         self.draw = draw
@@ -110,6 +115,14 @@ class Session:
         self.nonce = ""  # of the request that runs
         self.first_token: float | None = None
         self.http = httpx.Client(trust_env=False, timeout=PATIENCE, verify=tls())
+
+    def begin(self) -> None:
+        """Prepare for the next request."""
+        self.nonce, self.first_token = self.book.nonces.issue(self.draw), None
+
+    def body(self, inputs: Mapping[str, Any]) -> bytes:
+        """Write the body of a prediction."""
+        return json.dumps({"input": inputs}).encode()
 
     def ask(self, **inputs: Any) -> Response:
         """Run a prediction to its end, streamed or not."""
@@ -129,7 +142,7 @@ class Session:
         return response
 
     def plain(self, inputs: Mapping[str, Any], prediction_id: str | None = None) -> Response:
-        return self.send(json.dumps({"input": inputs}).encode(), prediction_id)
+        return self.send(self.body(inputs), prediction_id)
 
     def send(self, body: bytes, prediction_id: str | None = None) -> Response:
         """Send a body and read what comes back."""
@@ -168,7 +181,7 @@ class Session:
     def events(self, inputs: Mapping[str, Any], prediction_id: str | None = None) -> Iterator[tuple[str, Json]]:
         """Yield the events of a prediction, or one ("refused", ...). Closing the iterator drops the connection."""
         sent, text = time.monotonic(), ""
-        request = self._request(json.dumps({"input": inputs}).encode(), prediction_id, "text/event-stream")
+        request = self._request(self.body(inputs), prediction_id, "text/event-stream")
         with silence_is_a_hang():
             response = self.http.send(request, stream=True)
             try:
@@ -248,10 +261,10 @@ def patiently(pieces: Iterable[str]) -> Iterator[str]:
 class Client(threading.Thread):
     """A thread that sends requests, one after the other, until the time is over."""
 
-    def __init__(self, url: str, seed: int, book: Book, kinds: Mapping[Kind, int], seconds: float):
+    def __init__(self, session: Session, kinds: Mapping[Kind, int], seconds: float):
         """Take `kinds` with the weight of each in the draw."""
         super().__init__(daemon=True)
-        self._session = Session(url, random.Random(seed), book)
+        self._session = session
         self._kinds: Sequence[Kind] = list(kinds)
         self._weights = list(kinds.values())
         self._until = time.monotonic() + seconds
@@ -264,8 +277,9 @@ class Client(threading.Thread):
                 time.sleep(self._session.draw.uniform(0, 0.3))
 
     def _send(self, kind: Kind) -> None:
-        session, book, name = self._session, self._session.book, kind.__name__.replace("_", " ")
-        session.nonce, session.first_token = book.nonces.issue(session.draw), None
+        session, book = self._session, self._session.book
+        name = session.to + kind.__name__.replace("_", " ")
+        session.begin()
         began = time.monotonic()
         try:
             outcome = kind(session)

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.soak.bad import BAD
+from tests.soak.check import Check
 from tests.soak.clients import Record
+from tests.soak.gateway_clients import GATEWAY_BAD, GATEWAY_GOOD, Through
 from tests.soak.good import GOOD
-from tests.soak.run import Check, Soak
+from tests.soak.run import Soak
 from tests.soak.watch import SETTLED_SECONDS
 
 SHOWN = 20  # failures of a kind
@@ -44,7 +46,8 @@ def percentile_95(values: list[float]) -> float:
 
 
 def requests_grid(records: Iterable[Record]) -> Grid:
-    by_kind: dict[str, list[Record]] = {kind.__name__.replace("_", " "): [] for kind in (*GOOD, *BAD)}
+    kinds = [*((kind, "") for kind in (*GOOD, *BAD)), *((kind, Through.to) for kind in (*GATEWAY_GOOD, *GATEWAY_BAD))]
+    by_kind: dict[str, list[Record]] = {to + kind.__name__.replace("_", " "): [] for kind, to in kinds}
     for record in records:
         by_kind[record.kind].append(record)
     rows = []

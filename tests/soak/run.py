@@ -1,6 +1,7 @@
-"""One run of the soak: start the server, let the clients send, wait for rest, and check all counts."""
+"""One run of the soak: start the server and the gateway, let the clients send, wait for rest, and check all counts."""
 
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,10 @@ from rich.console import Console
 from hermes.client.cog import Json, tls
 from hermes.devserver.server import STOP_SECONDS, LocalServer
 from tests.soak.bad import BAD, LARGEST
-from tests.soak.clients import PATIENCE, Book, Client, Kind
+from tests.soak.check import Check
+from tests.soak.clients import PATIENCE, Book, Client, Kind, Session
+from tests.soak.gateway import GatewaySoak
+from tests.soak.gateway_clients import GATEWAY_BAD, GATEWAY_GOOD
 from tests.soak.good import GOOD
 from tests.soak.watch import TOLERANCE, Sample, Watch
 from tests.support.servers import LOCAL, prediction_lines
@@ -25,15 +29,6 @@ QUIET_SECONDS = 30.0  # at most, until the server is at rest after the last clie
 STEPS = 4  # that the engine may be ahead of what a client got when its request is broken off
 MORE_FILES, MORE_THREADS = 4, 4  # more than at the start, allowed for a server at rest
 notes = Console(stderr=True, highlight=False)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of the report. `holds` is None if the run was too short."""
-
-    what: str
-    holds: bool | None
-    seen: str
 
 
 @dataclass(frozen=True)
@@ -68,15 +63,15 @@ class Tokens:
 
 
 class Soak:
-    """One run: the server, its clients, and their records."""
+    """One run: the server and the gateway, their clients, and their records."""
 
-    def __init__(self, minutes: float, clients: int, seed: int, only: Collection[str], log: IO[str]):
+    def __init__(self, minutes: float, clients: int, through: int, seed: int, only: Collection[str], log: IO[str]):
         self.book = Book()
         self.log: list[str] = []  # of the server
         self.tokens = Tokens()
         self.after: list[Sample] = []  # at rest again
         self._seconds = 60 * minutes
-        self._clients = clients
+        self._clients, self._through = clients, through
         self._seed = seed
         self._only = only
         self._file = log
@@ -90,27 +85,35 @@ class Soak:
             every_slot(server.url)  # starts a thread for each, which stays
             fill_buffers(server.url)
             first = self._alone()
-            self.watch = Watch(server)
-            self.before = self.watch.look()
-            self._let_clients_run()
-            checks = [*self._of_the_clients()]
-            try:
-                for check in self._once_at_rest(first):
-                    checks.append(check)
-            except Exception as error:  # the server is dead, or does not work
-                checks.append(Check("it responds at the end", False, repr(error)))
+            with GatewaySoak(server.url, self._seconds) as self.gateway:
+                self.watch = Watch(server, {"gateway": self.gateway.process})
+                self.before = self.watch.look()
+                self._let_clients_run()
+                checks = [*self._of_the_clients()]
+                try:
+                    for check in self._once_at_rest(first):
+                        checks.append(check)
+                except Exception as error:  # the server or the gateway is dead, or does not work
+                    checks.append(Check("it responds at the end", False, repr(error)))
+                self._file.write(f"\nThe gateway's log:\n{self.gateway.gateway.said}")
             began = time.monotonic()
         seconds, left = time.monotonic() - began, server.processes()
         in_order = not left and seconds < STOP_SECONDS
         return [*checks, Check("no process is left", in_order, f"{len(left)}, {seconds:.1f} s after the stop")]
 
     def _let_clients_run(self) -> None:
-        notes.print(f"{self._clients} clients for {self._seconds / 60:g} minutes, seed {self._seed}")
+        notes.print(
+            f"{self._clients} clients and {self._through} through the gateway "
+            f"for {self._seconds / 60:g} minutes, seed {self._seed}"
+        )
+        draws = [random.Random(self._seed + number) for number in range(self._clients + self._through)]
+        sessions = [Session(self._server.url, draw, self.book) for draw in draws[: self._clients]]
+        sessions += [self.gateway.client(number, draw, self.book) for number, draw in enumerate(draws[self._clients :])]
         clients = [
-            Client(self._server.url, self._seed + number, self.book, self._kinds(number), self._seconds)
-            for number in range(self._clients)
+            Client(session, self._kinds(number, session), self._seconds) for number, session in enumerate(sessions)
         ]
         self.watch.start()
+        self.gateway.start()
         began = time.monotonic()
         for client in clients:
             client.start()
@@ -119,12 +122,14 @@ class Soak:
             client.join(max(0.0, deadline - time.monotonic()))
         self.book.hangs += [f"client {n} did not end" for n, client in enumerate(clients) if client.is_alive()]
         self.seconds = time.monotonic() - began
+        self.gateway.stop()
         self.watch.stop()
 
-    def _kinds(self, number: int) -> Mapping[Kind, int]:
+    def _kinds(self, number: int, session: Session) -> Mapping[Kind, int]:
+        good, bad = (GATEWAY_GOOD, GATEWAY_BAD) if session.to else (GOOD, BAD)
         if self._only:
-            return {kind: weight for kind, weight in {**GOOD, **BAD}.items() if kind.__name__ in self._only}
-        return BAD if number % BAD_ONE_IN == BAD_ONE_IN - 1 else GOOD
+            return {kind: weight for kind, weight in {**good, **bad}.items() if kind.__name__ in self._only}
+        return bad if number % BAD_ONE_IN == BAD_ONE_IN - 1 else good
 
     def _of_the_clients(self) -> Iterator[Check]:
         book = self.book
@@ -149,6 +154,7 @@ class Soak:
         yield self._secrets()
         zombies = until_empty(self.watch.zombies)
         yield Check("no zombie", not zombies, f"{len(zombies)}; at most {self.watch.most_zombies} seen on the way")
+        yield from self.gateway.checks(self.book)
         yield from self._memory()
         yield from self._leftovers()
 
@@ -179,7 +185,7 @@ class Soak:
         return Check("no prompt in the log", not told, f"{len(told)} of {len(self.log)} messages")
 
     def _memory(self) -> Iterator[Check]:
-        for role in ("server", "worker"):
+        for role in ("server", "worker", "gateway"):
             memory, what = self.watch.settled(role), f"memory of the {role} is level"
             if memory is None:
                 yield Check(what, None, "too short to tell")

@@ -3,7 +3,7 @@
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -48,14 +48,14 @@ class Memory:
 class Watch:
     """A thread that takes samples from `start` to `stop`."""
 
-    def __init__(self, server: LocalServer):
-        """Find the processes of the server, which must be ready."""
+    def __init__(self, server: LocalServer, others: Mapping[str, psutil.Process]):
+        """Find the processes of the server, which must be ready, and take others by their roles."""
         self.samples: list[Sample] = []
         self.unhealthy: list[str] = []  # each status of /health-check other than READY
         self.most_zombies = 0
         self._server = server
         found = dict(_roles(server))
-        self._roles = {role: found[role] for role in ROLES}
+        self._roles = {role: found[role] for role in ROLES} | dict(others)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._began = time.monotonic()

@@ -59,7 +59,14 @@ def gateway_before(*upstreams, options=(), **more):
 
 @contextmanager
 def gateway_of(
-    *command, environment=None, seconds=60, python=sys.executable, cwd=PROJECT, program=("hermes",), port=None
+    *command,
+    environment=None,
+    seconds=60,
+    python=sys.executable,
+    cwd=PROJECT,
+    program=("hermes",),
+    port=None,
+    show_log=True,
 ):
     """The gateway that this command of `python -m hermes` starts, when it is ready."""
     port = port or free_port()
@@ -73,7 +80,7 @@ def gateway_of(
         finally:
             process.terminate()
             process.wait(timeout=30)
-            sys.stderr.write(gateway.said)  # shown with a test that fails
+            sys.stderr.write(gateway.said if show_log else "")  # shown with a test that fails
 
 
 def until_ready(gateway, status=200, seconds=60):
