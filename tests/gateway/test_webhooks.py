@@ -3,9 +3,15 @@
 import asyncio
 import json
 import logging
+import ssl
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook
 
 from hermes.gateway import webhooks
@@ -55,9 +61,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(*statuses, **options):
+async def receiving(*statuses, ssl=None, **options):
     receiver = Receiver(*statuses, **options)
-    server = await asyncio.start_server(receiver.take, "127.0.0.1", 0)
+    server = await asyncio.start_server(receiver.take, "127.0.0.1", 0, ssl=ssl)
     async with server:
         receiver.port = server.sockets[0].getsockname()[1]
         receiver.url = f"http://127.0.0.1:{receiver.port}/hook?x=1"
@@ -217,6 +223,24 @@ def test_what_was_not_delivered_is_sent_after_a_start_with_the_same_signature(tm
     assert (left, again) == ([], set())
 
 
+def test_what_the_stop_of_a_gateway_ends_is_told_after_the_next_start_at_the_latest(tmp_path):
+    settings = HERE | {"store": tmp_path / "runs.sqlite"}
+
+    async def main():
+        async with receiving() as receiver:
+            async with serving(FakeUpstream(hold=True), **settings) as (_, client):
+                body = ASKED | {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
+                await client.post("/v1/predictions", json=body)
+            async with serving(**settings) as (gateway, _):
+                left = await delivered(gateway)
+            return receiver, left
+
+    receiver, left = asyncio.run(main())
+    assert set(receiver.statuses_told) == {"failed"}
+    assert json.loads(receiver.got[-1][2])["error"].startswith("E1205")
+    assert left == []
+
+
 def test_a_secret_is_each_tokens_own_and_another_stores():
     async def main():
         async with serving() as (one, _), serving() as (other, _):
@@ -265,6 +289,48 @@ def test_a_connection_is_to_the_address_that_was_checked_with_the_name_as_its_ho
 
     receiver = asyncio.run(main())
     assert [headers["host"] for _, headers, _ in receiver.got] == [f"hook.example:{receiver.port}"]
+
+
+@pytest.mark.parametrize(("host", "count"), [("hook.example", 1), ("other.example", 0)])
+def test_a_certificate_is_checked_for_the_name_though_the_connection_is_to_an_address(
+    tmp_path, monkeypatch, host, count
+):
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(certificate_of("hook.example"))
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(webhooks, "tls", lambda: trusting)
+    names = []
+
+    async def main():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        context.sni_callback = lambda _socket, name, _context: names.append(name)
+        async with receiving(ssl=context) as receiver, serving(webhooks=(host,)) as (gateway, client):
+            gateway._webhooks._destinations._look_up = lambda name: [address_of("127.0.0.1")] * (name == host)
+            await post(client, f"https://{host}:{receiver.port}/", webhook_events_filter=["completed"])
+            await delivered(gateway)
+            return len(receiver.got)
+
+    assert asyncio.run(main()) == count
+    assert set(names) == {host}
+
+
+def certificate_of(name):
+    """A certificate that nobody signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made.public_bytes(serialization.Encoding.PEM) + private
 
 
 def test_no_proxy_is_asked(monkeypatch):
