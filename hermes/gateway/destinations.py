@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -100,10 +101,8 @@ class Destinations:
         return tuple(found)
 
     def _known(self, host: str) -> list[Address]:
-        try:
+        with suppress(OSError, UnicodeError):  # such as a container that is stopped
             self._last[host] = self._look_up(host)
-        except (OSError, UnicodeError):
-            pass  # such as a container that is stopped
         return self._last.get(host, [])
 
 

@@ -1,4 +1,4 @@
-"""Replicate's API (https://replicate.com/docs/reference/http), over runs. What belongs to one token no other one sees."""
+"""Replicate's API (https://replicate.com/docs/reference/http), over runs. Each token sees its own."""
 
 import asyncio
 import hashlib
@@ -133,11 +133,9 @@ class ReplicateApi:
                 raise Problem(
                     400, f"{said} is no filter of this gateway's list; send one cursor, or nothing", param=name
                 )
-        cursor = request.query_params.get("cursor") or None
+        cursor = request.query_params.get("cursor", "")[:MAX_ID] or None
         owner, base = caller_of(request).token, request.state.base
         try:
-            if cursor and len(cursor) > MAX_ID:
-                raise KeyError(cursor)
             runs, following = await self._runs.page(owner, cursor, PAGE, PAGE_BYTES)
         except KeyError:
             raise Problem(400, "cursor: the prediction is no longer here; begin without one", param="cursor") from None

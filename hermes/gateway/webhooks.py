@@ -28,6 +28,7 @@ from hermes.gateway.upstream import REPLICATE
 
 log = logging.getLogger(__name__)
 Events = Literal["start", "output", "logs", "completed"]
+START = "start"
 
 BETWEEN_SECONDS = 0.5  # two of output and logs
 TRIES = 4  # of the last one
@@ -83,7 +84,7 @@ class Webhooks:
             raise Problem(422, f"webhook: {why}", param="webhook") from why
 
     def follow(self, run: Run, base: str) -> None:
-        """Send what happens to a kept prediction to its webhook. `base`: URL under which its client found the gateway."""
+        """Send what happens to a kept prediction to its webhook; `base` is the gateway's URL, as its client has it."""
         if run.webhook:
             self._begin(self._follow(run, run.webhook, base))
 
@@ -124,12 +125,11 @@ class Webhooks:
 
     async def _tell(self, run: Run, hook: Hook, base: str) -> None:
         """What happens until the end."""
-        wanted = hook.events or ("start", "output", "logs")
-        sent = 0
-        if "start" in wanted:
+        wanted = hook.events or (START, "output", "logs")
+        if START in wanted:
             async with self._slots[run.owner]:
-                await self._send(run, hook, base, str(sent))
-        pieces, logs = 0, 0
+                await self._send(run, hook, base, START)
+        pieces, logs, sent = 0, 0, 0
         while not run.ended:
             change = run.change
             grown = ("output" in wanted and len(run.output) > pieces) or ("logs" in wanted and len(run.logs) > logs)
@@ -175,8 +175,8 @@ class Webhooks:
 
     async def _send(self, run: Run, hook: Hook, base: str, event: str) -> bool:
         """Returns whether it was taken. Raises Forbidden if it may not go there any more."""
+        content = await self._predictions.one(run, base, starting=event == START)
         message_id, secret = f"msg_{run.id}_{event}", self.secret(run.owner)  # the same at each try, for receivers
-        content = await self._predictions.one(run, base)
         now = datetime.now(UTC)
         signature = await self._bodies.in_thread(
             len(content), lambda: Webhook(secret).sign(message_id, now, content.decode())

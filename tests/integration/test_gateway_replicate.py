@@ -144,7 +144,7 @@ def test_what_is_not_there_is_a_problem_that_the_client_can_read(client):
         client.models.get("other/model")
 
 
-def test_webhooks_are_signed_filtered_and_stay_on_this_machine(client, gateway):
+def test_webhooks_are_signed_and_filtered(server):
     got = []
 
     class Receiver(Handler):
@@ -152,20 +152,55 @@ def test_webhooks_are_signed_filtered_and_stay_on_this_machine(client, gateway):
             got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
             self.answer({})
 
-    with serving(Receiver) as url:
-        prediction = client.predictions.create(
-            version=MODEL, input=ASKED, webhook=url, webhook_events_filter=["start", "output", "completed"]
-        )
-        prediction.wait()
-        until(lambda: b'"status": "succeeded"' in got[-1][1] if got else False, 10, "the last webhook")
-    secret = WebhookSigningSecret(key=gateway.get("/v1/webhooks/default/secret").json()["key"])
+    with serving(Receiver) as url, gateway_before(server.url, options=["--webhooks", "127.0.0.1"]) as hooking:
+        with client_of(hooking) as client:
+            prediction = client.predictions.create(
+                version=MODEL, input=ASKED, webhook=url, webhook_events_filter=["start", "output", "completed"]
+            )
+            prediction.wait()
+            until(lambda: b'"status":"succeeded"' in got[-1][1] if got else False, 10, "the last webhook")
+        secret = WebhookSigningSecret(key=hooking.get("/v1/webhooks/default/secret").json()["key"])
     for headers, body in got:
         Webhooks.validate(
             headers={name.lower(): value for name, value in headers.items()}, body=body.decode(), secret=secret
         )
     assert 2 <= len(got) < 20, "at most one each 500 ms"
-    with pytest.raises(ReplicateError, match="is another machine"):
-        client.predictions.create(version=MODEL, input=ASKED, webhook="http://example.com/hook")
+
+
+def test_a_webhook_cannot_shut_down_the_cog_server(server, client):
+    """Cog's POST /shutdown is open to whoever reaches its port."""
+    asked = {"version": MODEL, "input": ASKED, "webhook_events_filter": ["start"]}
+    shutdown = f"{server.url}/shutdown"
+    with pytest.raises(ReplicateError, match="webhooks are disabled"):
+        client.predictions.create(webhook=shutdown, **asked)
+    with gateway_before(server.url, options=["--webhooks", "*", "--webhooks", "127.0.0.1"]) as hooking:
+        for url in (shutdown, shutdown.replace("127.0.0.1", "localhost"), f"{hooking.url}/v1/predictions"):
+            assert hooking.post("/v1/predictions", asked | {"webhook": url}).status_code == 422
+    assert "".join(client.run(MODEL, input=ASKED))
+
+
+def test_a_deadline_ends_a_prediction_that_runs(client, gateway):
+    body = {"version": MODEL, "input": LONG}
+    prediction = gateway.post("/v1/predictions", body, **{"Cancel-After": "1s", "Prefer": "Wait=20"}).json()
+    assert prediction["status"] == "canceled"
+    assert prediction["output"]
+    until(lambda: gateway.running == 0, 5, "the slot is free")
+
+
+def test_tokens_separate_people(server):
+    with gateway_before(
+        server.url, environment={"HERMES_GATEWAY_TOKENS": "anna:first-token,bert:second-token"}
+    ) as gateway:
+        anna, bert = (Client(api_token=token, base_url=gateway.url) for token in ("first-token", "second-token"))
+        made = anna.predictions.create(version=MODEL, input=ASKED)
+        made.wait()
+        with pytest.raises(ReplicateError, match="there is no prediction"):
+            bert.predictions.get(made.id)
+        assert [each.id for each in anna.predictions.list().results] == [made.id]
+        assert bert.predictions.list().results == []
+        assert bert.accounts.current().username == "bert"
+        for client in (anna, bert):
+            client._client.close()
 
 
 def test_a_gateway_before_replicate_answers_as_the_model_does(gateway, client):

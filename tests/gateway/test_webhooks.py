@@ -1,0 +1,383 @@
+"""Webhooks to a receiver on this machine, from a gateway in the test's own event loop."""
+
+import asyncio
+import json
+import logging
+import ssl
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from standardwebhooks import Webhook
+
+from hermes.gateway import webhooks
+from hermes.gateway.addresses import address_of
+from tests.support.asgi_gateway import FakeUpstream, serving
+
+ASKED = {"version": "local/model", "input": {"prompt": "Hi"}}
+TOKENS = {"tokens": ("anna:anna-secret-1", "bert:bert-secret-1")}
+ANNA, BERT = ({"Authorization": f"Bearer {name}-secret-1"} for name in ("anna", "bert"))
+HERE = {"webhooks": ("127.0.0.1",)}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(webhooks, "BETWEEN_SECONDS", 0)
+    monkeypatch.setattr(webhooks, "RETRY_SECONDS", 0)
+
+
+class Receiver:
+    """Takes webhooks, with the next of these statuses; the last one goes on for ever."""
+
+    def __init__(self, *statuses, headers=""):
+        self.statuses, self.headers = list(statuses or [200]), headers
+        self.got = []  # (path, headers, text)
+        self.came = asyncio.Event()
+
+    async def take(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        self.got.append((head[0].split(" ")[1], headers, body.decode()))
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{self.headers}\r\n".encode())
+        await writer.drain()
+        writer.close()
+        self.came.set()
+
+    async def until(self, count):
+        async with asyncio.timeout(10):
+            while len(self.got) < count:
+                self.came.clear()
+                await self.came.wait()
+
+    @property
+    def statuses_told(self):
+        return [json.loads(text)["status"] for _, _, text in self.got]
+
+
+@asynccontextmanager
+async def receiving(*statuses, ssl=None, **options):
+    receiver = Receiver(*statuses, **options)
+    server = await asyncio.start_server(receiver.take, "127.0.0.1", 0, ssl=ssl)
+    async with server:
+        receiver.port = server.sockets[0].getsockname()[1]
+        receiver.url = f"http://127.0.0.1:{receiver.port}/hook?x=1"
+        yield receiver
+
+
+async def post(client, url, headers=None, **fields):
+    body = ASKED | {"webhook": url} | fields
+    return await client.post("/v1/predictions", json=body, headers={"Prefer": "wait"} | (headers or {}))
+
+
+async def delivered(gateway):
+    """Wait until nothing is under way. Returns what the store has not delivered."""
+    async with asyncio.timeout(10):
+        while gateway._webhooks._tasks:
+            await asyncio.wait(gateway._webhooks._tasks)
+    return await gateway._store.undelivered()
+
+
+def test_webhooks_are_disabled_unless_the_operator_lists_hosts():
+    async def main():
+        async with receiving() as receiver, serving() as (gateway, client):
+            refused = await post(client, receiver.url)
+            return refused, receiver.got, gateway.runs.running
+
+    refused, got, running = asyncio.run(main())
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "webhook")
+    assert "the operator has to start the gateway with --webhooks HOST" in refused.json()["detail"]
+    assert (got, running) == ([], 0)
+
+
+@pytest.mark.parametrize("allowed", ["127.0.0.1", "*"])
+def test_no_list_lets_a_webhook_reach_an_upstream_or_the_gateway(allowed):
+    """Cog's open POST /shutdown is there."""
+
+    async def main():
+        async with receiving() as cog:
+            upstream = FakeUpstream(name=f"http://127.0.0.1:{cog.port}")
+            async with serving(upstream, webhooks=(allowed, "127.0.0.1"), port=8123) as (_, client):
+                urls = [f"http://127.0.0.1:{cog.port}/shutdown", "http://127.0.0.1:8123/v1/predictions"]
+                return [await post(client, url, webhook_events_filter=["start"]) for url in urls], cog.got
+
+    refused, got = asyncio.run(main())
+    for response in refused:
+        assert response.status_code == 422
+        assert "leads to the gateway or to an upstream" in response.json()["detail"]
+    assert got == []
+
+
+def test_a_webhook_is_told_the_start_the_output_and_the_end_and_is_signed():
+    async def main():
+        upstream = FakeUpstream(hold=True)
+        async with receiving() as receiver, serving(upstream, **HERE, **TOKENS) as (gateway, client):
+            made = await client.post("/v1/predictions", json=ASKED | {"webhook": receiver.url}, headers=ANNA)
+            await receiver.until(2)
+            upstream.go.set()
+            left = await delivered(gateway)
+            prediction = (await client.get(made.json()["urls"]["get"], headers=ANNA)).json()
+            secret = (await client.get("/v1/webhooks/default/secret", headers=ANNA)).json()["key"]
+            return receiver, left, prediction, secret
+
+    receiver, left, prediction, secret = asyncio.run(main())
+    assert receiver.statuses_told[0] == "starting"
+    assert receiver.statuses_told[1] == "processing"
+    assert json.loads(receiver.got[-1][2]) == prediction
+    assert prediction["status"] == "succeeded"
+    assert left == []
+    for path, headers, text in receiver.got:
+        assert path == "/hook?x=1"
+        assert headers["host"] == f"127.0.0.1:{receiver.port}"
+        Webhook(secret).verify(text, headers)
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.got}) == len(receiver.got)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (["completed"], ["succeeded"]),
+        (["start"], ["starting"]),
+        (["start", "completed"], ["starting", "succeeded"]),
+        (["output"], ["processing"]),
+        (["logs"], []),
+    ],
+)
+def test_only_what_is_asked_for_is_told(wanted, told):
+    async def main():
+        upstream = FakeUpstream("Hello", hold=True)
+        async with receiving() as receiver, serving(upstream, **HERE) as (gateway, client):
+            body = ASKED | {"webhook": receiver.url, "webhook_events_filter": wanted}
+            assert (await client.post("/v1/predictions", json=body)).status_code == 201
+            await receiver.until(len(told) - ("completed" in wanted))
+            upstream.go.set()
+            return await delivered(gateway), receiver.statuses_told
+
+    assert asyncio.run(main()) == ([], told)
+
+
+def test_webhook_completed_is_told_the_end_only():
+    async def main():
+        async with receiving() as receiver, serving(**HERE) as (gateway, client):
+            body = ASKED | {"webhook_completed": receiver.url}
+            assert (await client.post("/v1/predictions", json=body)).status_code == 201
+            await delivered(gateway)
+            return receiver.statuses_told
+
+    assert asyncio.run(main()) == ["succeeded"]
+
+
+def test_the_end_is_sent_again_with_one_id_until_it_is_taken():
+    async def main():
+        statuses, redirect = (500, 302, 200), "Location: http://127.0.0.1:9/\r\n"
+        async with receiving(*statuses, headers=redirect) as receiver, serving(**HERE) as (gateway, client):
+            await post(client, receiver.url, webhook_events_filter=["completed"])
+            return await delivered(gateway), [headers["webhook-id"] for _, headers, _ in receiver.got]
+
+    left, ids = asyncio.run(main())
+    assert left == []
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+
+
+def test_a_receiver_that_never_takes_it_is_given_up_with_a_line_in_the_log(caplog):
+    async def main():
+        async with receiving(500) as receiver, serving(**HERE) as (gateway, client):
+            await post(client, receiver.url, webhook_events_filter=["completed"])
+            return await delivered(gateway), len(receiver.got)
+
+    assert asyncio.run(main()) == ([], webhooks.TRIES)
+    assert [each.message.rpartition(": ")[2] for each in caplog.records if each.levelno >= logging.WARNING] == [
+        "it did not take the last event"
+    ]
+
+
+def test_what_was_not_delivered_is_sent_after_a_start_with_the_same_signature(tmp_path, monkeypatch):
+    monkeypatch.setattr(webhooks, "CLOSE_SECONDS", 0)
+    monkeypatch.setattr(webhooks, "RETRY_SECONDS", 3600)
+    settings = HERE | TOKENS | {"store": tmp_path / "runs.sqlite"}
+
+    async def main():
+        async with receiving(500, 200) as receiver:
+            async with serving(**settings) as (_, client):
+                made = await post(client, receiver.url, ANNA, webhook_events_filter=["completed"])
+                secret = (await client.get("/v1/webhooks/default/secret", headers=ANNA)).json()["key"]
+                await receiver.until(1)
+            async with serving(**settings) as (gateway, _):
+                await receiver.until(2)
+                left = await delivered(gateway)
+            async with serving(**settings) as (gateway, _):
+                again = gateway._webhooks._tasks
+            return receiver.got, made.json()["id"], secret, left, again
+
+    got, made, secret, left, again = asyncio.run(main())
+    assert [json.loads(text)["id"] for _, _, text in got] == [made, made]
+    assert got[0][1]["webhook-id"] == got[1][1]["webhook-id"]
+    for _, headers, text in got:
+        Webhook(secret).verify(text, headers)
+    assert (left, again) == ([], set())
+
+
+def test_what_the_stop_of_a_gateway_ends_is_told_after_the_next_start_at_the_latest(tmp_path):
+    settings = HERE | {"store": tmp_path / "runs.sqlite"}
+
+    async def main():
+        async with receiving() as receiver:
+            async with serving(FakeUpstream(hold=True), **settings) as (_, client):
+                body = ASKED | {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
+                await client.post("/v1/predictions", json=body)
+            async with serving(**settings) as (gateway, _):
+                left = await delivered(gateway)
+            return receiver, left
+
+    receiver, left = asyncio.run(main())
+    assert set(receiver.statuses_told) == {"failed"}
+    assert json.loads(receiver.got[-1][2])["error"].startswith("E1205")
+    assert left == []
+
+
+def test_a_secret_is_each_tokens_own_and_another_stores():
+    async def main():
+        async with serving() as (one, _), serving() as (other, _):
+            return [each._webhooks.secret(name) for each in (one, other) for name in ("anna", "bert")] + [
+                one._webhooks.secret("anna")
+            ]
+
+    *secrets, again = asyncio.run(main())
+    assert len(set(secrets)) == 4
+    assert again == secrets[0]
+
+
+def test_a_name_that_leads_here_later_is_not_followed_and_logged_once(caplog):
+    """DNS rebinding: the name was looked up when the webhook was made, and is looked up again for each connection."""
+    lookups = []
+
+    def dns(host):
+        if host != "hook.example":
+            return [address_of(host)]
+        lookups.append(host)
+        return [address_of("8.8.8.8" if len(lookups) == 1 else "127.0.0.1")]
+
+    async def main():
+        async with receiving() as receiver, serving(webhooks=("*",)) as (gateway, client):
+            gateway._webhooks._destinations._look_up = dns
+            response = await post(client, f"http://hook.example:{receiver.port}/")
+            return response.status_code, await delivered(gateway), receiver.got
+
+    assert asyncio.run(main()) == (201, [], [])
+    [line] = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "hook.example has no public address" in line
+    assert "http://" not in line
+
+
+def test_a_connection_is_to_the_address_that_was_checked_with_the_name_as_its_host():
+    async def main():
+        async with receiving() as receiver, serving(webhooks=("hook.example",)) as (gateway, client):
+            # the first one refuses the connection
+            answers = ["127.0.0.7", "127.0.0.1"]
+            gateway._webhooks._destinations._look_up = lambda host: (
+                [address_of(each) for each in answers] * (host == "hook.example")
+            )
+            await post(client, f"http://hook.example:{receiver.port}/", webhook_events_filter=["completed"])
+            await delivered(gateway)
+            return receiver
+
+    receiver = asyncio.run(main())
+    assert [headers["host"] for _, headers, _ in receiver.got] == [f"hook.example:{receiver.port}"]
+
+
+@pytest.mark.parametrize(("host", "count"), [("hook.example", 1), ("other.example", 0)])
+def test_a_certificate_is_checked_for_the_name_though_the_connection_is_to_an_address(
+    tmp_path, monkeypatch, host, count
+):
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(certificate_of("hook.example"))
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(webhooks, "tls", lambda: trusting)
+    names = []
+
+    async def main():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        context.sni_callback = lambda _socket, name, _context: names.append(name)
+        async with receiving(ssl=context) as receiver, serving(webhooks=(host,)) as (gateway, client):
+            gateway._webhooks._destinations._look_up = lambda name: [address_of("127.0.0.1")] * (name == host)
+            await post(client, f"https://{host}:{receiver.port}/", webhook_events_filter=["completed"])
+            await delivered(gateway)
+            return len(receiver.got)
+
+    assert asyncio.run(main()) == count
+    assert set(names) == {host}
+
+
+def certificate_of(name):
+    """A certificate that nobody signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made.public_bytes(serialization.Encoding.PEM) + private
+
+
+def test_no_proxy_is_asked(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+
+    async def main():
+        async with receiving() as receiver, serving(**HERE) as (gateway, client):
+            await post(client, receiver.url, webhook_events_filter=["completed"])
+            await delivered(gateway)
+            return receiver.statuses_told
+
+    assert asyncio.run(main()) == ["succeeded"]
+
+
+def test_a_token_whose_receivers_take_nothing_makes_no_more(monkeypatch):
+    monkeypatch.setattr(webhooks, "MAX_UNDELIVERED", 2)
+    monkeypatch.setattr(webhooks, "RETRY_SECONDS", 3600)
+    monkeypatch.setattr(webhooks, "CLOSE_SECONDS", 0)
+
+    async def main():
+        async with receiving(500) as receiver, serving(**HERE, **TOKENS) as (_, client):
+            for _ in range(2):
+                await post(client, receiver.url, ANNA, webhook_events_filter=["completed"])
+            await receiver.until(2)
+            return [await post(client, receiver.url, each) for each in (ANNA, BERT)]
+
+    anna, bert = asyncio.run(main())
+    assert (anna.status_code, anna.json()["error"]["code"], bert.status_code) == (429, "too_many_webhooks", 201)
+    assert anna.headers["retry-after"] == "10"
+
+
+def test_a_receiver_that_answers_without_end_is_not_read_to_the_end():
+    async def endless(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+                await writer.drain()
+        except OSError:
+            writer.close()
+
+    async def main():
+        async with await asyncio.start_server(endless, "127.0.0.1", 0) as server, serving(**HERE) as (gateway, client):
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            await post(client, url, webhook_events_filter=["completed"])
+            return await delivered(gateway)
+
+    assert asyncio.run(main()) == []
