@@ -151,7 +151,7 @@ class Gateway:
             await asyncio.gather(watching, return_exceptions=True)
             await self.runs.stop(0)
             await self._webhooks.close()
-            await self._store.close()
+            await self.runs.close()
             self._bodies.close()
             for backend in self.pool.backends:
                 await backend.upstream.close()

@@ -54,7 +54,7 @@ class Runs:
     ):
         """Args:
         pool: the queue.
-        store: of kept predictions; it is closed with this.
+        store: of kept predictions; `close` closes it.
         memory: counts what predictions in flight take.
         keep: seconds that an ended prediction can be read.
         keep_runs: how many ended ones are kept.
@@ -176,7 +176,7 @@ class Runs:
             self._in_background(self.cancel(run))
 
     async def stop(self, grace: float) -> None:
-        """Take no more, wait `grace` seconds for those in flight, end the others, and close the store."""
+        """Take no more, wait `grace` seconds for those in flight, and end the others. What is stored can be read on."""
         self._grace = grace
         runs = list(self._runs.values())
         if tasks := [run.task for run in runs if run.task]:
@@ -188,6 +188,9 @@ class Runs:
         for background in self._tasks:
             background.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close the store."""
         await self._kept.close()
 
     async def _drive(self, run: Run, ticket: Ticket) -> Outcome:

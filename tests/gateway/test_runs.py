@@ -90,6 +90,7 @@ def of_one(main, *scripts, **limits):
                 return await main(parts)
         finally:
             await parts.runs.stop(0)
+            await parts.runs.close()
             assert parts.memory.held == 0
             assert parts.runs.running == 0
             assert parts.pool.waiting == 0
@@ -478,6 +479,8 @@ def test_a_stop_waits_for_those_in_flight_and_then_ends_them_with_e1205(tmp_path
         assert [run.status for run in (in_time, late, queued)] == ["succeeded", "failed", "failed"]
         assert late.error == queued.error == str(ServerStopping(0.05))
         assert parts.memory.held == 0
+        assert await parts.runs.find(late.id, late.owner), "what is stored is read until the end"
+        await parts.runs.close()
         again = Store(tmp_path / "kept.db")
         assert (await again.get(late.id)).error == late.error
         await again.close()
