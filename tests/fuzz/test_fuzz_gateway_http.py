@@ -34,6 +34,7 @@ PASSWORD = "password-of-the-upstream"
 REQUESTS = 500  # at each of two gateways: 20,000 in make test-long
 REFRESHED = 50  # requests after which the predictions of both are made anew: the oldest are dropped
 PAGES = ("text/html", "text/css", "text/javascript", "text/plain", "image/")
+NO_HTTP = b"Invalid HTTP request received."
 LAST_EVENTS = ("data: [DONE]", "event: response.completed", "event: response.incomplete", "event: response.failed")
 
 
@@ -131,7 +132,7 @@ def check_status(sent, received):
 
 def check_form(sent, received):
     kind = received.headers.get("content-type", "")
-    if received.status >= 400 and sent.method != "HEAD" and not by_the_http_library(received):
+    if received.status >= 400 and sent.method != "HEAD" and not by_a_library(received):
         assert kind == "application/problem+json"
         problem = json.loads(received.body)
         assert problem["status"] == received.status
@@ -146,13 +147,13 @@ def check_form(sent, received):
         json.loads(received.body)
     elif received.body:
         assert kind.startswith(PAGES)
-    if not by_the_http_library(received):
+    if received.body != NO_HTTP:
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", received.headers["x-request-id"])
 
 
-def by_the_http_library(received):
-    """Whether what came was no HTTP: uvicorn answers that before the gateway sees it."""
-    return received.status == 400 and received.body == b"Invalid HTTP request received."
+def by_a_library(received):
+    """Whether uvicorn says that this is no HTTP, or Starlette that a file of the page has no such range."""
+    return received.status == 400 and received.body in (NO_HTTP, b"Malformed range header.")
 
 
 def check_events(text):
@@ -167,6 +168,7 @@ def check_events(text):
 
 def check_secrets(sent, received, fuzzed):
     assert PASSWORD.encode() not in received.body
+    assert "evil.example" not in received.headers.get("location", "") or b"evil.example" in dict(sent.headers)[b"Host"]
     for person in TOKENS if fuzzed.tokens else ():
         if (
             person != sent.person and f"{{{person}_stream}}" not in sent.path
@@ -180,10 +182,10 @@ def check_secrets(sent, received, fuzzed):
         assert reads_nothing(sent) or headers.get(b"Origin", b"http://{host}") in (b"http://{host}", b""), (
             "another origin"
         )
-        assert re.fullmatch(rb"\{host\}|LOCALHOST:1", headers[b"Host"]), "this machine is not called so"
+        assert headers[b"Host"] != b"evil.example", "a stranger's name may lead here"
 
 
 def reads_nothing(sent):
     """Whether it asks for what everybody may have: the page, whether the gateway is alive, or a stream it knows."""
     path = sent.path.partition("?")[0].removeprefix("/hermes").removeprefix("/v1") or "/"
-    return path in ("/", "/healthz", "/health", "/ping") or path.startswith(("/page/", "/stream/", "{"))
+    return path in ("/", "/healthz", "/health", "/ping", "/version") or path.startswith(("/page/", "/stream/", "{"))
