@@ -7,12 +7,12 @@ from hermes.gateway.problems import Problem
 from hermes.text import shortened
 
 MAX_WAIT = 60.0  # s that `Prefer: wait` waits; replicate's clients stop reading half a second later
-MAX_PREFER = 1000  # characters of Prefer headers that are read
+MAX_PREFER = 200  # characters of Prefer headers that are read
 MAX_SAID = 80  # characters of a header in a message
 
 TOKEN, QUOTED = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", r'"(?:[^"\\]|\\.)*"'
 PREFERENCES = re.compile(rf'(?:[^,"]|{QUOTED}|")+')  # separated by commas
-PREFERENCE = re.compile(rf"\s*({TOKEN})(?:\s*=\s*({TOKEN}|{QUOTED})?)?\s*(?:;.*)?", re.DOTALL)
+PREFERENCE = re.compile(rf"({TOKEN})(?:\s*+=\s*+({TOKEN}|{QUOTED})?)?+\s*+(?:;.*)?", re.DOTALL)
 DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", re.ASCII)
 UNITS = (86_400, 3_600, 60, 1)  # s
 EVENT_ID = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
@@ -25,7 +25,7 @@ def preferences(headers: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for text in PREFERENCES.findall(",".join(headers)[:MAX_PREFER]):
-        if match := PREFERENCE.fullmatch(text):
+        if match := PREFERENCE.fullmatch(text.strip()):
             value = match[2] or ""
             if value.startswith('"'):
                 value = re.sub(r"\\(.)", r"\1", value[1:-1])

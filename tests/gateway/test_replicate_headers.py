@@ -1,7 +1,16 @@
+import timeit
+
 import pytest
 
 from hermes.gateway.problems import Problem
-from hermes.gateway.replicate_headers import cancel_after, last_event, preferences, wait_seconds
+from hermes.gateway.replicate_headers import (
+    MAX_PREFER,
+    PREFERENCE,
+    cancel_after,
+    last_event,
+    preferences,
+    wait_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +107,17 @@ def test_another_deadline_is_refused(sent):
 )
 def test_where_a_reader_left_off(text, start):
     assert last_event(text) == start
+
+
+@pytest.mark.parametrize("text", ["a={}\0", "a{0}={0}\0", "a{}\0", "a=b{}\0"])
+def test_a_preference_that_is_none_takes_time_in_proportion_to_its_length(text):
+    short, long = (
+        min(timeit.repeat(lambda: PREFERENCE.fullmatch(text.format(" " * n)), number=1, repeat=5))  # noqa: B023
+        for n in (2_000, 20_000)
+    )
+    assert long < 40 * short
+
+
+def test_what_follows_many_preferences_is_not_read():
+    assert wait_seconds(["x" * (MAX_PREFER - 8) + ",wait=5", "wait=6"]) == 5
+    assert wait_seconds(["x" * MAX_PREFER, "wait=6"]) == 0
