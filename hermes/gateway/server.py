@@ -1,7 +1,9 @@
 """Serves the gateway by uvicorn, with the limits and the orderly stop that uvicorn 0.54 does not have.
 
-A connection has HEADER_SECONDS for the headers of a request, and HEADER_BYTES. The time for a body is access.py's. At
-SIGTERM the gateway ends its predictions while their responses still stream, so each gets its last event.
+A connection has HEADER_SECONDS for the headers of a request, and HEADER_BYTES. The time for a body is bodies.py's. When
+all connections are taken, a new one takes the place of the one that has been without a request for the longest time, so
+a load balancer still reaches /healthz. At SIGTERM the gateway ends its predictions while their responses still stream,
+so each gets its last event.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable
 from types import FrameType
+from typing import ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,12 +24,13 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75  # proxies keep an idle connection for 60 s, and must be the ones to close it
 HEADER_SECONDS = 15.0
-HEADER_BYTES, HEADERS = 64 * 2**10, 200
-WRITE_SECONDS = 60.0  # for a client to read anything of a response that fills the buffers
+HEADER_BYTES, HEADERS = 16 * 2**10, 200
+WRITE_SECONDS, WRITE_BYTES = 60.0, 32 * 2**10  # a client reads so much in this time where a response fills the buffers
+SEND_BUFFER = 128 * 2**10  # bytes in the kernel, which takes up to 4 MB otherwise; Linux counts them twice
 PIPELINED = 16  # requests on a connection whose first one is not answered yet
-CONNECTIONS = 4096  # what comes above gets 503; FILES has room for connections to the upstreams, too
+CONNECTIONS = 4096  # FILES has room for connections to the upstreams, too
 FILES = 3 * CONNECTIONS
-SPARE_SECONDS = 3.0  # after the grace period, for the last events; and again, for connections to close
+SPARE_SECONDS = 3.0  # after the grace period, for the last events and for connections to close
 
 TICK_SECONDS = 0.1
 
@@ -68,19 +72,28 @@ class Protocol(HttpToolsProtocol):
     An error in a callback of the parser is a 400, after which the connection closes.
     """
 
+    idle: ClassVar[dict["Protocol", None]] = {}  # those without a whole request, the longest first
+
     _timer: asyncio.TimerHandle | None = None  # from a connection, or the first byte of a request, to its headers' end
     _unread: asyncio.TimerHandle | None = None  # while the client reads nothing
     _received = 0  # bytes that are no body: headers, and what may come between chunks and after them
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time for the first headers. Closes the connection if there are far too many."""
+        """Start the time for the first headers. Closes an idle connection if there are too many."""
         super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) > 2 * self.limit_concurrency:
-            transport.abort()  # those up to here get 503 when their headers are there
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self.idle[self] = None
         self._start_timer()
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            longest = next(iter(self.idle))
+            if longest is not self or len(self.connections) > self.limit_concurrency:
+                del self.idle[longest]
+                longest.transport.abort()
+            # else all others have requests, and this one's gets 503
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the times."""
+        self.idle.pop(self, None)
         self._stop_timer()
         if self._unread is not None:
             self._unread.cancel()
@@ -111,7 +124,14 @@ class Protocol(HttpToolsProtocol):
         """Stop the time and begin the request."""
         self._received = 0
         self._stop_timer()
+        self.idle.pop(self, None)
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or be idle."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:
+            self.idle[self] = None
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -121,13 +141,24 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Start the time for the client to read: the buffer is full."""
         super().pause_writing()
-        self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        self._await_reading()
 
     def resume_writing(self) -> None:
         """Stop the time."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
+
+    def _await_reading(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(WRITE_SECONDS, self._check_reading, left)
+
+    def _check_reading(self, before: int) -> None:
+        """Close the connection unless the client has read something."""
+        if before - self.transport.get_write_buffer_size() < WRITE_BYTES:
+            self.transport.abort()
+        else:
+            self._await_reading()
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
@@ -162,6 +193,10 @@ class Server(uvicorn.Server):
             stopping.cancel()
         elif error := stopping.exception():
             log.error("gateway: the predictions could not be ended: %r", error)
+        while self.server_state.connections and not (self.force_exit or loop.time() > end):  # noqa: ASYNC110
+            await asyncio.sleep(TICK_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # uvicorn would wait, and then log a traceback for each
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -2,14 +2,25 @@
 
 import asyncio
 import signal
+import socket
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 
 from hermes.devserver.server import free_port
 from hermes.gateway import GatewaySettings
 from hermes.gateway import server as module
-from hermes.gateway.server import HEADER_BYTES, HEADERS, PIPELINED, Server, configuration
+from hermes.gateway.server import (
+    HEADER_BYTES,
+    HEADERS,
+    PIPELINED,
+    SEND_BUFFER,
+    WRITE_BYTES,
+    Protocol,
+    Server,
+    configuration,
+)
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -215,19 +226,112 @@ def test_a_large_response_that_is_read_is_whole(monkeypatch):
     run(test)
 
 
-def test_a_connection_too_many_gets_503_and_far_too_many_are_closed(monkeypatch):
+def test_the_kernel_takes_little_of_a_response_that_nobody_reads():
+    async def test(app):
+        async with serving(app) as (server, connect):
+            await connect()
+            while not server.server_state.connections:
+                await asyncio.sleep(0)
+            [connection] = server.server_state.connections
+            taken = connection.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            assert taken <= 2 * SEND_BUFFER
+
+    run(test)
+
+
+def test_a_client_that_reads_slowly_but_steadily_is_waited_for():
+    class Transport:
+        left, closed = 10 * WRITE_BYTES, False
+
+        def get_write_buffer_size(self):
+            return self.left
+
+        def abort(self):
+            self.closed = True
+
+    class Loop:
+        def call_later(self, seconds, check, *args):
+            self.later = lambda: check(*args)
+            return SimpleNamespace(cancel=lambda: None)
+
+    connection = Protocol.__new__(Protocol)
+    connection.transport, connection.loop = Transport(), Loop()
+    connection.flow = SimpleNamespace(pause_writing=lambda: None)
+    connection.pause_writing()
+    for _ in range(8):
+        connection.transport.left -= WRITE_BYTES
+        connection.loop.later()
+        assert not connection.transport.closed
+    connection.transport.left -= WRITE_BYTES - 1
+    connection.loop.later()
+    assert connection.transport.closed
+
+
+@pytest.mark.parametrize("sent", [b"", GET + b"X: x", GET + b"\r\n"], ids=["nothing", "a part", "a whole request"])
+def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_the_longest_time(monkeypatch, sent):
+    monkeypatch.setattr(module, "CONNECTIONS", 4)
+
+    async def test(app):
+        async with serving(app) as (server, connect):
+            idle = []
+            for number in range(1, 4):
+                idle.append(await connect())
+                idle[-1][1].write(sent)
+                while len(server.server_state.connections) < number or len(app.requests) < number * sent.endswith(
+                    b"\r\n\r\n"
+                ):
+                    await asyncio.sleep(0)
+                if app.requests:
+                    await idle[-1][0].readuntil(b"0\r\n\r\n")
+            reader, writer = await connect()
+            writer.write(GET + b"\r\n")  # as a load balancer does
+            assert (await reader.readuntil(b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+            with suppress(ConnectionError):
+                assert await idle[0][0].read() == b""
+            assert len(server.server_state.connections) == 3
+            assert set(server.server_state.connections) == set(Protocol.idle)
+
+    run(test)
+
+
+def test_where_all_connections_have_requests_one_more_gets_503_and_others_are_closed(monkeypatch):
     monkeypatch.setattr(module, "CONNECTIONS", 2)
 
     async def test(app):
         async with serving(app) as (server, connect):
-            others = [await connect()]
-            while len(server.server_state.connections) < 1:
-                await asyncio.sleep(0)
+            _, writer = await connect()
+            writer.write(GET.replace(b"/ ", b"/stream ") + b"\r\n")
+            await app.begun.wait()
             assert (await answered(connect, GET + b"\r\n")).startswith(b"HTTP/1.1 503 Service Unavailable")
-            others += [await connect() for _ in range(5)]
-            assert await others[-1][0].read() == b""
+            others = [await connect() for _ in range(50)]
+            closed = [asyncio.create_task(reader.read()) for reader, _ in others]
+            while sum(task.done() for task in closed) < 49:
+                await asyncio.sleep(0)
+            await asyncio.wait(closed, timeout=0)
+            assert len(server.server_state.connections) == 2
+            for task in closed:
+                task.cancel()
+            await asyncio.gather(*closed, return_exceptions=True)
+            app.ended.set()
 
     run(test)
+
+
+def test_at_the_stop_a_response_that_nobody_reads_is_broken_off_without_a_traceback(caplog):
+    async def test(app):
+        async with serving(app) as (server, connect):
+            _, writer = await connect()
+            writer.transport.pause_reading()
+            writer.write(GET.replace(b"/ ", b"/large ") + b"\r\n")
+            while not app.requests:
+                await asyncio.sleep(0)
+            server._seconds = 0.01
+            server.should_exit = True
+            while server.lifespan.shutdown_event.is_set() is False:
+                await asyncio.sleep(0.01)
+
+    run(test)
+    assert caplog.text == ""
 
 
 def test_at_the_stop_a_stream_gets_its_end_and_new_connections_are_refused():
