@@ -1,25 +1,30 @@
 """The body of a request: received within limits, and read off the event loop.
 
 What takes time that grows with a body runs in threads, so that nobody else waits: parsing, checking, writing it again.
+A token has one such work at a time in each pool, so a token with twenty of them does not delay the others twentyfold.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
+from hermes.errors import ServerStopping
 from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem, of_invalid
+from hermes.gateway.turns import Turns
 from hermes.text import shortened
 
 MAX_DEPTH = 100  # lists and objects within each other; a JSON schema may have 32
 MAX_VALUES = 100_000  # a conversation of 10,000 turns has 30,000
 BODY_SECONDS = 60.0  # for the whole body
+PART_BYTES, PART_SECONDS = 16 * 2**10, 10.0  # so much of a body arrives in this time, or its end
 MAX_SAID = 200  # characters
 SMALL = 32 * 2**10  # bytes; these do not queue behind larger ones
 BOM = b"\xef\xbb\xbf"
@@ -36,45 +41,109 @@ class Bodies:
         """
         self._max_body, self._memory = max_body, memory
         self._small, self._large = ThreadPoolExecutor(2, "small"), ThreadPoolExecutor(1, "large")
+        self._turns = Turns()
+        self._arriving: set[asyncio.Timeout] = set()
+        self._grace: float | None = None  # s; set when the gateway stops
 
     async def read(self, request: Request, take: Callable[[Any], T]) -> T:
         """Returns what `take` makes of the JSON value, in a thread.
 
         Raises Problem if the body is too large, too slow, nested too deeply or not JSON, if `take` finds it invalid
-        (pydantic's ValidationError), or if the gateway holds too much already. Raises ClientDisconnect.
+        (pydantic's ValidationError), if the gateway holds too much already, or is stopping. Raises ClientDisconnect.
         """
+        owner = request.state.caller.token
         held: list[bytes] = []
         try:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    await self._receive(request, held)
-            except TimeoutError:
-                raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
-            body = b"".join(held)
-            return await self.in_thread(len(body), lambda: take(json_of(body)))
-        except ValidationError as error:
-            raise of_invalid(error) from error
+            await self._receive(request, held, owner)
+            size = sum(map(len, held))
+            found = await self.in_thread(size, lambda: _taken(b"".join(held), take), owner)
         finally:
-            self._memory.give_back(sum(map(len, held)))
+            self._memory.give_back(sum(map(len, held)), owner)
+            held.clear()  # a traceback may keep the list
+        if isinstance(found, Problem):
+            try:
+                raise found
+            finally:
+                del found  # its traceback has this frame
+        return found
 
-    async def in_thread(self, size: int, work: Callable[[], T]) -> T:
-        """Returns what `work` returns; its time grows with `size` bytes."""
-        pool: Executor = self._small if size <= SMALL else self._large
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    async def in_thread(self, size: int, work: Callable[[], T], owner: str = "") -> T:
+        """Returns what `work` returns; its time grows with `size` bytes.
+
+        Args:
+            size: of what it works on.
+            work: is called in a thread.
+            owner: the name of the token for which it is done. The work of one comes one after the other.
+        """
+        pool = self._small if size <= SMALL else self._large
+        loop = asyncio.get_running_loop()
+        if not owner:
+            return await loop.run_in_executor(pool, work)
+        async with self._turns.of((owner, size <= SMALL)):
+            return await loop.run_in_executor(pool, work)
+
+    def stop(self, grace: float) -> None:
+        """Refuse bodies with E1205, those that are arriving too. `grace`: seconds that predictions have."""
+        self._grace = grace
+        for arriving in self._arriving:
+            if not arriving.expired():
+                arriving.reschedule(0)
 
     def close(self) -> None:
         """Stop the threads."""
         for pool in (self._small, self._large):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _receive(self, request: Request, chunks: list[bytes]) -> None:
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > self._max_body:
-                raise too_large(self._max_body)
-            self._memory.take(len(chunk))
-            chunks.append(chunk)
+    @asynccontextmanager
+    async def _arrival(self) -> AsyncIterator[asyncio.Timeout]:
+        """The time for a body. Raises Problem when it is over."""
+        if self._grace is not None:
+            raise _stopping(self._grace)
+        try:
+            async with asyncio.timeout(PART_SECONDS) as limit:
+                self._arriving.add(limit)
+                try:
+                    yield limit
+                finally:
+                    self._arriving.discard(limit)
+        except TimeoutError:
+            if self._grace is not None:
+                raise _stopping(self._grace) from None
+            pace = f"{PART_BYTES:,} bytes in {PART_SECONDS:g} s, and the whole in {BODY_SECONDS:g} s"
+            raise Problem(408, f"the body did not arrive in time, which is {pace}; send it faster") from None
+
+    async def _receive(self, request: Request, chunks: list[bytes], owner: str) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + BODY_SECONDS
+        size = part = 0
+        async with self._arrival() as limit:
+            async for chunk in request.stream():
+                size, part = size + len(chunk), part + len(chunk)
+                if size > self._max_body:
+                    raise too_large(self._max_body)
+                self._memory.take(len(chunk), owner)
+                chunks.append(chunk)
+                if part >= PART_BYTES:
+                    part = 0
+                    limit.reschedule(min(end, loop.time() + PART_SECONDS))
+
+
+def _taken(body: bytes, take: Callable[[Any], T]) -> T | Problem:
+    """Returns what `take` makes of the JSON value, or the problem of the body, without a traceback.
+
+    Its frames would hold the value, which may be thirty times as large as the body, until garbage is collected.
+    """
+    try:
+        return take(json_of(body))
+    except ValidationError as error:
+        return of_invalid(error)
+    except Problem as problem:
+        problem.__cause__ = problem.__context__ = None
+        return problem.with_traceback(None)
+
+
+def _stopping(grace: float) -> Problem:
+    return Problem(503, str(ServerStopping(grace)), code=ServerStopping.code)
 
 
 def too_large(limit: int) -> Problem:

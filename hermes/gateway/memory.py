@@ -1,4 +1,6 @@
-"""How many bytes of requests and predictions in flight are held, and when it is too much."""
+"""How many bytes of requests, predictions and responses in flight are held, and when it is too much."""
+
+from collections import Counter
 
 from hermes.gateway.problems import Problem
 
@@ -6,29 +8,43 @@ RETRY_SECONDS = 5
 
 
 class Memory:
-    """Bytes that are held from the arrival of a request to the end of its prediction."""
+    """Bytes that are held from the arrival of a request to the end of its prediction and of its response."""
 
     def __init__(self, limit: int):
         """Args:
         limit: bytes. A Python process takes a few times as many for them.
         """
         self.limit, self.held = limit, 0
+        self._of_owners: Counter[str] = Counter()
 
-    def take(self, size: int) -> None:
-        """Count `size` more bytes. Raises Problem, with status 429, if that is more than the limit."""
+    def take(self, size: int, owner: str = "") -> None:
+        """Count `size` more bytes. Raises Problem, with status 429, if that is more than the limit.
+
+        Args:
+            size: how many.
+            owner: the name of a token, which may have half of the limit; "" may have all of it.
+        """
+        if owner and self._of_owners[owner] + size > self.limit // 2:
+            raise _full(f"the gateway holds {self._of_owners[owner]:,} bytes of this token's", self.limit // 2)
         if self.held + size > self.limit:
-            raise Problem(
-                429,
-                f"the gateway holds {self.held:,} bytes of requests, of at most {self.limit:,}; send it again later",
-                code="memory_full",
-                retry_after=RETRY_SECONDS,
-            )
-        self.held += size
+            raise _full(f"the gateway holds {self.held:,} bytes of", self.limit)
+        self.add(size, owner)
 
-    def add(self, size: int) -> None:
-        """Count `size` more bytes, whatever the limit: pieces of a prediction that runs already."""
+    def add(self, size: int, owner: str = "") -> None:
+        """Count `size` more bytes, whatever the limit: what cannot be refused any more."""
         self.held += size
+        if owner:
+            self._of_owners[owner] += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, owner: str = "") -> None:
         """Count `size` bytes less."""
         self.held -= size
+        if owner:
+            self._of_owners[owner] -= size
+            if not self._of_owners[owner]:
+                del self._of_owners[owner]
+
+
+def _full(what: str, limit: int) -> Problem:
+    said = f"{what} requests and responses, of at most {limit:,}; send it again later"
+    return Problem(429, said, code="memory_full", retry_after=RETRY_SECONDS)

@@ -1,8 +1,10 @@
 """Bodies: what is received, what is read, and who has to wait for it."""
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
 
 import pytest
 from pydantic import BaseModel
@@ -10,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from hermes.gateway import bodies as module
 from hermes.gateway.bodies import MAX_DEPTH, MAX_VALUES, Bodies, json_of
+from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem
 
@@ -18,7 +21,7 @@ class Asked(BaseModel):
     name: str
 
 
-def request_of(*messages):
+def request_of(*messages, token=""):
     """A request whose messages come as the test has them; after the last, nothing comes."""
     left = list(messages)
 
@@ -27,7 +30,7 @@ def request_of(*messages):
             await asyncio.Event().wait()
         return left.pop(0)
 
-    return Request({"type": "http", "headers": []}, receive)
+    return Request({"type": "http", "headers": [], "state": {"caller": Caller(token)}}, receive)
 
 
 def chunk(body, more=False):
@@ -107,10 +110,122 @@ def test_a_client_that_hangs_up_is_no_problem_of_the_gateways():
 
 
 def test_a_body_that_does_not_end_is_a_408(monkeypatch):
-    monkeypatch.setattr(module, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "PART_SECONDS", 0.01)
     with pytest.raises(Problem) as slow:
         read(chunk(b"{", more=True))
     assert slow.value.status == 408
+
+
+@pytest.mark.parametrize(("sizes", "extensions"), [([10] * 5, 5), ([4, 4, 4, 4], 1), ([9], 0), ([], 0)])
+def test_a_body_has_more_time_for_each_part_that_came(monkeypatch, sizes, extensions):
+    deadlines = []
+    reschedule = asyncio.Timeout.reschedule
+
+    def noted(limit, when):
+        deadlines.append(when)
+        reschedule(limit, when)
+
+    monkeypatch.setattr(asyncio.Timeout, "reschedule", noted)
+    monkeypatch.setattr(module, "PART_SECONDS", 0.01)
+    monkeypatch.setattr(module, "PART_BYTES", 10)
+    with pytest.raises(Problem) as slow:
+        read(*(chunk(b" " * size, more=True) for size in sizes))
+    assert slow.value.status == 408
+    assert len(deadlines) == 1 + extensions
+
+
+def test_a_body_that_comes_steadily_has_an_end_too(monkeypatch):
+    monkeypatch.setattr(module, "PART_BYTES", 1)
+    monkeypatch.setattr(module, "BODY_SECONDS", 0)
+    with pytest.raises(Problem) as slow:
+        read(*[chunk(b" ", more=True)] * 5)
+    assert slow.value.status == 408
+
+
+def test_bodies_that_arrive_when_the_gateway_stops_are_refused_at_once():
+    async def main():
+        reader = Bodies(1000, memory := Memory(1000))
+        arriving = [asyncio.create_task(reader.read(request_of(chunk(b"{", more=True)), list)) for _ in range(3)]
+        while memory.held < 3:
+            await asyncio.sleep(0)
+        reader.stop(5)
+        later = asyncio.create_task(reader.read(request_of(chunk(b"[]")), list))
+        for problem in await asyncio.gather(*arriving, later, return_exceptions=True):
+            assert (problem.status, problem.code) == (503, "E1205")
+        reader.close()
+        return memory.held
+
+    assert asyncio.run(main()) == 0
+
+
+def test_what_was_wrong_with_a_body_keeps_nothing_of_it_in_memory():
+    class Value(dict):
+        pass
+
+    values = []
+
+    def refuse(_):
+        values.append(weakref.ref(value := Value()))
+        try:
+            raise ValueError(value)  # noqa: TRY301
+        except ValueError as error:
+            raise Problem(400, "no") from error
+
+    gc.disable()
+    try:
+        with pytest.raises(Problem, match="no") as refused:
+            read(chunk(b"{}"), take=refuse)
+        assert values[0]() is None
+        assert refused.value.__cause__ is None
+        frames = [each.frame.f_locals for each in refused.traceback]
+        assert not any(local.get("found") or local.get("held") for local in frames)
+    finally:
+        gc.enable()
+
+
+def test_a_token_with_many_bodies_leaves_a_thread_to_others():
+    running, most, release = [], [], threading.Event()
+
+    def slowly(value):
+        running.append(value)
+        most.append(len(running))
+        assert release.wait(10)
+        running.remove(value)
+        return value
+
+    async def main():
+        reader = Bodies(10**6, Memory(10**6))
+        greedy = [asyncio.create_task(reader.read(request_of(chunk(b"[1]"), token="a"), slowly)) for _ in range(20)]
+        while not running:
+            await asyncio.sleep(0)
+        assert await reader.read(request_of(chunk(b"[2]"), token="b"), list) == [2]
+        assert not any(each.done() for each in greedy)
+        release.set()
+        await asyncio.gather(*greedy)
+        assert max(most) == 1
+        assert len(reader._turns) == 0
+        reader.close()
+
+    asyncio.run(main())
+
+
+def test_tokens_take_turns():
+    order = []
+
+    def take(value):
+        order.append(value[0])
+
+    async def main():
+        reader = Bodies(10**6, Memory(10**7))
+        large = b'"' + b"x" * 100_000 + b'"]'
+        await asyncio.gather(
+            *(reader.read(request_of(chunk(b'["a",' + large), token="a"), take) for _ in range(5)),
+            reader.read(request_of(chunk(b'["b",' + large), token="b"), take),
+        )
+        reader.close()
+
+    asyncio.run(main())
+    assert order.index("b") <= 2
 
 
 def test_the_loop_goes_on_while_a_body_is_read_and_small_ones_do_not_queue_behind_it():
@@ -122,7 +237,7 @@ def test_the_loop_goes_on_while_a_body_is_read_and_small_ones_do_not_queue_behin
         return value
 
     async def main():
-        reader = Bodies(10**6, Memory(10**6))
+        reader = Bodies(10**6, Memory(10**7))
         large = asyncio.create_task(reader.read(request_of(chunk(b'"' + b"x" * 100_000 + b'"')), slowly))
         while not reading.is_set():
             await asyncio.sleep(0)
