@@ -1,6 +1,12 @@
-"""The limits of a JSON schema: its size, and the metaschema of its draft. They are checked before anything else."""
+"""The limits of a JSON schema: its size, and the metaschema of its draft. They are checked before anything else.
 
+To check 32 KB against a metaschema takes a tenth of a second, so it is done once, and not again for a schema that comes
+again soon.
+"""
+
+import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +23,10 @@ MAX_VALUES = 2_000  # in one enum, or any other list or object
 MAX_DEPTH = 32
 MAX_PATH = 200  # characters of a path in a message; the client chose its keys
 MAX_WHY = 300
+REMEMBERED = 64  # schemas
+
+_drafts: "dict[bytes, type[Checker]]" = {}  # of the schemas that were valid last, by digest
+_drafts_lock = threading.Lock()
 
 
 class SchemaProblem(ValueError):
@@ -32,9 +42,23 @@ def check_schema(schema: Any) -> "type[Checker]":
 
     Raises SchemaProblem if the schema is not valid, is too large, or has a pattern that can't be used.
     """
-    check_size(schema)
-    draft = dialect(schema)
-    check_patterns(schema, draft)
+    digest = hashlib.sha256(_written(schema)).digest()
+    with _drafts_lock:
+        draft = _drafts.pop(digest, None)
+    if draft is None:
+        draft = _checked(schema)
+    with _drafts_lock:
+        _drafts[digest] = draft  # the last of all
+        if len(_drafts) > REMEMBERED:
+            del _drafts[next(iter(_drafts))]
+    return draft
+
+
+def _checked(schema: Mapping[str, Any]) -> "type[Checker]":
+    patterns: set[str] = set()
+    draft = dialect(schema, patterns)
+    if any(map(pattern_problem, patterns)):
+        check_patterns(schema, draft)
     return draft
 
 
@@ -43,19 +67,24 @@ def check_size(schema: Any) -> int:
 
     Raises SchemaProblem if the schema is too large, nested too deeply, or not JSON.
     """
+    return len(_written(schema))
+
+
+def _written(schema: Any) -> bytes:
+    """Write a schema as JSON. Raises what `check_size` raises."""
     if not isinstance(schema, Mapping):
         raise SchemaProblem("$", None, f"must be an object, not {type(schema).__name__}")
     try:
-        size = len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass"))
+        written = json.dumps(schema, ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass")
     except ValueError as error:
         raise SchemaProblem("$", None, "holds NaN, an infinity or a number of thousands of digits") from error
     except RecursionError as error:
         raise SchemaProblem("$", None, f"is nested more than {MAX_DEPTH} levels deep") from error
-    if size > MAX_BYTES:
-        raise SchemaProblem("$", None, f"is {size} bytes of JSON; at most {MAX_BYTES}")
+    if len(written) > MAX_BYTES:
+        raise SchemaProblem("$", None, f"is {len(written)} bytes of JSON; at most {MAX_BYTES}")
     if (schemas := _check_values(schema, "$", MAX_DEPTH)) > MAX_SCHEMAS:
         raise SchemaProblem("$", None, f"holds {schemas} objects and booleans; at most {MAX_SCHEMAS}")
-    return size
+    return written
 
 
 def _check_values(value: Any, at: str, deeper: int) -> int:
@@ -75,12 +104,16 @@ def _check_values(value: Any, at: str, deeper: int) -> int:
     return isinstance(value, Mapping | bool) + sum(_check_values(each, step, deeper - 1) for step, each in steps)
 
 
-def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
+def dialect(schema: Mapping[str, Any], patterns: set[str] | None = None) -> "type[Checker]":
     """Find the draft of a schema, as jsonschema's validator class: the one in $schema, else the newest that fits.
 
     Raises SchemaProblem if the schema is not valid in its draft.
+
+    Args:
+        schema: of a draft that is known.
+        patterns: gets what may be a pattern in it.
     """
-    from jsonschema import validators
+    from jsonschema import FormatChecker, validators
     from jsonschema.exceptions import best_match
 
     newest = validators.Draft202012Validator
@@ -88,19 +121,25 @@ def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
     known = [*unsaid, validators.Draft201909Validator, validators.Draft6Validator]
     named = validators.validator_for({"$schema": str(schema.get("$schema"))}, default=validators.Draft3Validator)
     tried = [named] if named in known else unsaid
+    formats = FormatChecker(formats=())
+
+    @formats.checks("regex")
+    def note(pattern: object) -> bool:
+        if patterns is not None and isinstance(pattern, str):
+            patterns.add(pattern)
+        return True
+
     for draft in tried:
-        if draft(draft.META_SCHEMA).is_valid(schema):
+        if draft(draft.META_SCHEMA, format_checker=formats).is_valid(schema):
             return draft
     problem = best_match(tried[0](tried[0].META_SCHEMA).iter_errors(schema))
     raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
 
 
 def check_patterns(schema: Mapping[str, Any], draft: "type[Checker]") -> None:
-    """Raises SchemaProblem for a pattern that can't be used, in any subschema: where the draft says it has a regex."""
+    """Raises SchemaProblem for a pattern that can't be used, in any subschema: where the draft says it has one."""
     from jsonschema import FormatChecker
 
-    if '"pattern' not in json.dumps(schema):
-        return
     formats = FormatChecker(formats=())
     formats.checks("regex")(lambda pattern: not isinstance(pattern, str) or pattern_problem(pattern) is None)
     for error in _leaves(draft(draft.META_SCHEMA, format_checker=formats).iter_errors(schema)):

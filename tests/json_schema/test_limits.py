@@ -3,11 +3,65 @@ import time
 from contextlib import suppress
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from hermes.json_schema import limits
 from hermes.json_schema.grammar import enforceable
-from hermes.json_schema.limits import SchemaProblem, check_size
+from hermes.json_schema.limits import REMEMBERED, SchemaProblem, check_schema, check_size
 
 enforceable({})  # the first one imports jsonschema
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The drafts whose metaschema was passed over, each time."""
+    found = []
+
+    original = Draft202012Validator.iter_errors
+
+    def counted(self, instance, *args):
+        if self.schema is self.META_SCHEMA:
+            found.append(instance)
+        return original(self, instance, *args)
+
+    monkeypatch.setattr(Draft202012Validator, "iter_errors", counted)
+    monkeypatch.setattr(limits, "_drafts", {})
+    return found
+
+
+def test_a_schema_is_checked_in_one_pass_and_not_again(passes):
+    for schema in ({"properties": {"a": {"pattern": "^a$"}}}, {"patternProperties": {"a+": {}}}, {}):
+        for _ in range(3):
+            assert check_schema(schema) is Draft202012Validator
+        assert passes == [schema]
+        passes.clear()
+
+
+def test_what_is_not_checked_again_is_what_came_last(passes):
+    check_schema({"title": "first"})
+    for number in range(REMEMBERED - 1):
+        check_schema({"const": number})
+        check_schema({"title": "first"})
+    assert len(passes) == REMEMBERED
+    check_schema({"title": "new"})
+    check_schema({"title": "first"})
+    assert len(passes) == REMEMBERED + 1
+    check_schema({"const": 0})
+    assert len(passes) == REMEMBERED + 2
+    assert len(limits._drafts) == REMEMBERED
+
+
+@pytest.mark.parametrize("schema", [{"pattern": "("}, {"type": 3}, {"items": {"patternProperties": {"[": {}}}}])
+def test_a_schema_that_is_refused_is_refused_again(schema):
+    for _ in range(2):
+        with pytest.raises(SchemaProblem):
+            check_schema(schema)
+
+
+def test_values_that_are_equal_in_python_only_are_two_schemas():
+    check_schema({"minItems": 1, "uniqueItems": True})
+    with pytest.raises(SchemaProblem):
+        check_schema({"minItems": True, "uniqueItems": 1})
 
 
 def nested(levels):
