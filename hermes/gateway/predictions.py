@@ -48,7 +48,9 @@ class Predictions:
         def work() -> list[bytes]:
             return [self._text(run, base, starting and not run.ended) for run in runs]
 
-        return work() if size <= SMALL / 4 else await self._bodies.in_thread(size, work)
+        if size <= SMALL / 4:
+            return work()
+        return await self._bodies.in_thread(size, work, runs[0].owner)
 
     def _text(self, run: Run, base: str, starting: bool) -> bytes:
         at = f"{base}/v1/predictions/{run.id}"

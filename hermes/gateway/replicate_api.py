@@ -3,8 +3,7 @@
 import asyncio
 import hashlib
 import json
-import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from hermes.client.cog import Json, given
-from hermes.gateway.bodies import SMALL, Bodies
+from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller, caller_of
-from hermes.gateway.events import EVENT_STREAM, NO_CACHE, PING_SECONDS
+from hermes.gateway.counted import CountedResponse
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
 from hermes.gateway.predictions import Predictions, time
@@ -26,14 +25,14 @@ from hermes.gateway.replicate_headers import cancel_after, last_event, wait_seco
 from hermes.gateway.run import Hook, Run
 from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
+from hermes.gateway.streams import Streams
+from hermes.gateway.turns import Turns
 from hermes.gateway.webhooks import Events, Webhooks
 from hermes.text import shortened
 
 PAGE, PAGE_BYTES = 100, 2 * 2**20
 MAX_REFERENCE = 300  # characters of owner/name:version
 MAX_ID = 64  # characters
-BATCH = 200  # pieces of a stream at once
-LINE_ENDS = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # where replicate's client ends a line
 
 
 class Create(BaseModel):
@@ -84,11 +83,12 @@ class ReplicateApi:
         webhooks: sends them.
         document: returns the OpenAPI document of the upstreams; raises Problem while none was ready.
         check: of the inputs that the upstreams take; raises Problem likewise.
-        memory: counts inputs whose webhook is being looked up.
+        memory: counts inputs whose webhook is being looked up, and responses.
         """
         self._settings, self._runs, self._bodies, self._webhooks = settings, runs, bodies, webhooks
         self._document, self._check, self._memory = document, check, memory
-        self._predictions = Predictions(settings.model, bodies)
+        self._predictions, self._streams = Predictions(settings.model, bodies), Streams(bodies, memory)
+        self._turns = Turns()  # to read predictions from the store and write them: nothing counts them so long
         self._began = datetime.now(UTC)
         self._version_id: tuple[Json, str] | None = None
 
@@ -100,11 +100,11 @@ class ReplicateApi:
         creation = await self._bodies.read(request, lambda value: self._creation(path, value))
         caller, base = caller_of(request), request.state.base
         if creation.hook:
-            self._memory.take(len(creation.inputs))  # its DNS may take seconds
+            self._memory.take(len(creation.inputs), caller.token)  # its DNS may take seconds
             try:
                 await self._webhooks.require_allowed(creation.hook.url, caller.token)
             finally:
-                self._memory.give_back(len(creation.inputs))
+                self._memory.give_back(len(creation.inputs), caller.token)
         run = self._runs.start(
             creation.inputs, caller, version=creation.version, kept=True, hook=creation.hook, cancel_after=deadline
         )
@@ -117,12 +117,16 @@ class ReplicateApi:
                     await run.end()
         if run.retry_after:
             raise of_failed(run)
-        return _json(await self._predictions.one(run, base, starting=True), 201, headers)
+        async with self._turns.of(caller.token):
+            written = await self._predictions.one(run, base, starting=True)
+        return CountedResponse(written, self._memory, caller.token, 201, headers, always=True)
 
     async def get(self, request: Request) -> Response:
         """GET /v1/predictions/{id}."""
-        run = await self._find(request)
-        return _json(await self._predictions.one(run, request.state.base))
+        owner = caller_of(request).token
+        async with self._turns.of(owner):
+            written = await self._predictions.one(await self._find(request), request.state.base)
+        return CountedResponse(written, self._memory, owner)
 
     async def list(self, request: Request) -> Response:
         """GET /v1/predictions: those of the token, the newest first, PAGE at a time."""
@@ -135,18 +139,27 @@ class ReplicateApi:
                 )
         cursor = request.query_params.get("cursor", "")[:MAX_ID] or None
         owner, base = caller_of(request).token, request.state.base
-        try:
-            runs, following = await self._runs.page(owner, cursor, PAGE, PAGE_BYTES)
-        except KeyError:
-            raise Problem(400, "cursor: the prediction is no longer here; begin without one", param="cursor") from None
-        url = f"{base}/v1/predictions?cursor={following}" if following else None
-        return _json(await self._predictions.page(runs, base, url))
+        async with self._turns.of(owner):
+            try:
+                runs, following = await self._runs.page(owner, cursor, PAGE, PAGE_BYTES)
+            except KeyError:
+                gone = "cursor: the prediction is no longer here; begin without one"
+                raise Problem(400, gone, param="cursor") from None
+            url = f"{base}/v1/predictions?cursor={following}" if following else None
+            written = await self._predictions.page(runs, base, url)
+        return CountedResponse(written, self._memory, owner)
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/predictions/{id}/cancel."""
-        run = await self._find(request)
-        await self._runs.cancel(run)
-        return _json(await self._predictions.one(run, request.state.base))
+        owner = caller_of(request).token
+        async with self._turns.of(owner):
+            run = await self._find(request)
+            if run.ended:
+                written = await self._predictions.one(run, request.state.base)
+        if not run.ended:
+            await self._runs.cancel(run)
+            written = await self._predictions.one(run, request.state.base)
+        return CountedResponse(written, self._memory, owner, always=True)
 
     async def stream(self, request: Request) -> Response:
         """GET /stream/{id}/{secret}, the address in urls.stream. Who knows it may read, and come back."""
@@ -154,8 +167,7 @@ class ReplicateApi:
         run = await self._runs.find_by_secret(run_id, secret) if len(run_id) <= MAX_ID else None
         if not run:
             raise Problem(404, "there is no such stream")
-        start = last_event(request.headers.get("last-event-id", ""))
-        return StreamingResponse(self._events(run, *start), media_type=EVENT_STREAM, headers=NO_CACHE)
+        return self._streams.response(run, *last_event(request.headers.get("last-event-id", "")))
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models, for both dialects: OpenAI's `data`, Replicate's `results`."""
@@ -272,35 +284,6 @@ class ReplicateApi:
             "openapi_schema": document,
         }
 
-    async def _events(self, run: Run, pieces: int, logs: int) -> AsyncIterator[str]:
-        """The events of a stream, from so many pieces and characters of the logs on.
-
-        Replicate's client drops everything until an event has an id, and raises at an event that it does not know.
-        """
-        while True:
-            changed = run.change
-            more, said = run.output[pieces : pieces + BATCH], run.logs[logs:]
-            if more or said:
-                size = sum(map(len, more)) + len(said)
-                begin = pieces, logs
-                if size <= SMALL:
-                    yield _written(more, said, *begin)
-                else:
-                    yield await self._bodies.in_thread(size, lambda: _written(more, said, *begin))  # noqa: B023
-                pieces, logs = pieces + len(more), logs + len(said)
-                await asyncio.sleep(0)  # a reader that is fast would keep the event loop
-            elif run.ended:
-                break
-            else:
-                try:
-                    async with asyncio.timeout(PING_SECONDS):
-                        await changed.wait()
-                except TimeoutError:
-                    yield ": ping\n\n"
-        if run.status == "failed":
-            yield _event("error", f"{pieces}:{logs}", json.dumps({"detail": run.error}))
-        yield _event("done", f"{pieces}:{logs}", json.dumps({"reason": "canceled"} if run.status == "canceled" else {}))
-
 
 def page(results: Sequence[Mapping[str, Any]]) -> Json:
     """Returns the only page of one of Replicate's lists."""
@@ -310,20 +293,3 @@ def page(results: Sequence[Mapping[str, Any]]) -> Json:
 def _account(caller: Caller) -> Json:
     name = caller.token or "local"
     return {"type": "user", "username": name, "name": "This gateway", "github_url": None, "avatar_url": None}
-
-
-def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
-
-
-def _written(pieces: Sequence[str], said: str, number: int, logs: int) -> str:
-    """The events of some pieces of the output after `number`, and of what the logs have after `logs`."""
-    events = [_event("output", f"{number + index}:{logs}", piece) for index, piece in enumerate(pieces, 1)]
-    if said:
-        events.append(_event("logs", f"{number + len(pieces)}:{logs + len(said)}", said))
-    return "".join(events)
-
-
-def _event(name: str, event_id: str, text: str) -> str:
-    data = "\n".join(f"data: {line}" for line in LINE_ENDS.split(text))
-    return f"event: {name}\nid: {event_id}\n{data}\n\n"

@@ -6,9 +6,9 @@ import copy
 import pytest
 
 from hermes.chat.inputs import Inputs
-from hermes.gateway import replicate_api
-from hermes.gateway.replicate_api import _event
+from hermes.gateway import replicate_api, streams
 from hermes.gateway.run import Run
+from hermes.gateway.streams import _event
 from tests.support.asgi_gateway import DOCUMENT, FakeUpstream, serving
 
 ASKED = {"version": "local/model", "input": {"prompt": "Hi"}}
@@ -44,7 +44,8 @@ def events(run, *start):
     async def work(client):
         app = client._transport.app
         api = next(route.endpoint.__self__ for route in app.routes if route.path == "/predictions")
-        return "".join([text async for text in api._events(run, *(start or (0, 0)))])
+        with api._streams.reading(run) as shown:
+            return "".join([text async for text in api._streams.events(shown, *(start or (0, 0)))])
 
     whole = with_gateway(work).split("\n\n")
     return [dict(line.split(": ", 1) for line in each.splitlines()) for each in whole if each]
@@ -97,8 +98,8 @@ def test_who_has_read_more_than_there_is_gets_the_end():
 
 
 def test_a_stream_of_many_or_long_pieces_is_whole(monkeypatch):
-    monkeypatch.setattr(replicate_api, "BATCH", 2)
-    monkeypatch.setattr(replicate_api, "SMALL", 10)
+    monkeypatch.setattr(streams, "BATCH", 2)
+    monkeypatch.setattr(streams, "SMALL", 10)
     pieces = ["x" * 7, "y", "z" * 50, "a\nb", "c"]
     found = [event for event in events(run_of(*pieces, logs="l" * 30)) if event["event"] == "output"]
     assert [event["id"].partition(":")[0] for event in found] == ["1", "2", "3", "4", "5"]
@@ -106,12 +107,12 @@ def test_a_stream_of_many_or_long_pieces_is_whole(monkeypatch):
 
 
 def test_a_silent_stream_pings(monkeypatch):
-    monkeypatch.setattr(replicate_api, "PING_SECONDS", 0)
+    monkeypatch.setattr(streams, "PING_SECONDS", 0)
 
     async def work(client):
         api = next(route.endpoint.__self__ for route in client._transport.app.routes if route.path == "/predictions")
-        run = Run(b"{}")
-        return [text async for _, text in _zip(3, api._events(run, 0, 0))]
+        with api._streams.reading(Run(b"{}")) as shown:
+            return [text async for _, text in _zip(3, api._streams.events(shown, 0, 0))]
 
     assert with_gateway(work) == [": ping\n\n"] * 3
 
@@ -385,3 +386,128 @@ def test_openais_runs_are_in_nobodys_list():
 
     answer, listed = with_gateway(work, FakeUpstream(document=document))
     assert (answer.status_code, listed) == (200, [])
+
+
+def memory_of(client):
+    return next(
+        route.endpoint.__self__ for route in client._transport.app.routes if route.path == "/predictions"
+    )._memory
+
+
+class Unread:
+    """A client that reads the head of a response and then nothing, until it goes."""
+
+    def __init__(self, client, path, headers=()):
+        self.status, self.gone = None, asyncio.Event()
+        headers = [(b"host", b"127.0.0.1"), *((name.lower().encode(), value.encode()) for name, value in headers)]
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
+        app = client._transport.app
+        self.task = asyncio.create_task(app(scope | {"scheme": "http", "root_path": ""}, self._receive, self._send))
+
+    async def begun(self):
+        while self.status is None:
+            await asyncio.sleep(0)
+        return self.status
+
+    async def leave(self):
+        self.gone.set()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def _receive(self):
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message):
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            await self.gone.wait()
+
+
+LARGE = {"version": "local/model", "input": {"prompt": "x" * 100_000}}
+
+
+def test_a_response_is_counted_until_it_is_sent_and_one_too_many_is_refused():
+    async def work(client):
+        memory = memory_of(client)
+        prediction = await made(client, body=LARGE)
+        assert memory.held == 0
+        paths = ["/v1/predictions", f"/v1/predictions/{prediction['id']}"] * 2
+        unread = [Unread(client, path) for path in paths]
+        assert [await each.begun() for each in unread] == [200, 200, 200, 200]
+        assert 400_000 < memory.held < 410_000
+        memory.limit = 450_000
+        assert (await client.get("/v1/predictions")).json()["error"]["code"] == "memory_full"
+        for each in unread:
+            await each.leave()
+        assert memory.held == 0
+        return await client.get("/v1/predictions")
+
+    assert with_gateway(work).status_code == 200
+
+
+def test_what_was_made_or_canceled_is_told_although_the_memory_is_full():
+    async def main():
+        async with serving() as (gateway, client):
+            prediction = await made(client, body=LARGE)
+            gateway._memory.limit = 110_000
+            assert (await made(client, body=LARGE))["status"] == "succeeded"
+            gateway._memory.limit = 10
+            answer = await client.post(f"/v1/predictions/{prediction['id']}/cancel")
+            assert (answer.status_code, gateway._memory.held) == (200, 0)
+
+    asyncio.run(main())
+
+
+def test_readers_of_a_stream_share_one_copy_without_its_inputs():
+    async def work(client):
+        memory, loaded = memory_of(client), []
+        prediction = await made(client, body=LARGE)
+        path = prediction["urls"]["stream"].removeprefix("http://127.0.0.1:8000")
+        unread = []
+        for _ in range(10):
+            unread.append(Unread(client, path))
+            assert await unread[-1].begun() == 200
+            loaded.append(memory.held)
+        assert 50 * 1000 < loaded[0] < 80 * 1000
+        assert loaded == loaded[:1] * 10
+        for each in unread:
+            assert memory.held == loaded[0]
+            await each.leave()
+        assert memory.held == 0
+        memory.limit = loaded[0] - 1
+        assert (await client.get(path)).json()["error"]["code"] == "memory_full"
+        memory.limit += 1
+        assert (await client.get(path)).text.count("event: output") == 1000
+        return memory.held
+
+    assert with_gateway(work, FakeUpstream(*["ab"] * 1000)) == 0
+
+
+def test_a_stream_that_is_open_at_the_end_of_its_prediction_is_counted_from_then_on():
+    upstream = FakeUpstream(*["ab"] * 1000, hold=True)
+
+    async def work(client):
+        memory = memory_of(client)
+        prediction = (await client.post("/v1/predictions", json=LARGE)).json()
+        unread = [Unread(client, prediction["urls"]["stream"].removeprefix("http://127.0.0.1:8000")) for _ in range(3)]
+        for each in unread:
+            await each.begun()
+        assert memory.held > 100_000
+        upstream.go.set()
+        while memory.held > 100_000:
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert 50 * 1000 < memory.held < 80 * 1000
+        for each in unread:
+            await each.leave()
+        return memory.held
+
+    assert with_gateway(work, upstream) == 0
+
+
+def test_a_stream_of_long_logs_comes_in_parts(monkeypatch):
+    monkeypatch.setattr(streams, "SMALL", 10)
+    found = events(run_of("a", logs="l" * 25))
+    assert [each["data"] for each in found if each["event"] == "logs"] == ["l" * 9, "l" * 10, "l" * 6]
