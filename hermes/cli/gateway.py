@@ -1,5 +1,6 @@
 """python -m hermes gateway: Replicate's and OpenAI's APIs and a page, before servers that answer."""
 
+import gc
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -107,6 +108,7 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
     log_to_stderr("%(message)s")
     served = Gateway(settings, upstreams)
     say_where(settings)
+    gc.freeze()  # a full collection of what was imported would hold up the event loop for 35 ms, again and again
     with suppress(KeyboardInterrupt):
         serve(served.app(), settings, served.stop)
     notes.print("stopping")

@@ -51,11 +51,12 @@ class Bodies:
             except TimeoutError:
                 raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
             body = b"".join(held)
-            return await self.in_thread(len(body), lambda: take(json_of(body)))
-        except ValidationError as error:
-            raise of_invalid(error) from error
+            value = await self.in_thread(len(body), lambda: _taken(body, take))
         finally:
             self._memory.give_back(sum(map(len, held)))
+        if isinstance(value, Problem):
+            raise value
+        return value
 
     async def in_thread(self, size: int, work: Callable[[], T]) -> T:
         """Returns what `work` returns; its time grows with `size` bytes."""
@@ -80,6 +81,20 @@ class Bodies:
 def too_large(limit: int) -> Problem:
     """The problem of a body of more than `limit` bytes."""
     return Problem(413, f"the body has more than {limit:,} bytes; send a shorter conversation")
+
+
+def _taken(body: bytes, take: Callable[[Any], T]) -> T | Problem:
+    """Returns what `take` makes of the JSON value, or the problem of the body, without a traceback.
+
+    Its frames would hold the value, which may be thirty times as large as the body, until garbage is collected.
+    """
+    try:
+        return take(json_of(body))
+    except ValidationError as error:
+        return of_invalid(error)
+    except Problem as problem:
+        problem.__cause__ = problem.__context__ = None
+        return problem.with_traceback(None)
 
 
 def json_of(body: bytes) -> Any:
