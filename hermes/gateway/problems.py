@@ -74,7 +74,7 @@ class Problem(Exception):
 
 
 def of_full(message: str, retry_after: int) -> Problem:
-    """The problem of a request for which there is no place in line, or no slot in time."""
+    """The problem of a request for which there is no room in the queue, or no slot in time."""
     return Problem(429, message, code="rate_limit_exceeded", retry_after=retry_after)
 
 

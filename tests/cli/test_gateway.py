@@ -12,7 +12,6 @@ from hermes.cli.gateway import OPTIONS
 from hermes.gateway import GatewaySettings
 
 UPSTREAM = ["gateway", "--upstream", "http://127.0.0.1:1"]
-NO_OPTION = {"keep_runs", "keep_bytes"}
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def started(monkeypatch):
 
 
 def test_every_setting_has_an_option():
-    assert OPTIONS.keys() == {field.name for field in fields(GatewaySettings)} - NO_OPTION
+    assert OPTIONS.keys() == {field.name for field in fields(GatewaySettings)}
 
 
 def test_without_options_the_defaults_hold(started):

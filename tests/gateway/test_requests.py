@@ -155,5 +155,5 @@ def test_tools_of_openai_itself_are_refused():
 
 
 def test_each_of_several_answers_has_a_seed_of_its_own():
-    assert [each["seed"] for each in several({"seed": 2**53 - 1}, 3)] == [2**53 - 1, 0, 1]
-    assert several({"prompt": "Hi"}, 2) == [{"prompt": "Hi"}] * 2
+    assert several({"seed": 2**53 - 1}, b"as it is", 3) == [b"as it is", b'{"seed":0}', b'{"seed":1}']
+    assert several({"prompt": "Hi"}, b"as it is", 2) == [b"as it is"] * 2

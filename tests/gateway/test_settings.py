@@ -99,8 +99,8 @@ def tokens_file(monkeypatch, tmp_path):
     return file
 
 
-def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
-    tokens_file.write_text("\ufeffone\r\n\n two, three\n", encoding="utf-8")
+def test_a_file_has_the_tokens_one_a_line(tokens_file):
+    tokens_file.write_text("\ufeffone\r\n\n two\n# a comment, which counts for nothing\nthree\n", encoding="utf-8")
     assert GatewaySettings(host="0.0.0.0").tokens == ("one", "two", "three")
 
 
@@ -109,10 +109,11 @@ def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
     [
         (None, f"user {os.geteuid()} cannot read FILE: No such file or directory; name a file that it can read"),
         (b"", "FILE has no token; put one on each line"),
-        (b" ,\n", "FILE has no token; put one on each line"),
+        (b" \n", "FILE has no token; put one on each line"),
+        (b"alice:Zk3,9\n", "FILE has a comma; put one token on each line, without commas"),
         (b"secret\xff", f"user {os.geteuid()} cannot read FILE: it is not UTF-8; name a file that it can read"),
     ],
-    ids=["missing", "empty", "blank", "binary"],
+    ids=["missing", "empty", "blank", "commas", "binary"],
 )
 def test_a_file_that_is_named_and_gives_no_token_is_refused(tokens_file, content, problem):
     if content is not None:

@@ -52,7 +52,7 @@ DONE = {"status": "succeeded", "metrics": {"input_token_count": 3, "output_token
 
 
 def asked(*inputs, per_prompt=1):
-    return Asked("m", True, True, inputs or (b"{}",), per_prompt, False, False, True, "")
+    return Asked("m", True, True, inputs or (b"{}",), per_prompt, False, False, True)
 
 
 def reply_of(*steps, **more):
@@ -128,7 +128,7 @@ def test_a_stream_begins_before_its_first_piece_and_shows_signs_of_life(impatien
 def test_so_do_completions_and_responses(impatient):
     text = asyncio.run(while_silent(lambda reply: _stream(reply, _Completion("m"), usage=False)))
     assert "".join(body["choices"][0]["text"] for body in bodies_of(text)) == "Hi"
-    events = bodies_of(asyncio.run(while_silent(lambda reply: responses_stream(reply, _Written('"model":"m"')))))
+    events = bodies_of(asyncio.run(while_silent(lambda reply: responses_stream(reply, _Written(b'"model":"m"')))))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed")
     assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Hi"
