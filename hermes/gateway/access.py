@@ -24,13 +24,16 @@ from hermes.gateway.metrics import Metrics
 from hermes.gateway.problems import Problem
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.tokens import digest_of
+from hermes.text import shortened
 
 log = logging.getLogger(__name__)
 OPEN = ("/", "/healthz", "/health", "/ping", "/version")  # without a token; so are the page's files, and streams,
 OPEN_FOLDERS = ("/page/", "/stream/")  # whose addresses are secrets
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 KNOWN_PARAM = re.compile(r"[a-z_]{1,40}(?=[.\[]|\Z)")  # the rest may be what a client wrote
-PREFIX = re.compile(r"(?:/[\w.~-]+)+\Z", re.ASCII)
+PREFIX = re.compile(r"(?:/(?!\.)[\w.~-]+)+\Z", re.ASCII)
+HOST = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\Z", re.ASCII)
+MAX_PATH = 60  # characters of a path that is no route, in the log
 PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa")  # no public DNS has them
 
 
@@ -110,7 +113,8 @@ class Gate:
             last = {name: values[0].rpartition(",")[2].strip() for name, values in said.items() if values}
             if last.get("proto") in ("http", "https"):
                 found["scheme"] = last["proto"]
-            found["host"] = last.get("host") or found["host"]
+            if HOST.match(last.get("host", "")):
+                found["host"] = last["host"]
             if PREFIX.match(prefix := last.get("prefix", "").rstrip("/")):
                 found["prefix"] = prefix
         return BaseUrl(**found)
@@ -124,6 +128,8 @@ class Gate:
 
     def _check_host(self, host: str) -> None:
         """Without tokens, a name that a stranger's DNS can have must not lead here."""
+        if not HOST.match(host):
+            raise Problem(400, f"the Host header is {host[:MAX_PATH]!r}; it has to be HOST or HOST:PORT")
         is_public = self._public is not None and host.lower() == self._public.host.lower()
         host = re.sub(r":\d*\Z", "", host)
         if not (self._settings.tokens or is_public) and _may_be_strangers(host):
@@ -156,7 +162,8 @@ class Gate:
         if names and found is not None and scheme.lower() in ("bearer", "token"):
             return found
         if names and path not in OPEN and not path.startswith(OPEN_FOLDERS):
-            raise Problem(401, "send one of the gateway's tokens: Authorization: Bearer TOKEN", code="invalid_api_key")
+            wrong = "the token is none of the gateway's" if token else "there is no token"
+            raise Problem(401, f"{wrong}; send one as Authorization: Bearer TOKEN", code="invalid_api_key")
         return ""
 
     def _check_body(self, method: str, headers: Headers) -> None:
@@ -184,7 +191,9 @@ class Gate:
                 "request_id": caller.request_id,
                 "token": caller.token,
                 "method": scope["method"],
-                "route": route,
+                "route": route
+                or shortened("/".join(scope["path"].split("/", 2)[:2]), MAX_PATH),  # not the rest: a stream's secret
+                "client": (scope.get("client") or ("",))[0],
                 "status": status,
                 "code": getattr(problem, "code", None),
                 "param": param[0] if param else None,

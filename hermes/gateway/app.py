@@ -23,7 +23,7 @@ from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
 from hermes.gateway.metrics import Metrics
 from hermes.gateway.openai_api import OpenAIApi
-from hermes.gateway.pool import Pool, QueueFull
+from hermes.gateway.pool import Backend, Pool, QueueFull
 from hermes.gateway.problems import Problem, of_full
 from hermes.gateway.replicate_api import ReplicateApi
 from hermes.gateway.responses_api import ResponsesApi
@@ -109,6 +109,7 @@ class Gateway:
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
                 expose_headers=["x-request-id", "retry-after"],
+                allow_private_network=True,  # Chrome asks for it where the gateway has a private address
             )
             middleware.insert(0, cors)
         app = Starlette(
@@ -162,7 +163,7 @@ class Gateway:
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002
-        upstreams = {each.upstream.name: "ready" if each.ready else "not ready" for each in self.pool.backends}
+        upstreams = {each.upstream.name: _state(each) for each in self.pool.backends}
         body = {"status": "ready", "upstreams": upstreams, "waiting": self.pool.waiting}
         return JSONResponse(body if self._ready else body | {"status": "not ready"}, 200 if self._ready else 503)
 
@@ -188,6 +189,10 @@ class _Page(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers.update(PAGE_HEADERS | {"Cache-Control": "no-cache"})
         return response
+
+
+def _state(backend: Backend) -> str:
+    return "not ready" if not backend.ready else "ejected" if backend.ejected else "ready"
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -105,6 +105,8 @@ def of_invalid(error: ValidationError) -> Problem:
     """The problem of a request that has not the shape that it should have."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, first["loc"])) or None
+    if first["type"] == "model_type":
+        return Problem(400, f"{place or 'the body'}: has to be a JSON object", param=place)
     return Problem(400, f"{place or 'the body'}: {first['msg']}", param=place)
 
 

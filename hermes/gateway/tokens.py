@@ -81,6 +81,8 @@ def digest_of(token: bytes) -> bytes:
 
 def _read(entry: str, place: str) -> tuple[bytes, str]:
     name, colon, rest = (part.strip() for part in entry.partition(":"))
+    if len((rest if colon else name).split()) > 1:
+        raise _invalid(f"{place} has a blank in its token; a comment stands on a line of its own")
     if not colon:
         digest = digest_of(entry.encode())
         return digest, f"token-{digest.hex()[:8]}"

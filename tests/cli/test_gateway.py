@@ -77,10 +77,10 @@ def test_the_option_wins_over_the_variable_of_a_file(started, monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--max-wait", "nan"], "--max-wait: is nan; set at least 0.001"),
+        (["--max-wait", "nan"], "--max-wait: is nan; set 0.001 to 1000000000"),
         (["--grace", "-1"], "--grace: is -1.0; set at least 0"),
         (["--max-body", "0"], "--max-body: is 0; set at least 1"),
-        (["--keep", "inf"], "--keep: is inf; set at least 0"),
+        (["--keep", "inf"], "--keep: is inf; set 0 to 1000000000"),
         (["--tokens-file", "/no/such/file"], "cannot read /no/such/file: No such file or directory"),
     ],
 )

@@ -1,6 +1,7 @@
 """OpenAI's requests as inputs of predict.py."""
 
 import pytest
+from pydantic import ValidationError
 
 from hermes.client.cog import given
 from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, several
@@ -147,6 +148,12 @@ def test_responses_have_no_memory(name):
     with pytest.raises(Problem, match="keeps no responses") as refused:
         responses(**{name: "resp_1"})
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize("metadata", [{"k": "x" * 513}, {"k" * 65: "x"}, {str(n): "x" for n in range(17)}, {"k": 1}])
+def test_metadata_has_openais_limits(metadata):
+    with pytest.raises(ValidationError):
+        responses(metadata=metadata)
 
 
 def test_tools_of_openai_itself_are_refused():

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from hermes.gateway import reply as module
 from hermes.gateway.bodies import Bodies
@@ -90,6 +91,23 @@ def test_an_error_before_the_first_piece_is_a_status_even_of_a_stream():
     assert failed.value.status == 503
 
 
+def test_a_client_that_left_is_no_failure():
+    async def main():
+        await reply_of({"status": "canceled"}).begun()
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(main())
+
+
+def test_a_response_that_fails_has_the_code_of_its_error():
+    async def main():
+        reply = reply_of("Hi", FAILED)
+        return bodies_of([text async for text in responses_stream(reply, _Written(b'"model":"m"'))])
+
+    last = asyncio.run(main())[-1]
+    assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "E1203")
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(module, "PING_SECONDS", 0.01)
@@ -123,6 +141,23 @@ def test_a_stream_begins_before_its_first_piece_and_shows_signs_of_life(impatien
     rest = [body for body in rest if not is_sign(body)]
     assert [each["choices"][0]["delta"] for each in rest[:-1]] == [{"content": "Hi"}, {}]
     assert rest[-1]["usage"]["total_tokens"] == 5
+
+
+def test_signs_of_life_are_of_a_response_that_has_not_ended(impatient):
+    async def main():
+        reply = reply_of("Hi", DONE, inputs=(b"1", b"2"))  # the second begins again, below
+        release, events = asyncio.Event(), []
+        await reply.begun()
+        reply._runs.steps = (release.wait, "Ho", DONE)
+        reply.runs[1] = reply._runs.start(b"2", Caller())
+        async for text in _stream(reply, _Chat("m"), usage=False):
+            events += bodies_of([text])
+            if events and is_sign(events[-1]):
+                release.set()
+        return events
+
+    events = asyncio.run(main())
+    assert {event["choices"][0]["index"] for event in events if is_sign(event)} == {1}
 
 
 def test_so_do_completions_and_responses(impatient):
