@@ -51,7 +51,7 @@ class Sampled(BaseModel, ABC):
         return {"temperature": 1.0, "top_p": 1.0, "top_k": 0, **given, **greedy}
 
     @abstractmethod
-    def asked(self, check: InputCheck) -> "Asked":
+    def parsed(self, check: InputCheck) -> "ParsedRequest":
         """What is asked for. Raises Problem if it cannot be had."""
 
 
@@ -109,10 +109,10 @@ class ChatRequest(Completed):
             inputs["truncate"] = self.truncate
         return inputs | form_of(self.tools, self.tool_choice, self.response_format)
 
-    def asked(self, check: InputCheck) -> "Asked":
+    def parsed(self, check: InputCheck) -> "ParsedRequest":
         """See Sampled."""
         usage, parallel = self.stream_options.include_usage, self.parallel_tool_calls
-        return Asked.of(self, [self.inputs()], check, n=self.n, usage=usage, parallel_calls=parallel)
+        return ParsedRequest.of(self, [self.inputs()], check, n=self.n, usage=usage, parallel_calls=parallel)
 
 
 class CompletionRequest(Completed):
@@ -129,10 +129,10 @@ class CompletionRequest(Completed):
             raise unsupported("echo, suffix and best_of", "are not supported")
         return self.completing() | {"prompt": prompt, "prompt_template": "{prompt}"}
 
-    def asked(self, check: InputCheck) -> "Asked":
+    def parsed(self, check: InputCheck) -> "ParsedRequest":
         """See Sampled."""
         each = [self.inputs(prompt) for prompt in self.prompt]
-        return Asked.of(self, each, check, n=self.n, usage=self.stream_options.include_usage)
+        return ParsedRequest.of(self, each, check, n=self.n, usage=self.stream_options.include_usage)
 
 
 def messages_of(messages: Sequence[Json], at: str = "messages") -> list[Json]:
@@ -202,7 +202,7 @@ def schema_of(response_format: Any) -> Json:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """What is kept of a request while it is answered: little, however large its body was."""
 
     model: str
@@ -226,7 +226,7 @@ class Asked:
         usage: bool = False,
         parallel_calls: bool = True,
         echo: bytes = b"",
-    ) -> "Asked":
+    ) -> "ParsedRequest":
         """Raises Problem if a prediction cannot have these inputs."""
         if len(each) * n > MAX_CHOICES:
             raise Problem(400, f"{len(each) * n} responses at once; at most {MAX_CHOICES}", param="n")

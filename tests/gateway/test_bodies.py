@@ -14,7 +14,7 @@ from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem
 
 
-class Asked(BaseModel):
+class ParsedRequest(BaseModel):
     name: str
 
 
@@ -71,7 +71,7 @@ def test_a_body_is_read_whatever_its_chunks_and_with_a_byte_order_mark():
 )
 def test_what_cannot_be_read_is_the_clients_to_mend(messages, status, problem):
     with pytest.raises(Problem) as refused:
-        read(*messages, take=lambda value: Asked.model_validate(value))
+        read(*messages, take=lambda value: ParsedRequest.model_validate(value))
     assert refused.value.status == status
     assert problem in refused.value.message or problem == "name"
 

@@ -11,11 +11,11 @@ from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
 from hermes.gateway.openai_api import _Chat, _Completion, _stream
-from hermes.gateway.openai_requests import Asked
+from hermes.gateway.openai_requests import ParsedRequest
 from hermes.gateway.problems import Problem
 from hermes.gateway.reply import Reply
+from hermes.gateway.responses_api import _ResponseWriter
 from hermes.gateway.responses_api import _stream as responses_stream
-from hermes.gateway.responses_api import _Written
 from hermes.gateway.run import Run
 
 BROKE = "E1203 EngineFailed: the connection to the server broke; the request can be sent again"
@@ -52,8 +52,8 @@ FAILED = {"status": "failed", "error": BROKE}
 DONE = {"status": "succeeded", "metrics": {"input_token_count": 3, "output_token_count": 2}}
 
 
-def asked(*inputs, per_prompt=1):
-    return Asked("m", True, True, inputs or (b"{}",), per_prompt, False, False, True)
+def parsed(*inputs, per_prompt=1):
+    return ParsedRequest("m", True, True, inputs or (b"{}",), per_prompt, False, False, True)
 
 
 def reply_of(*steps, **more):
@@ -102,7 +102,7 @@ def test_a_client_that_left_is_no_failure():
 def test_a_response_that_fails_has_the_code_of_its_error():
     async def main():
         reply = reply_of("Hi", FAILED)
-        return bodies_of([text async for text in responses_stream(reply, _Written(b'"model":"m"'))])
+        return bodies_of([text async for text in responses_stream(reply, _ResponseWriter(b'"model":"m"'))])
 
     last = asyncio.run(main())[-1]
     assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "E1203")
@@ -163,7 +163,9 @@ def test_signs_of_life_are_of_a_response_that_has_not_ended(impatient):
 def test_so_do_completions_and_responses(impatient):
     text = asyncio.run(while_silent(lambda reply: _stream(reply, _Completion("m"), usage=False)))
     assert "".join(body["choices"][0]["text"] for body in bodies_of(text)) == "Hi"
-    events = bodies_of(asyncio.run(while_silent(lambda reply: responses_stream(reply, _Written(b'"model":"m"')))))
+    events = bodies_of(
+        asyncio.run(while_silent(lambda reply: responses_stream(reply, _ResponseWriter(b'"model":"m"'))))
+    )
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed")
     assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Hi"
