@@ -57,7 +57,7 @@ def parsed(*inputs, per_prompt=1):
 
 
 def reply_of(*steps, **more):
-    return Reply(Scripted(*steps), Bodies(100, Memory(100)), asked(*more.pop("inputs", ()), **more), Caller())
+    return Reply(Scripted(*steps), Bodies(100, Memory(100)), parsed(*more.pop("inputs", ()), **more), Caller())
 
 
 def bodies_of(events):
