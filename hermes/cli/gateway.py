@@ -50,6 +50,8 @@ OPTIONS: dict[str, tuple[Any, Any]] = {  # by the setting: type and option
     "max_body": (int, typer.Option(help="bytes of a request")),
     "max_memory": (int, typer.Option(help="bytes of all requests and predictions in flight")),
     "keep": (float, typer.Option(help="seconds that an ended prediction can be read")),
+    "keep_runs": (int, typer.Option(help="how many ended predictions can be read")),
+    "keep_bytes": (int, typer.Option(help="bytes of all ended predictions that can be read")),
     "store": (Path | None, typer.Option(help="the SQLite file that keeps predictions over a restart")),
     "grace": (float, typer.Option(help="seconds for running predictions after SIGTERM")),
 }

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from enum import Enum
 
 from pydantic_core import from_json
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from hermes.client.cog import Json
 from hermes.errors import BadTools
@@ -52,12 +52,17 @@ class Reply:
             raise
 
     async def begun(self, patience: float | None = None) -> None:
-        """Wait until each has its first piece, or for `patience` seconds. Raises Problem if one has failed before."""
+        """Wait until each has its first piece, or for `patience` seconds. Raises Problem if one has failed before.
+
+        Raises ClientDisconnect if they were canceled, for nobody reads them.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await asyncio.gather(*(run.begun() for run in self.runs))
         for run in self.runs:
-            if run.status in ("failed", "canceled") and not run.output:
+            if run.status == "canceled":
+                raise ClientDisconnect
+            if run.status == "failed" and not run.output:
                 raise of_failed(run)
 
     async def parts(self) -> AsyncGenerator[tuple[int, Part | Silence | None]]:
@@ -78,14 +83,15 @@ class Reply:
 
         readers.append(asyncio.create_task(tell_silence()))
         try:
-            ended = 0
-            while ended < len(self.runs):
+            going_on = list(range(len(self.runs)))
+            while going_on:
                 number, part = await queue.get()
                 last = loop.time()
                 if isinstance(part, Problem):
                     raise part
-                ended += part is None
-                yield number, part
+                if part is None:
+                    going_on.remove(number)
+                yield (going_on[0] if part is SILENCE else number), part
         finally:
             for reader in readers:
                 reader.cancel()

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 from starlette.requests import Request
@@ -37,6 +37,8 @@ ECHOED = (  # in the response
     "tools",
     "truncation",
 )
+Key: TypeAlias = Annotated[str, Field(max_length=64)]  # of metadata, as OpenAI has it
+Value: TypeAlias = Annotated[str, Field(max_length=512)]
 IGNORED = ("reasoning", "item_reference")  # items that a client may send back and that say nothing here
 
 
@@ -51,7 +53,7 @@ class ResponsesRequest(Sampled):
     parallel_tool_calls: bool = True
     text: Json = Field({})
     truncation: str = "disabled"
-    metadata: Json = Field({})
+    metadata: dict[Key, Value] = Field({}, max_length=16)
     previous_response_id: str | None = None
     conversation: Any = None
     background: bool = False
@@ -81,7 +83,9 @@ class ResponsesRequest(Sampled):
     def asked(self, check: InputCheck) -> Asked:
         """See Sampled."""
         echo = {name: getattr(self, name) for name in ECHOED} | {"text": self.text or {"format": {"type": "text"}}}
-        return Asked.of(self, [self.inputs()], check, parallel_calls=self.parallel_tool_calls, echo=compact(echo)[1:-1])
+        return Asked.of(
+            self, [self.inputs()], check, parallel_calls=self.parallel_tool_calls, echo=compact(echo)[1:-1].encode()
+        )
 
 
 def turns_of(items: Sequence[Json]) -> list[Json]:
@@ -131,7 +135,7 @@ class ResponsesApi:
 class _Written:
     """A response while it is written: its items, and the events that tell of them."""
 
-    def __init__(self, echo: str):
+    def __init__(self, echo: bytes):
         self._echo = echo  # as JSON, for it may be large
         self._id, self._created = f"resp_{secrets.token_hex(16)}", int(time.time())
         self._output: list[Json] = []
@@ -153,7 +157,7 @@ class _Written:
             "usage": None,
             **more,
         }
-        return f"{compact(own)[:-1]},{self._echo}}}"
+        return f"{compact(own)[:-1]},{self._echo.decode()}}}"
 
     def ended(self, reply: Reply) -> str:
         """The response when its run has ended, as JSON."""
@@ -260,7 +264,7 @@ async def _stream(reply: Reply, written: _Written) -> AsyncIterator[str]:
         yield "".join(written.close())
         yield written.event_with_response(f"response.{status_of(reply)}", written.ended(reply))
     except Problem as problem:
-        error = {"code": "server_error", "message": problem.message}
+        error = {"code": problem.code or "server_error", "message": problem.message}
         yield written.event_with_response("response.failed", written.response("failed", error=error))
     finally:
         reply.give_up()
