@@ -29,7 +29,7 @@ from tests.support.hostile_http import (
 )
 from tests.support.measured_gateway import REPORTED
 
-pytestmark = quiet
+pytestmark = [quiet, pytest.mark.xdist_group("fuzzed gateways")]  # each process would start its own
 PASSWORD = "password-of-the-upstream"
 REQUESTS = 500  # at each of two gateways: 20,000 in make test-long
 REFRESHED = 50  # requests after which the predictions of both are made anew: the oldest are dropped
