@@ -1,5 +1,6 @@
 """python -m hermes gateway: Replicate's and OpenAI's APIs and a page, before servers that answer."""
 
+import gc
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -49,6 +50,8 @@ OPTIONS: dict[str, tuple[Any, Any]] = {  # by the setting: type and option
     "max_body": (int, typer.Option(help="bytes of a request")),
     "max_memory": (int, typer.Option(help="bytes of all requests and predictions in flight")),
     "keep": (float, typer.Option(help="seconds that an ended prediction can be read")),
+    "keep_runs": (int, typer.Option(help="how many ended predictions can be read")),
+    "keep_bytes": (int, typer.Option(help="bytes of all ended predictions that can be read")),
     "store": (Path | None, typer.Option(help="the SQLite file that keeps predictions over a restart")),
     "grace": (float, typer.Option(help="seconds for running predictions after SIGTERM")),
 }
@@ -102,11 +105,14 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
     """Serve until Ctrl-C."""
     require_free(settings.host, settings.port)
     from hermes.gateway.app import Gateway  # with Starlette, half a second that no other command has to wait
+    from hermes.gateway.memory import tune_malloc
     from hermes.gateway.server import serve
 
     log_to_stderr("%(message)s")
     served = Gateway(settings, upstreams)
     say_where(settings)
+    tune_malloc()
+    gc.freeze()  # a full collection of what was imported would hold up the event loop for 35 ms, again and again
     with suppress(KeyboardInterrupt):
         serve(served.app(), settings, served.stop)
     notes.print("stopping")

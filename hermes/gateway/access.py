@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from traceback import format_tb
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,18 +24,21 @@ from hermes.gateway.metrics import Metrics
 from hermes.gateway.problems import Problem
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.tokens import digest_of
+from hermes.text import shortened
 
 log = logging.getLogger(__name__)
 OPEN = ("/", "/healthz", "/health", "/ping", "/version")  # without a token; so are the page's files, and streams,
 OPEN_FOLDERS = ("/page/", "/stream/")  # whose addresses are secrets
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 KNOWN_PARAM = re.compile(r"[a-z_]{1,40}(?=[.\[]|\Z)")  # the rest may be what a client wrote
-PREFIX = re.compile(r"(?:/[\w.~-]+)+\Z", re.ASCII)
+PREFIX = re.compile(r"(?:/(?!\.)[\w.~-]+)+\Z", re.ASCII)
+HOST = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?\Z", re.ASCII)
+MAX_PATH = 60  # characters of a path that is no route, in the log
 PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa")  # no public DNS has them
 
 
 @dataclass(frozen=True)
-class Address:
+class BaseUrl:
     """Where a client found the gateway."""
 
     scheme: str
@@ -53,7 +57,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: GatewaySettings, metrics: Metrics):
         self._app, self._settings, self._metrics = app, settings, metrics
         parts = urlsplit(settings.public_url or "")
-        self._public = Address(parts.scheme, parts.netloc, parts.path) if settings.public_url else None
+        self._public = BaseUrl(parts.scheme, parts.netloc, parts.path) if settings.public_url else None
         self._proxies = [ipaddress.ip_network(each) for each in settings.forwarded_from]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,15 +74,20 @@ class Gate:
         scope["path"] = path = _path(scope["path"], shown.prefix)
         scope.setdefault("state", {}).update(caller=Caller(request_id=request_id), base=base)
 
+        begun = False
+
         async def answer(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
                 self._count(scope, message["status"])
             await send(message)
 
         app = self._app
         try:
-            self._check_host(address)
+            self._check_host(headers.get("host", ""))
+            self._check_host(address.host)
             self._check_origin(path, headers, address)
             scope["state"]["caller"] = Caller(self._token(path, headers), request_id)
             self._check_body(scope["method"], headers)
@@ -86,9 +95,17 @@ class Gate:
                 app = RedirectResponse(f"{base}/")
         except Problem as problem:
             app = response_of(problem, scope)
-        await app(scope, receive, answer)
+        try:
+            await app(scope, receive, answer)
+        except Exception as bug:
+            where = "".join(format_tb(bug.__traceback__))
+            kind = type(bug).__name__  # without its text, which may quote a prompt
+            log.error("gateway: request %s: %s\n%s", request_id, kind, where)  # noqa: TRY400
+            if begun:
+                raise
+            await response_of(Problem(500, f"the gateway failed: {kind}"), scope)(scope, receive, answer)
 
-    def _address(self, scope: Scope, headers: Headers) -> Address:
+    def _address(self, scope: Scope, headers: Headers) -> BaseUrl:
         found = {"scheme": scope["scheme"], "host": headers.get("host", ""), "prefix": ""}
         if self._is_proxy((scope.get("client") or ("",))[0]):
             # what was sent before the proxy added its own is the client's
@@ -96,10 +113,11 @@ class Gate:
             last = {name: values[0].rpartition(",")[2].strip() for name, values in said.items() if values}
             if last.get("proto") in ("http", "https"):
                 found["scheme"] = last["proto"]
-            found["host"] = last.get("host") or found["host"]
+            if HOST.match(last.get("host", "")):
+                found["host"] = last["host"]
             if PREFIX.match(prefix := last.get("prefix", "").rstrip("/")):
                 found["prefix"] = prefix
-        return Address(**found)
+        return BaseUrl(**found)
 
     def _is_proxy(self, client: str) -> bool:
         try:
@@ -108,15 +126,17 @@ class Gate:
             return False
         return any(address in network for network in self._proxies)
 
-    def _check_host(self, address: Address) -> None:
+    def _check_host(self, host: str) -> None:
         """Without tokens, a name that a stranger's DNS can have must not lead here."""
-        host = re.sub(r":\d*\Z", "", address.host)
-        is_public = self._public is not None and address.host.lower() == self._public.host.lower()
+        if not HOST.match(host):
+            raise Problem(400, f"the Host header is {host[:MAX_PATH]!r}; it has to be HOST or HOST:PORT")
+        is_public = self._public is not None and host.lower() == self._public.host.lower()
+        host = re.sub(r":\d*\Z", "", host)
         if not (self._settings.tokens or is_public) and _may_be_strangers(host):
-            advice = "ask an IP address or localhost, or start the gateway with --public-url or tokens"
-            raise Problem(403, f"the Host header is {host!r}; {advice}")
+            advice = "use an IP address or localhost, or start the gateway with --public-url or tokens"
+            raise Problem(403, f"the host is {host!r}; {advice}")
 
-    def _check_origin(self, path: str, headers: Headers, address: Address) -> None:
+    def _check_origin(self, path: str, headers: Headers, address: BaseUrl) -> None:
         """The pages of others must not ask from a user's browser."""
         origin = headers.get("origin")
         if origin is None:  # of a page: images, scripts and links have none, and plain HTTP has no Sec-Fetch-Site
@@ -130,7 +150,9 @@ class Gate:
             navigates = False
             listed = origin in self._settings.origins or "*" in self._settings.origins
         if not (own or navigates or listed):
-            raise Problem(403, f"a page of {origin or 'another site'} asks; allow it with --origin")
+            raise Problem(
+                403, f"requests from pages of {origin or 'other sites'} are refused; allow them with --origin"
+            )
 
     def _token(self, path: str, headers: Headers) -> str:
         """Returns the name of the token. Raises Problem if one is needed and it is none of the gateway's."""
@@ -140,7 +162,8 @@ class Gate:
         if names and found is not None and scheme.lower() in ("bearer", "token"):
             return found
         if names and path not in OPEN and not path.startswith(OPEN_FOLDERS):
-            raise Problem(401, "send one of the gateway's tokens: Authorization: Bearer TOKEN", code="invalid_api_key")
+            wrong = "the token is none of the gateway's" if token else "there is no token"
+            raise Problem(401, f"{wrong}; send one as Authorization: Bearer TOKEN", code="invalid_api_key")
         return ""
 
     def _check_body(self, method: str, headers: Headers) -> None:
@@ -168,7 +191,9 @@ class Gate:
                 "request_id": caller.request_id,
                 "token": caller.token,
                 "method": scope["method"],
-                "route": route,
+                "route": route
+                or shortened("/".join(scope["path"].split("/", 2)[:2]), MAX_PATH),  # not the rest: a stream's secret
+                "client": (scope.get("client") or ("",))[0],
                 "status": status,
                 "code": getattr(problem, "code", None),
                 "param": param[0] if param else None,
@@ -185,6 +210,8 @@ def response_of(problem: Problem, scope: Scope) -> Response:
 def _path(path: str, prefix: str) -> str:
     """Returns the path of a route; clients add /v1 once more, or not at all. Nothing is left of the prefix alone."""
     path = re.sub("/{2,}", "/", path)
+    if path != "/" and prefix != path[:-1]:
+        path = path.removesuffix("/")
     if prefix and (path == prefix or path.startswith(f"{prefix}/")):
         path = path.removeprefix(prefix)
     while path.startswith("/v1/"):

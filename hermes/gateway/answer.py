@@ -21,6 +21,8 @@ UNDECIDED = re.compile(
         (?:<[a-z_]{0,13}|<function=[\w.:-]{0,128}|\{\s{0,99}(?:"[^"\\<\n]{0,99}"?|'[^'\\<\n]{0,99}'?)?\s{0,99})?\Z""",
     re.ASCII | re.VERBOSE,
 )
+CLOSING = re.compile("[}<]")  # what an object, or a tag after its beginning, can end with
+LONG = 2000  # characters of an object; longer ones are read again only once they have grown by a twentieth
 AROUND = re.compile(r"(?:```\w*+\s*+)?(?:\[\s*+)?\Z", re.ASCII)
 
 
@@ -35,6 +37,7 @@ class Answer:
         self._sent = 0  # characters of the prose
         self._calls = 0  # given out
         self._calling = False  # a call has begun: prose waits for the end
+        self._open = (0, 0, 0)  # an object that may be a call: its beginning, and up to where it was read, and seen
 
     def feed(self, piece: str) -> Iterator[Part]:
         """Take a piece of text; give what is certain now."""
@@ -74,8 +77,11 @@ class Answer:
         text = self._text
         while begins := MAY_BEGIN.search(text, self._at):
             if begins.lastgroup == "object":
+                if self._is_open(begins.start()):
+                    return self._before(begins.start())
                 ending = object_ending(text, begins.start(), cut=True)
                 if ending.how == "more":
+                    self._open = begins.start(), len(text), len(text)
                     return self._before(begins.start())
                 if not self._read(text[begins.start() : ending.at], cut=False).found:
                     self._at = ending.at
@@ -85,6 +91,16 @@ class Answer:
         undecided = UNDECIDED.search(text, self._at)
         self._at = undecided.start() if undecided else len(text)
         return text[: self._at]
+
+    def _is_open(self, start: int) -> bool:
+        """Whether an object need not be read again: nothing closed it since, or it is long and has hardly grown."""
+        began, read, seen = self._open
+        if began != start or not read:
+            return False
+        if not CLOSING.search(self._text, seen):
+            self._open = start, read, len(self._text)
+            return True
+        return read - start > LONG and len(self._text) - read < (read - start) // 20
 
     def _before(self, at: int) -> str:
         around = AROUND.search(self._text, self._at, at)

@@ -1,7 +1,6 @@
 """The service: its parts, its routes, and what it answers when a request fails."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
 from hermes.gateway.metrics import Metrics
 from hermes.gateway.openai_api import OpenAIApi
-from hermes.gateway.pool import Pool, QueueFull
+from hermes.gateway.pool import Backend, Pool, QueueFull
 from hermes.gateway.problems import Problem, of_full
 from hermes.gateway.replicate_api import ReplicateApi
 from hermes.gateway.responses_api import ResponsesApi
@@ -35,7 +34,6 @@ from hermes.gateway.upstream import Upstream
 from hermes.gateway.webhooks import Webhooks
 from hermes.version import VERSION
 
-log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -105,12 +103,16 @@ class Gateway:
         ]
         middleware = [Middleware(Gate, settings=self.settings, metrics=self._metrics)]
         if self.settings.origins:
-            allowed = ["GET", "POST"]
             cors = Middleware(
-                CORSMiddleware, allow_origins=self.settings.origins, allow_methods=allowed, allow_headers=["*"]
+                CORSMiddleware,
+                allow_origins=self.settings.origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=["x-request-id", "retry-after"],
+                allow_private_network=True,  # Chrome asks for it where the gateway has a private address
             )
             middleware.insert(0, cors)
-        return Starlette(
+        app = Starlette(
             routes=routes,
             middleware=middleware,
             lifespan=self._lifespan,
@@ -119,9 +121,10 @@ class Gateway:
                 QueueFull: _queue_full,
                 HTTPException: _no_route,
                 ClientDisconnect: _gone,
-                Exception: _bug,
             },
         )
+        app.router.redirect_slashes = False  # the gate has taken them
+        return app
 
     def document(self) -> Json:
         """Returns the OpenAPI document of the upstreams. Raises Problem while none could be asked."""
@@ -160,7 +163,7 @@ class Gateway:
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002
-        upstreams = {each.upstream.name: "ready" if each.ready else "not ready" for each in self.pool.backends}
+        upstreams = {each.upstream.name: _state(each) for each in self.pool.backends}
         body = {"status": "ready", "upstreams": upstreams, "waiting": self.pool.waiting}
         return JSONResponse(body if self._ready else body | {"status": "not ready"}, 200 if self._ready else 503)
 
@@ -188,6 +191,10 @@ class _Page(StaticFiles):
         return response
 
 
+def _state(backend: Backend) -> str:
+    return "not ready" if not backend.ready else "ejected" if backend.ejected else "ready"
+
+
 async def _problem(request: Request, error: Exception) -> Response:
     return response_of(error if isinstance(error, Problem) else Problem(500, str(error)), request.scope)
 
@@ -198,14 +205,15 @@ async def _queue_full(request: Request, error: Exception) -> Response:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    return response_of(Problem(status, f"there is no {request.method} {request.url.path} here"), request.scope)
+    path = request.url.path
+    if not isinstance(error, HTTPException) or error.status_code == 404:
+        return response_of(Problem(404, f"there is no {path} here"), request.scope)
+    allowed = (error.headers or {}).get("Allow", "")
+    said = f"{path} takes {allowed}, not {request.method}" if allowed else error.detail
+    response = response_of(Problem(error.status_code, said), request.scope)
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
     return Response(status_code=CLIENT_CLOSED)
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    log.error("gateway: %s: %r", request.method, error)
-    return response_of(Problem(500, f"the gateway failed: {type(error).__name__}"), request.scope)

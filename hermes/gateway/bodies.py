@@ -128,6 +128,20 @@ class Bodies:
                     limit.reschedule(min(end, loop.time() + PART_SECONDS))
 
 
+def _stopping(grace: float) -> Problem:
+    return Problem(503, str(ServerStopping(grace)), code=ServerStopping.code)
+
+
+def too_deep() -> Problem:
+    """The problem of a body whose lists and objects are nested too deeply."""
+    return Problem(400, f"the body is nested more than {MAX_DEPTH} levels deep")
+
+
+def too_large(limit: int) -> Problem:
+    """The problem of a body of more than `limit` bytes."""
+    return Problem(413, f"the body has more than {limit:,} bytes; send a shorter conversation")
+
+
 def _taken(body: bytes, take: Callable[[Any], T]) -> T | Problem:
     """Returns what `take` makes of the JSON value, or the problem of the body, without a traceback.
 
@@ -142,21 +156,14 @@ def _taken(body: bytes, take: Callable[[Any], T]) -> T | Problem:
         return problem.with_traceback(None)
 
 
-def _stopping(grace: float) -> Problem:
-    return Problem(503, str(ServerStopping(grace)), code=ServerStopping.code)
-
-
-def too_large(limit: int) -> Problem:
-    """The problem of a body of more than `limit` bytes."""
-    return Problem(413, f"the body has more than {limit:,} bytes; send a shorter conversation")
-
-
 def json_of(body: bytes) -> Any:
     """Returns the JSON value in a body. Raises Problem if it is none, or has too many values, or too deep."""
     try:
         value = from_json(body.removeprefix(BOM), allow_inf_nan=False)
     except ValueError as error:
-        raise Problem(400, f"the body is not JSON: {shortened(str(error), MAX_SAID)}") from error
+        if "recursion limit" in str(error):
+            raise too_deep() from error
+        raise Problem(400, f"the body cannot be read as JSON: {shortened(str(error), MAX_SAID)}") from error
     _check_limits(value)
     return value
 
@@ -167,7 +174,7 @@ def _check_limits(value: Any) -> None:
     while level:
         depth, count = depth + 1, count + len(level)
         if depth > MAX_DEPTH:
-            raise Problem(400, f"the body is nested more than {MAX_DEPTH} levels deep")
+            raise too_deep()
         if count > MAX_VALUES:
             raise Problem(400, f"the body has more than {MAX_VALUES:,} values")
         if any(math.isinf(each) for each in level if isinstance(each, float)):

@@ -39,7 +39,7 @@ class InputCheck:
         """
         for name in inputs:
             if name not in self._defaults:  # Cog would drop it without a word
-                what = f"{at}{name}: is no input of the model that is served"
+                what = f"{at}{name}: is not an input of this model"
                 raise Problem(status, what, param=name, code="unsupported_parameter")
         if problem := next(self._schema.iter_errors(dict(inputs)), None):
             place = at + ".".join(map(str, problem.absolute_path))

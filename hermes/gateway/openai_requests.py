@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import to_json
 
 from hermes.client.cog import Json, given
 from hermes.gateway.inputs import InputCheck
@@ -50,7 +51,7 @@ class Sampled(BaseModel, ABC):
         return {"temperature": 1.0, "top_p": 1.0, "top_k": 0, **given, **greedy}
 
     @abstractmethod
-    def asked(self, check: InputCheck) -> "Asked":
+    def parsed(self, check: InputCheck) -> "ParsedRequest":
         """What is asked for. Raises Problem if it cannot be had."""
 
 
@@ -108,16 +109,16 @@ class ChatRequest(Completed):
             inputs["truncate"] = self.truncate
         return inputs | form_of(self.tools, self.tool_choice, self.response_format)
 
-    def asked(self, check: InputCheck) -> "Asked":
+    def parsed(self, check: InputCheck) -> "ParsedRequest":
         """See Sampled."""
         usage, parallel = self.stream_options.include_usage, self.parallel_tool_calls
-        return Asked.of(self, [self.inputs()], check, n=self.n, usage=usage, parallel_calls=parallel)
+        return ParsedRequest.of(self, [self.inputs()], check, n=self.n, usage=usage, parallel_calls=parallel)
 
 
 class CompletionRequest(Completed):
     """The body of POST /v1/completions."""
 
-    prompt: Texts = Field(min_length=1)
+    prompt: Texts = Field(min_length=1, max_length=MAX_CHOICES)
     echo: bool = False
     suffix: str | None = None
     best_of: int | None = None
@@ -128,10 +129,10 @@ class CompletionRequest(Completed):
             raise unsupported("echo, suffix and best_of", "are not supported")
         return self.completing() | {"prompt": prompt, "prompt_template": "{prompt}"}
 
-    def asked(self, check: InputCheck) -> "Asked":
+    def parsed(self, check: InputCheck) -> "ParsedRequest":
         """See Sampled."""
         each = [self.inputs(prompt) for prompt in self.prompt]
-        return Asked.of(self, each, check, n=self.n, usage=self.stream_options.include_usage)
+        return ParsedRequest.of(self, each, check, n=self.n, usage=self.stream_options.include_usage)
 
 
 def messages_of(messages: Sequence[Json], at: str = "messages") -> list[Json]:
@@ -201,7 +202,7 @@ def schema_of(response_format: Any) -> Json:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """What is kept of a request while it is answered: little, however large its body was."""
 
     model: str
@@ -212,7 +213,7 @@ class Asked:
     may_call: bool
     named: bool  # the tool that it has to call
     parallel_calls: bool
-    echo: str = ""  # what the response repeats of the request, as JSON
+    echo: bytes = b""  # what the response repeats of the request, as JSON
 
     @classmethod
     def of(
@@ -224,12 +225,12 @@ class Asked:
         n: int = 1,
         usage: bool = False,
         parallel_calls: bool = True,
-        echo: str = "",
-    ) -> "Asked":
+        echo: bytes = b"",
+    ) -> "ParsedRequest":
         """Raises Problem if a prediction cannot have these inputs."""
         if len(each) * n > MAX_CHOICES:
-            raise Problem(400, f"{len(each) * n} answers at once; at most {MAX_CHOICES}", param="n")
-        written = tuple(check.written(numbered) for inputs in each for numbered in several(inputs, n))
+            raise Problem(400, f"{len(each) * n} responses at once; at most {MAX_CHOICES}", param="n")
+        written = tuple(numbered for inputs in each for numbered in several(inputs, check.written(inputs), n))
         for inputs in each:
             check.conversation(inputs)
         first = each[0]
@@ -251,8 +252,9 @@ def body_of(value: Any) -> Any:
     return given(value) if isinstance(value, dict) else value
 
 
-def several(inputs: Json, n: int) -> list[Json]:
-    """The inputs of n answers. With a seed, each has its own."""
-    if n == 1 or "seed" not in inputs:
-        return [inputs] * n
-    return [inputs | {"seed": (inputs["seed"] + number) % MAX_SEED} for number in range(n)]
+def several(inputs: Json, written: bytes, n: int) -> list[bytes]:
+    """Returns the inputs of n responses, as JSON. With a seed, each has its own."""
+    if "seed" not in inputs:
+        return [written] * n
+    seeds = ((inputs["seed"] + number) % MAX_SEED for number in range(1, n))
+    return [written, *(to_json({**inputs, "seed": seed}) for seed in seeds)]

@@ -74,7 +74,7 @@ class Problem(Exception):
 
 
 def of_full(message: str, retry_after: int) -> Problem:
-    """The problem of a request for which there is no place in line, or no slot in time."""
+    """The problem of a request for which there is no room in the queue, or no slot in time."""
     return Problem(429, message, code="rate_limit_exceeded", retry_after=retry_after)
 
 
@@ -105,6 +105,8 @@ def of_invalid(error: ValidationError) -> Problem:
     """The problem of a request that has not the shape that it should have."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, first["loc"])) or None
+    if first["type"] == "model_type":
+        return Problem(400, f"{place or 'the body'}: has to be a JSON object", param=place)
     return Problem(400, f"{place or 'the body'}: {first['msg']}", param=place)
 
 

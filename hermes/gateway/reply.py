@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from enum import Enum
 
 from pydantic_core import from_json
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from hermes.client.cog import Json
 from hermes.errors import BadTools
@@ -15,7 +15,7 @@ from hermes.gateway.answer import Answer, Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller
 from hermes.gateway.events import PING_SECONDS
-from hermes.gateway.openai_requests import Asked
+from hermes.gateway.openai_requests import ParsedRequest
 from hermes.gateway.problems import Problem, of_failed, of_refused
 from hermes.gateway.run import Run
 from hermes.gateway.runs import Runs
@@ -26,66 +26,72 @@ log = logging.getLogger(__name__)
 REFUSAL_SECONDS = 1.0  # that a stream waits for its first piece, so that a refusal is a status and not an event
 
 
-class Silence(Enum):
+class Heartbeat(Enum):
     """Stands for a part where none has come for a while."""
 
-    SILENCE = "silence"
+    BEAT = "heartbeat"
 
 
-SILENCE = Silence.SILENCE
+HEARTBEAT = Heartbeat.BEAT
 
 
 class Reply:
     """The reply to one request."""
 
-    def __init__(self, runs: Runs, bodies: Bodies, asked: Asked, caller: Caller):
+    def __init__(self, runs: Runs, bodies: Bodies, parsed: ParsedRequest, caller: Caller):
         """Begin a run for each prediction. Raises what Runs.start raises."""
         self._runs, self._bodies = runs, bodies
-        self._may_call, self._named, self._parallel = asked.may_call, asked.named, asked.parallel_calls
-        self._per_prompt = asked.per_prompt
+        self._may_call, self._named, self._parallel = parsed.may_call, parsed.named, parsed.parallel_calls
+        self._per_prompt = parsed.per_prompt
         self.runs: list[Run] = []
         try:
-            for inputs in asked.inputs:
+            for inputs in parsed.inputs:
                 self.runs.append(runs.start(inputs, caller))
         except BaseException:
             self.give_up()
             raise
 
     async def begun(self, patience: float | None = None) -> None:
-        """Wait until each has its first piece, or for `patience` seconds. Raises Problem if one has failed before."""
+        """Wait until each has its first piece, or for `patience` seconds. Raises Problem if one has failed before.
+
+        Raises ClientDisconnect if they were canceled, for nobody reads them.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await asyncio.gather(*(run.begun() for run in self.runs))
         for run in self.runs:
-            if run.status in ("failed", "canceled") and not run.output:
+            if run.status == "canceled":
+                raise ClientDisconnect
+            if run.status == "failed" and not run.output:
                 raise of_failed(run)
 
-    async def parts(self) -> AsyncGenerator[tuple[int, Part | Silence | None]]:
+    async def parts(self) -> AsyncGenerator[tuple[int, Part | Heartbeat | None]]:
         """The parts of all, with the number of the run; None is the end of one. Raises Problem if one fails.
 
-        Where no part comes, SILENCE comes within PING_SECONDS.
+        Where no part comes, HEARTBEAT comes within PING_SECONDS.
         """
-        queue: asyncio.Queue[tuple[int, Part | Problem | Silence | None]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[int, Part | Problem | Heartbeat | None]] = asyncio.Queue()
         readers = [asyncio.create_task(self._read(number, queue)) for number in range(len(self.runs))]
         loop = asyncio.get_running_loop()
         last = loop.time()
 
-        async def tell_silence() -> None:
+        async def beat() -> None:
             while True:
                 await asyncio.sleep(PING_SECONDS / 3)
                 if loop.time() - last > PING_SECONDS / 2:
-                    queue.put_nowait((0, SILENCE))
+                    queue.put_nowait((0, HEARTBEAT))
 
-        readers.append(asyncio.create_task(tell_silence()))
+        readers.append(asyncio.create_task(beat()))
         try:
-            ended = 0
-            while ended < len(self.runs):
+            going_on = list(range(len(self.runs)))
+            while going_on:
                 number, part = await queue.get()
                 last = loop.time()
                 if isinstance(part, Problem):
                     raise part
-                ended += part is None
-                yield number, part
+                if part is None:
+                    going_on.remove(number)
+                yield (going_on[0] if part is HEARTBEAT else number), part
         finally:
             for reader in readers:
                 reader.cancel()
@@ -118,7 +124,7 @@ class Reply:
         for run in self.runs:
             self._runs.abandon(run)
 
-    async def _read(self, number: int, queue: "asyncio.Queue[tuple[int, Part | Problem | Silence | None]]") -> None:
+    async def _read(self, number: int, queue: "asyncio.Queue[tuple[int, Part | Problem | Heartbeat | None]]") -> None:
         """Put the parts of one into the queue, and its end or what went wrong."""
         called = False
         try:
@@ -161,7 +167,7 @@ def functions_in(inputs: bytes) -> tuple[Function, ...]:
 
 
 @asynccontextmanager
-async def while_asked(request: Request, reply: Reply) -> AsyncIterator[None]:
+async def cancel_on_disconnect(request: Request, reply: Reply) -> AsyncIterator[None]:
     """Give the reply up if its client goes away, or what is done with it fails."""
 
     async def watch() -> None:

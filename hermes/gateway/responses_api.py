@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 from starlette.requests import Request
@@ -20,9 +20,9 @@ from hermes.gateway.answer import Part
 from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_api import OpenAIApi, tool_call
-from hermes.gateway.openai_requests import MAX_TOKENS, Asked, Sampled, form_of, messages_of
+from hermes.gateway.openai_requests import MAX_TOKENS, ParsedRequest, Sampled, form_of, messages_of
 from hermes.gateway.problems import Problem, unsupported
-from hermes.gateway.reply import REFUSAL_SECONDS, SILENCE, Reply, Silence, while_asked
+from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Heartbeat, Reply, cancel_on_disconnect
 from hermes.tool_calls.call import ToolCall
 
 ECHOED = (  # in the response
@@ -37,6 +37,8 @@ ECHOED = (  # in the response
     "tools",
     "truncation",
 )
+Key: TypeAlias = Annotated[str, Field(max_length=64)]  # of metadata, as OpenAI has it
+Value: TypeAlias = Annotated[str, Field(max_length=512)]
 IGNORED = ("reasoning", "item_reference")  # items that a client may send back and that say nothing here
 
 
@@ -51,7 +53,7 @@ class ResponsesRequest(Sampled):
     parallel_tool_calls: bool = True
     text: Json = Field({})
     truncation: str = "disabled"
-    metadata: Json = Field({})
+    metadata: dict[Key, Value] = Field({}, max_length=16)
     previous_response_id: str | None = None
     conversation: Any = None
     background: bool = False
@@ -78,10 +80,12 @@ class ResponsesRequest(Sampled):
                 raise unsupported(f"tools[{index}]", f"is {tool.get('type')!r}; only functions can be called")
         return inputs | form_of(self.tools, self.tool_choice, self.text.get("format") or {})
 
-    def asked(self, check: InputCheck) -> Asked:
+    def parsed(self, check: InputCheck) -> ParsedRequest:
         """See Sampled."""
         echo = {name: getattr(self, name) for name in ECHOED} | {"text": self.text or {"format": {"type": "text"}}}
-        return Asked.of(self, [self.inputs()], check, parallel_calls=self.parallel_tool_calls, echo=compact(echo)[1:-1])
+        return ParsedRequest.of(
+            self, [self.inputs()], check, parallel_calls=self.parallel_tool_calls, echo=compact(echo)[1:-1].encode()
+        )
 
 
 def turns_of(items: Sequence[Json]) -> list[Json]:
@@ -115,23 +119,23 @@ class ResponsesApi:
 
     async def respond(self, request: Request) -> Response:
         """POST /v1/responses."""
-        asked, reply = await self._openai.begin(request, ResponsesRequest)
-        written = _Written(asked.echo)
-        async with while_asked(request, reply):
-            await reply.begun(REFUSAL_SECONDS if asked.stream else None)
-            if asked.stream:
-                return StreamingResponse(_stream(reply, written), media_type=EVENT_STREAM, headers=NO_CACHE)
+        parsed, reply = await self._openai.begin(request, ResponsesRequest)
+        writer = _ResponseWriter(parsed.echo)
+        async with cancel_on_disconnect(request, reply):
+            await reply.begun(REFUSAL_SECONDS if parsed.stream else None)
+            if parsed.stream:
+                return StreamingResponse(_stream(reply, writer), media_type=EVENT_STREAM, headers=NO_CACHE)
             async with aclosing(reply.parts()) as parts:
                 async for _, part in parts:
-                    written.take(part)
-            written.close()
-        return Response(written.ended(reply), media_type="application/json")
+                    writer.take(part)
+            writer.close()
+        return Response(writer.ended(reply), media_type="application/json")
 
 
-class _Written:
+class _ResponseWriter:
     """A response while it is written: its items, and the events that tell of them."""
 
-    def __init__(self, echo: str):
+    def __init__(self, echo: bytes):
         self._echo = echo  # as JSON, for it may be large
         self._id, self._created = f"resp_{secrets.token_hex(16)}", int(time.time())
         self._output: list[Json] = []
@@ -153,7 +157,7 @@ class _Written:
             "usage": None,
             **more,
         }
-        return f"{compact(own)[:-1]},{self._echo}}}"
+        return f"{compact(own)[:-1]},{self._echo.decode()}}}"
 
     def ended(self, reply: Reply) -> str:
         """The response when its run has ended, as JSON."""
@@ -177,10 +181,10 @@ class _Written:
         head = compact({"type": kind, "sequence_number": next(self._numbers)})
         return f'event: {kind}\ndata: {head[:-1]},"response":{response}}}\n\n'
 
-    def take(self, part: Part | Silence | None) -> list[str]:
+    def take(self, part: Part | Heartbeat | None) -> list[str]:
         """The events of a part."""
-        if part is SILENCE:
-            return [self._sign_of_life()]
+        if part is HEARTBEAT:
+            return [self._heartbeat()]
         if isinstance(part, ToolCall):
             return self._take_call(part)
         return self._take_text(part) if isinstance(part, str) else []
@@ -199,7 +203,7 @@ class _Written:
             self._item_done(),
         ]
 
-    def _sign_of_life(self) -> str:
+    def _heartbeat(self) -> str:
         """Returns an event that changes nothing. openai's client for JavaScript takes a response for the whole state,
         which it is only between messages.
         """
@@ -248,19 +252,19 @@ def status_of(reply: Reply) -> str:
     return "incomplete" if reply.runs[0].cut_off else "completed"
 
 
-async def _stream(reply: Reply, written: _Written) -> AsyncIterator[str]:
+async def _stream(reply: Reply, writer: _ResponseWriter) -> AsyncIterator[str]:
     """The events of a stream."""
     try:
         for kind in ("response.created", "response.in_progress"):
-            yield written.event_with_response(kind, written.response("in_progress"))
+            yield writer.event_with_response(kind, writer.response("in_progress"))
         async with aclosing(reply.parts()) as parts:
             async for _, part in parts:
-                if events := written.take(part):
+                if events := writer.take(part):
                     yield "".join(events)
-        yield "".join(written.close())
-        yield written.event_with_response(f"response.{status_of(reply)}", written.ended(reply))
+        yield "".join(writer.close())
+        yield writer.event_with_response(f"response.{status_of(reply)}", writer.ended(reply))
     except Problem as problem:
-        error = {"code": "server_error", "message": problem.message}
-        yield written.event_with_response("response.failed", written.response("failed", error=error))
+        error = {"code": problem.code or "server_error", "message": problem.message}
+        yield writer.event_with_response("response.failed", writer.response("failed", error=error))
     finally:
         reply.give_up()

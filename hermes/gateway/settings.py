@@ -65,7 +65,7 @@ class GatewaySettings:
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                allowed = f"at least {least}" if most in (MOST, LONGEST) else f"{least} to {most}"
+                allowed = f"at least {least}" if value < least and most != 65535 else f"{least} to {most:.0f}"
                 raise InvalidConfiguration(f"--{name.replace('_', '-')}", f"is {value}; set {allowed}")
         if self.max_body > self.max_memory:
             raise InvalidConfiguration("--max-body", f"is {self.max_body}, more than --max-memory {self.max_memory}")
@@ -78,6 +78,12 @@ class GatewaySettings:
             )
         if self.public_url is not None:
             object.__setattr__(self, "public_url", _public_url(self.public_url))
+        if "" in self.aliases:
+            raise InvalidConfiguration("--alias", "is empty; write a name such as gpt-4o")
+        if ANY in self.origins and not (self.tokens or self.no_auth):
+            raise InvalidConfiguration(
+                "--origin", "* lets every web page in; list origins, or set tokens, or --no-auth"
+            )
         for origin in self.origins:
             if origin != ANY and not ORIGIN.fullmatch(origin):
                 raise InvalidConfiguration(

@@ -32,7 +32,7 @@ def find_tokens(file: str | Path | None = None) -> tuple[str, ...]:
     for other in os.environ:
         if other.startswith(PREFIX) and other not in VARIABLES:
             raise InvalidConfiguration(other, f"there is no such setting; there are {', '.join(VARIABLES)}")
-    tokens = _entries(os.environ.get(TOKENS, ""))
+    tokens = _entries(os.environ.get(TOKENS, "").replace(",", "\n"))
     option = TOKENS_FILE if file is None else "--tokens-file"
     in_file: tuple[str, ...] = ()
     if name := os.environ.get(TOKENS_FILE, "") if file is None else str(file):
@@ -43,6 +43,8 @@ def find_tokens(file: str | Path | None = None) -> tuple[str, ...]:
             raise InvalidConfiguration(
                 option, f"user {os.geteuid()} cannot read {name}: {reason}; name a file that it can read"
             ) from None
+        if any("," in entry for entry in in_file):
+            raise InvalidConfiguration(option, f"{name} has a comma; put one token on each line, without commas")
         if not in_file and not Path(name).is_char_device():
             raise InvalidConfiguration(option, f"{name} has no token; put one on each line")
     if tokens and in_file:
@@ -51,8 +53,8 @@ def find_tokens(file: str | Path | None = None) -> tuple[str, ...]:
 
 
 def _entries(text: str) -> tuple[str, ...]:
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    return tuple(entry.strip() for line in lines for entry in line.split(",") if entry.strip())
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def names_of(entries: Iterable[str]) -> Mapping[bytes, str]:
@@ -79,6 +81,8 @@ def digest_of(token: bytes) -> bytes:
 
 def _read(entry: str, place: str) -> tuple[bytes, str]:
     name, colon, rest = (part.strip() for part in entry.partition(":"))
+    if len((rest if colon else name).split()) > 1:
+        raise _invalid(f"{place} has a blank in its token; a comment stands on a line of its own")
     if not colon:
         digest = digest_of(entry.encode())
         return digest, f"token-{digest.hex()[:8]}"

@@ -64,7 +64,7 @@ CHECK = InputCheck(PredictorSource(PROJECT / "predict.py").openapi())
 def inputs_of(model, body):
     """Make inputs of a body; both they and a problem can be sent."""
     try:
-        for inputs in model.model_validate(body_of(json_of(body))).asked(CHECK).inputs:
+        for inputs in model.model_validate(body_of(json_of(body))).parsed(CHECK).inputs:
             json.loads(inputs)
     except ValidationError as error:
         problem = of_invalid(error)

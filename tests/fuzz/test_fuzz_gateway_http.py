@@ -29,7 +29,7 @@ from tests.support.hostile_http import (
 )
 from tests.support.measured_gateway import REPORTED
 
-pytestmark = quiet
+pytestmark = [quiet, pytest.mark.xdist_group("fuzzed gateways")]  # each process would start its own
 PASSWORD = "password-of-the-upstream"
 REQUESTS = 500  # at each of two gateways: 20,000 in make test-long
 REFRESHED = 50  # requests after which the predictions of both are made anew: the oldest are dropped
@@ -178,7 +178,7 @@ def check_secrets(sent, received, fuzzed):
     if fuzzed.tokens and sent.person is None and received.status < 400:
         assert reads_nothing(sent), "it has no token"
     elif not fuzzed.tokens and received.status < 400:
-        headers = dict(sent.headers)
+        headers = dict(reversed(sent.headers))  # a browser sends one Origin; of several, the first counts
         assert reads_nothing(sent) or headers.get(b"Origin", b"http://{host}") in (b"http://{host}", b""), (
             "another origin"
         )
@@ -187,5 +187,6 @@ def check_secrets(sent, received, fuzzed):
 
 def reads_nothing(sent):
     """Whether it asks for what everybody may have: the page, whether the gateway is alive, or a stream it knows."""
-    path = sent.path.partition("?")[0].removeprefix("/hermes").removeprefix("/v1") or "/"
+    path = re.sub("/{2,}", "/", sent.path.partition("?")[0].removeprefix("/hermes"))
+    path = re.sub("^(/v1)*(?=/)", "", path) or "/"
     return path in ("/", "/healthz", "/health", "/ping", "/version") or path.startswith(("/page/", "/stream/", "{"))

@@ -28,6 +28,10 @@ class Counted:
         self.responses.append(what)
 
 
+async def broken(request):
+    raise ValueError("a secret prompt")
+
+
 async def told(request):
     caller = caller_of(request)
     return JSONResponse({"base": request.state.base, "token": caller.token, "id": caller.request_id})
@@ -35,7 +39,7 @@ async def told(request):
 
 def ask(path="/", *, method="GET", settings=None, metrics=None, base="http://127.0.0.1:8000", client="9.9.9.9", **more):
     paths = ["/", "/metrics", "/predictions", "/chat/completions", "/predictions/{id}", "/stream/{id}/{secret}"]
-    routes = [Route(each, told, methods=["GET", "POST"]) for each in paths]
+    routes = [Route(each, told, methods=["GET", "POST"]) for each in paths] + [Route("/broken", broken)]
     gate = Gate(Starlette(routes=routes), GatewaySettings(**(settings or {})), metrics or Counted())
 
     async def main():
@@ -62,7 +66,7 @@ def test_the_prefix_of_the_version_may_be_there_twice_or_not_at_all(path):
 
 @pytest.mark.parametrize("settings", [{}, {"host": "0.0.0.0", "published": "127.0.0.1:80"}, LAN])
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", ""]
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"]
 )
 def test_a_name_that_a_stranger_can_lead_here_is_refused(host, settings):
     response = ask(headers={"Host": host}, settings=settings)
@@ -132,7 +136,7 @@ def test_what_pages_of_others_load_without_an_origin_is_refused(site):
 @pytest.mark.parametrize("origins", [("http://app.example",), ("*",)])
 def test_a_listed_origin_may_ask(origins):
     headers = {"Origin": "http://app.example", "Sec-Fetch-Site": "cross-site"}
-    assert ask("/predictions", headers=headers, settings={"origins": origins}).status_code == 200
+    assert ask("/predictions", headers=headers, settings={"origins": origins, "no_auth": True}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -179,6 +183,9 @@ def test_a_token_opens_and_names_the_caller(authorization, token):
     else:
         assert response.headers["www-authenticate"] == "Bearer"
         assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert ("there is no token" in response.json()["detail"]) == (
+            authorization in ({}, {"Authorization": "Bearer "})
+        )
 
 
 @pytest.mark.parametrize(
@@ -211,6 +218,18 @@ def test_the_prefix_alone_leads_to_the_page():
 
 
 FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.example, x.local", "X-Forwarded-Prefix": "/hermes/"}
+
+
+def test_a_host_that_is_none_is_refused_and_makes_no_url():
+    for host in ("", "127.0.0.1:8901@evil", "a b", 'x"><script>', "[::1", "x:y"):
+        assert (
+            ask("/predictions", headers={"Host": host, "Authorization": "Bearer right"}, settings=TWO).status_code
+            == 400
+        )
+    headers = {"Host": "localhost", "X-Forwarded-Host": "a b", "X-Forwarded-Prefix": "/../x"}
+    settings = {"forwarded_from": ("10.0.0.0/8",)}
+    base = ask("/predictions", headers=headers, settings=settings, client="10.1.2.3").json()["base"]
+    assert base == "http://localhost"
 
 
 def test_what_a_proxy_forwards_counts_if_the_proxy_is_listed():

@@ -95,9 +95,10 @@ def test_without_functions_all_is_prose():
     assert list(answer.end(cut=False)) == []
 
 
-def test_the_work_is_linear():
-    def seconds(words):
-        text = "".join(random.Random(0).choices(["word ", "{ ", "< ", "[", "`"], k=words))
+@pytest.mark.parametrize("words", [["word ", "{ ", "< ", "[", "`"], ['{"a": '], ['{"a": ', "{}, "]], ids=str)
+def test_the_work_is_linear(words):
+    def seconds(number):
+        text = "".join(random.Random(0).choices(words, k=number))
         answer, before = Answer(FUNCTIONS), time.process_time()
         for piece in pieces_of(text, 4):
             list(answer.feed(piece))

@@ -100,6 +100,18 @@ def test_what_is_not_there_is_a_problem(method, path, status):
     assert (response.status_code, response.json()["status"]) == (status, status)
 
 
+def test_another_method_is_told_which_ones_there_are():
+    response = ask("PUT", "/v1/chat/completions", headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.json()["detail"] == "/chat/completions takes POST, not PUT"
+
+
+@pytest.mark.parametrize("path", ["/hermes/v1/chat/completions/", "/v1/chat/completions/"])
+def test_a_slash_at_the_end_leads_nowhere_else(path):
+    settings = {"public_url": "http://localhost/hermes"}
+    assert ask("POST", path, json=ASK, settings=settings).json()["detail"] == "no upstream has been ready yet"
+
+
 def test_the_page_may_load_nothing_from_elsewhere():
     for path in ("/", "/page/app.js"):
         policy = ask("GET", path).headers["content-security-policy"]

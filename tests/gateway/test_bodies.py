@@ -17,7 +17,7 @@ from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem
 
 
-class Asked(BaseModel):
+class ParsedRequest(BaseModel):
     name: str
 
 
@@ -62,19 +62,19 @@ def test_a_body_is_read_whatever_its_chunks_and_with_a_byte_order_mark():
     [
         ([chunk(b"x" * 1001)], 413, "more than 1,000 bytes"),
         ([chunk(b"x" * 600, more=True), chunk(b"x" * 600)], 413, "more than 1,000 bytes"),
-        ([chunk(b"")], 400, "not JSON"),
-        ([chunk(b"{")], 400, "not JSON"),
-        ([chunk(b"\xff")], 400, "not JSON"),
-        ([chunk(b"NaN")], 400, "not JSON"),
+        ([chunk(b"")], 400, "cannot be read as JSON"),
+        ([chunk(b"{")], 400, "cannot be read as JSON"),
+        ([chunk(b"\xff")], 400, "cannot be read as JSON"),
+        ([chunk(b"NaN")], 400, "cannot be read as JSON"),
         ([chunk(b"[1e999]")], 400, "a number that is too large"),
         ([chunk(b"1" * 900)], 400, "name"),
-        ([chunk(b'"\\ud800"')], 400, "not JSON"),
+        ([chunk(b'"\\ud800"')], 400, "cannot be read as JSON"),
         ([chunk(b"{}")], 400, "name: Field required"),
     ],
 )
 def test_what_cannot_be_read_is_the_clients_to_mend(messages, status, problem):
     with pytest.raises(Problem) as refused:
-        read(*messages, take=lambda value: Asked.model_validate(value))
+        read(*messages, take=lambda value: ParsedRequest.model_validate(value))
     assert refused.value.status == status
     assert problem in refused.value.message or problem == "name"
 

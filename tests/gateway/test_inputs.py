@@ -26,7 +26,7 @@ def test_inputs_are_written_as_compact_json():
         ({"top_k": "x"}, "input.top_k: 'x' is not of type 'integer'"),
         ({"temperature": 9}, "input.temperature: 9 is greater than the maximum"),
         ({"max_tokens": 0}, "input.max_tokens: 0 is less than the minimum of 1"),
-        ({"colour": 1}, "input.colour: is no input of the model that is served"),
+        ({"colour": 1}, "input.colour: is not an input of this model"),
     ],
 )
 def test_what_the_document_does_not_allow_is_named(inputs, problem):

@@ -160,7 +160,7 @@ def test_null_is_an_input_that_was_left_out():
         ({"version": "other/model", "input": {}}, 404, "there is no 'other/model' here; there is local/model:"),
         ({"version": "v" * 301, "input": {}}, 400, "version: String should have at most 300 characters"),
         ({"version": "local/model", "input": {"temperature": 9}}, 422, "input.temperature: 9 is greater than"),
-        ({"version": "local/model", "input": {"promt": "Hi"}}, 422, "input.promt: is no input"),
+        ({"version": "local/model", "input": {"promt": "Hi"}}, 422, "input.promt: is not an input"),
         ({"version": "local/model", "input": []}, 400, "input: Input should be a valid dictionary"),
         ({"version": "local/model", "webhook": 1}, 400, "webhook: Input should be a valid string"),
         ({"version": "local/model", "webhook_events_filter": ["end"]}, 400, "webhook_events_filter.0: "),

@@ -1,6 +1,7 @@
 """OpenAI's requests as inputs of predict.py."""
 
 import pytest
+from pydantic import ValidationError
 
 from hermes.client.cog import given
 from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, several
@@ -149,11 +150,17 @@ def test_responses_have_no_memory(name):
     assert refused.value.param == name
 
 
+@pytest.mark.parametrize("metadata", [{"k": "x" * 513}, {"k" * 65: "x"}, {str(n): "x" for n in range(17)}, {"k": 1}])
+def test_metadata_has_openais_limits(metadata):
+    with pytest.raises(ValidationError):
+        responses(metadata=metadata)
+
+
 def test_tools_of_openai_itself_are_refused():
     with pytest.raises(Problem, match="'web_search'; only functions can be called"):
         responses(tools=[{"type": "web_search"}])
 
 
 def test_each_of_several_answers_has_a_seed_of_its_own():
-    assert [each["seed"] for each in several({"seed": 2**53 - 1}, 3)] == [2**53 - 1, 0, 1]
-    assert several({"prompt": "Hi"}, 2) == [{"prompt": "Hi"}] * 2
+    assert several({"seed": 2**53 - 1}, b"as it is", 3) == [b"as it is", b'{"seed":0}', b'{"seed":1}']
+    assert several({"prompt": "Hi"}, b"as it is", 2) == [b"as it is"] * 2

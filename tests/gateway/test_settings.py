@@ -52,7 +52,7 @@ CONTAINER = "; in a container, --published may say that it is local"
         ),
         ({"public_url": "https://hermes.example"}, f"--public-url: https://hermes.example {OPEN}"),
         ({"port": 99999}, "--port: is 99999; set 1 to 65535"),
-        ({"max_wait": math.nan}, "--max-wait: is nan; set at least 0.001"),
+        ({"max_wait": math.nan}, "--max-wait: is nan; set 0.001 to 1000000000"),
         ({"max_waiting": -1}, "--max-waiting: is -1; set at least 0"),
         ({"max_body": 2, "max_memory": 1}, "--max-body: is 2, more than --max-memory 1"),
         (
@@ -99,8 +99,8 @@ def tokens_file(monkeypatch, tmp_path):
     return file
 
 
-def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
-    tokens_file.write_text("\ufeffone\r\n\n two, three\n", encoding="utf-8")
+def test_a_file_has_the_tokens_one_a_line(tokens_file):
+    tokens_file.write_text("\ufeffone\r\n\n two\n# a comment, which counts for nothing\nthree\n", encoding="utf-8")
     assert GatewaySettings(host="0.0.0.0").tokens == ("one", "two", "three")
 
 
@@ -109,10 +109,11 @@ def test_a_file_has_the_tokens_one_a_line_or_by_commas(tokens_file):
     [
         (None, f"user {os.geteuid()} cannot read FILE: No such file or directory; name a file that it can read"),
         (b"", "FILE has no token; put one on each line"),
-        (b" ,\n", "FILE has no token; put one on each line"),
+        (b" \n", "FILE has no token; put one on each line"),
+        (b"alice:Zk3,9\n", "FILE has a comma; put one token on each line, without commas"),
         (b"secret\xff", f"user {os.geteuid()} cannot read FILE: it is not UTF-8; name a file that it can read"),
     ],
-    ids=["missing", "empty", "blank", "binary"],
+    ids=["missing", "empty", "blank", "commas", "binary"],
 )
 def test_a_file_that_is_named_and_gives_no_token_is_refused(tokens_file, content, problem):
     if content is not None:
@@ -238,7 +239,7 @@ def test_who_is_found_at_a_public_url_needs_tokens_or_to_be_told_so(more):
 
 @pytest.mark.parametrize("origin", ["*", "https://app.example", "http://10.0.0.1:3000", "chrome-extension://abc"])
 def test_an_origin_is_taken_as_browsers_write_it(origin):
-    assert GatewaySettings(origins=(origin,)).origins == (origin,)
+    assert GatewaySettings(origins=(origin,), no_auth=True).origins == (origin,)
 
 
 @pytest.mark.parametrize(

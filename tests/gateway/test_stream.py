@@ -4,17 +4,18 @@ import asyncio
 import json
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from hermes.gateway import reply as module
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
 from hermes.gateway.openai_api import _Chat, _Completion, _stream
-from hermes.gateway.openai_requests import Asked
+from hermes.gateway.openai_requests import ParsedRequest
 from hermes.gateway.problems import Problem
 from hermes.gateway.reply import Reply
+from hermes.gateway.responses_api import _ResponseWriter
 from hermes.gateway.responses_api import _stream as responses_stream
-from hermes.gateway.responses_api import _Written
 from hermes.gateway.run import Run
 
 BROKE = "E1203 EngineFailed: the connection to the server broke; the request can be sent again"
@@ -51,12 +52,12 @@ FAILED = {"status": "failed", "error": BROKE}
 DONE = {"status": "succeeded", "metrics": {"input_token_count": 3, "output_token_count": 2}}
 
 
-def asked(*inputs, per_prompt=1):
-    return Asked("m", True, True, inputs or (b"{}",), per_prompt, False, False, True, "")
+def parsed(*inputs, per_prompt=1):
+    return ParsedRequest("m", True, True, inputs or (b"{}",), per_prompt, False, False, True)
 
 
 def reply_of(*steps, **more):
-    return Reply(Scripted(*steps), Bodies(100, Memory(100)), asked(*more.pop("inputs", ()), **more), Caller())
+    return Reply(Scripted(*steps), Bodies(100, Memory(100)), parsed(*more.pop("inputs", ()), **more), Caller())
 
 
 def bodies_of(events):
@@ -88,6 +89,23 @@ def test_an_error_before_the_first_piece_is_a_status_even_of_a_stream():
     with pytest.raises(Problem) as failed:
         asyncio.run(main())
     assert failed.value.status == 503
+
+
+def test_a_client_that_left_is_no_failure():
+    async def main():
+        await reply_of({"status": "canceled"}).begun()
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(main())
+
+
+def test_a_response_that_fails_has_the_code_of_its_error():
+    async def main():
+        reply = reply_of("Hi", FAILED)
+        return bodies_of([text async for text in responses_stream(reply, _ResponseWriter(b'"model":"m"'))])
+
+    last = asyncio.run(main())[-1]
+    assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "E1203")
 
 
 @pytest.fixture
@@ -125,10 +143,29 @@ def test_a_stream_begins_before_its_first_piece_and_shows_signs_of_life(impatien
     assert rest[-1]["usage"]["total_tokens"] == 5
 
 
+def test_signs_of_life_are_of_a_response_that_has_not_ended(impatient):
+    async def main():
+        reply = reply_of("Hi", DONE, inputs=(b"1", b"2"))  # the second begins again, below
+        release, events = asyncio.Event(), []
+        await reply.begun()
+        reply._runs.steps = (release.wait, "Ho", DONE)
+        reply.runs[1] = reply._runs.start(b"2", Caller())
+        async for text in _stream(reply, _Chat("m"), usage=False):
+            events += bodies_of([text])
+            if events and is_sign(events[-1]):
+                release.set()
+        return events
+
+    events = asyncio.run(main())
+    assert {event["choices"][0]["index"] for event in events if is_sign(event)} == {1}
+
+
 def test_so_do_completions_and_responses(impatient):
     text = asyncio.run(while_silent(lambda reply: _stream(reply, _Completion("m"), usage=False)))
     assert "".join(body["choices"][0]["text"] for body in bodies_of(text)) == "Hi"
-    events = bodies_of(asyncio.run(while_silent(lambda reply: responses_stream(reply, _Written('"model":"m"')))))
+    events = bodies_of(
+        asyncio.run(while_silent(lambda reply: responses_stream(reply, _ResponseWriter(b'"model":"m"'))))
+    )
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed")
     assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Hi"

@@ -191,7 +191,8 @@ class Soak:
                 yield Check(what, None, "too short to tell")
             else:
                 low, high = memory.least / memory.median - 1, memory.most / memory.median - 1
-                seen = f"{low:+.1%} to {high:+.1%} of {memory.median / 1e6:.0f} MB, {TOLERANCE:.0%} allowed"
+                seen = f"{low:+.1%} to {high:+.1%} of {memory.median / 1e6:.0f} MB, {memory.tolerance:.0%} allowed"
+                seen += f"; {memory.growth:+.1%} from half to half, {TOLERANCE:.0%} allowed"
                 yield Check(what, memory.level, seen)
 
     def _leftovers(self) -> Iterator[Check]:

@@ -16,6 +16,7 @@ LOOKS, LOOK_SECONDS = 4, 0.3
 SETTLED_SECONDS = 120.0  # after which memory must be level
 TOO_SHORT_SECONDS = 180.0
 TOLERANCE = 0.05
+TOLERANCES = {"gateway": 0.1}  # a body of 1 MB that is being read is a tenth of all
 ROLES = ("server", "worker", "engine core", "fork server", "guard")
 
 
@@ -39,10 +40,16 @@ class Memory:
     least: int
     median: int
     most: int
+    growth: float  # of the median, from the first half to the second
+
+    @property
+    def tolerance(self) -> float:
+        return TOLERANCES.get(self.role, TOLERANCE)
 
     @property
     def level(self) -> bool:
-        return self.least >= (1 - TOLERANCE) * self.median and self.most <= (1 + TOLERANCE) * self.median
+        within = (1 - self.tolerance) * self.median <= self.least and self.most <= (1 + self.tolerance) * self.median
+        return within and self.growth <= TOLERANCE
 
 
 class Watch:
@@ -103,7 +110,9 @@ class Watch:
         settled = [each.unique_bytes for each in self.samples if each.role == role and each.at >= SETTLED_SECONDS]
         if not settled or self.samples[-1].at < TOO_SHORT_SECONDS - POLL_SECONDS:
             return None
-        return Memory(role, min(settled), int(statistics.median(settled)), max(settled))
+        middle = len(settled) // 2
+        growth = statistics.median(settled[middle:]) / statistics.median(settled[: middle + 1]) - 1
+        return Memory(role, min(settled), int(statistics.median(settled)), max(settled), growth)
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
