@@ -139,7 +139,7 @@ class ReplicateApi:
                 )
         cursor = request.query_params.get("cursor", "")[:MAX_ID] or None
         owner, base = caller_of(request).token, request.state.base
-        async with self._turns.of(owner):
+        async with self._turns.of((owner, "list")):
             try:
                 runs, following = await self._runs.page(owner, cursor, PAGE, PAGE_BYTES)
             except KeyError:

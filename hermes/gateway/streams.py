@@ -44,13 +44,14 @@ class Streams:
     @contextmanager
     def reading(self, run: Run) -> "Iterator[_Shown]":
         """What a reader of a prediction reads. Raises Problem if the memory is full."""
-        shown = self._read.setdefault(run.id, _Shown(run))
+        run_id, shown = run.id, self._read.setdefault(run.id, _Shown(run))
+        del run  # a copy of what others read, which this frame would hold
         try:
             shown.enter(self._memory)
             yield shown
         finally:
             if shown.leave(self._memory):
-                del self._read[run.id]
+                del self._read[run_id]
 
     async def events(self, shown: "_Shown", pieces: int, logs: int) -> AsyncIterator[str]:
         """The events.
@@ -91,7 +92,7 @@ class _Stream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._streams.reading(self._run) as shown:
-            del self._run  # it may be a copy of what others read
+            del self._run
             self.body_iterator = self._streams.events(shown, *self._start)
             await super().__call__(scope, receive, send)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 
 import pytest
 
@@ -471,6 +472,8 @@ def test_readers_of_a_stream_share_one_copy_without_its_inputs():
             loaded.append(memory.held)
         assert 50 * 1000 < loaded[0] < 80 * 1000
         assert loaded == loaded[:1] * 10
+        runs = [each for each in gc.get_objects() if isinstance(each, Run)]
+        assert [run.id for run in runs].count(prediction["id"]) == 1
         for each in unread:
             assert memory.held == loaded[0]
             await each.leave()
