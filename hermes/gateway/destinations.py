@@ -4,7 +4,6 @@ So the addresses decide, looked up just before each connection, which is then ma
 """
 
 import asyncio
-import re
 import socket
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from hermes.gateway.addresses import Address, address_of, is_public, is_this_machine
+from hermes.gateway.addresses import HOST, Address, address_of, is_public, is_this_machine
 
 ANY = "*"
 MAX_URL = 2000  # characters
 PORTS = {"http": 80, "https": 443}
-HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")  # a name, or an IPv6 address
 LOOKUP_SECONDS = 5.0
 LOOKUPS = 4  # at once; threads of their own, so that a slow DNS holds up nothing but webhooks
 

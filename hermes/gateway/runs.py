@@ -23,7 +23,6 @@ from hermes.gateway.store import Store
 from hermes.gateway.upstream import Full, Refused, Unavailable, Upstream
 from hermes.text import shown
 
-__all__ = ["Hook", "Run", "Runs"]
 log = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 2.0  # for an upstream to end what it was asked to cancel

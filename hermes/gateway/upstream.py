@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Protocol
 
 import httpx
-from jsonschema import Draft202012Validator
 
 from hermes.client.cog import READY, EventReader, Json, detail_of, json_data, tls
 from hermes.client.errors import MAX_REASON, PredictionFailed
 from hermes.errors import EngineFailed, InvalidConfiguration
+from hermes.gateway.addresses import HOST
 from hermes.text import shortened
 
 OPTION = "--upstream"
@@ -92,11 +92,6 @@ def open_upstream(name: str, slots: int) -> Upstream:
     return CogUpstream(name, slots)
 
 
-def input_check(document: Json) -> Draft202012Validator:
-    """Returns what finds the inputs that are not as an OpenAPI document of Cog's has them."""
-    return Draft202012Validator({**document, "$ref": "#/components/schemas/Input"})
-
-
 def base_url(option: str, text: str) -> httpx.URL:
     """Returns the URL of a server. Raises InvalidConfiguration, in whose message no credentials are."""
     shown = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
@@ -109,6 +104,8 @@ def base_url(option: str, text: str) -> httpx.URL:
         raise InvalidConfiguration(option, f"is {shown!r}: {problem}; {example}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise InvalidConfiguration(option, f"is {shown!r}; {example}")
+    if not HOST.fullmatch(url.raw_host.decode()):
+        raise InvalidConfiguration(option, f"is {shown!r}, whose host is no name or address; {example}")
     if url.port is not None and not 0 < url.port < 2**16:
         raise InvalidConfiguration(option, f"is {shown!r}, whose port is not between 1 and 65535; {example}")
     if url.query or url.fragment or "?" in text or "#" in text:
