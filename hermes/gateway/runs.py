@@ -235,17 +235,21 @@ class Runs:
         async with aclosing(upstream.run(run.upstream_id, run.inputs)) as events:
             async for name, data in events:
                 run.begun_there = True
+                self._pool.heard(upstream)
                 if run.status == "starting":
                     run.status, run.started = "processing", datetime.now(UTC)
                 if name == "completed":
-                    return _outcome(run, data)
-                self._take(run, name, data)
+                    outcome = _outcome(run, data)
+                    if outcome.status == "succeeded" or outcome.refused:
+                        self._pool.succeeded(upstream)
+                    return outcome
+                self._take(run, upstream, name, data)
         raise EngineFailed("the server's stream ended before the prediction did")
 
-    def _take(self, run: Run, name: str, data: Json) -> None:
+    def _take(self, run: Run, upstream: Upstream, name: str, data: Json) -> None:
         if name == "output":
             if not run.output:
-                self._pool.succeeded(run.upstream)
+                self._pool.succeeded(upstream)
             size = run.add(str(data.get("chunk", "")))
         elif name == "log":
             run.logs += (more := str(data.get("data", "")))

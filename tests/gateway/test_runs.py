@@ -8,6 +8,7 @@ import pytest
 
 from hermes.errors import EngineFailed, ServerStopping
 from hermes.gateway import kept as kepts
+from hermes.gateway import pool as pools
 from hermes.gateway import runs as runs_module
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
@@ -228,6 +229,69 @@ def test_inputs_that_make_every_server_fail_do_not_close_the_gateway():
 
 
 CANCELED = ("completed", {"status": "canceled"})
+
+
+@pytest.mark.parametrize(
+    ("end", "failures"), [(CANCELED, 2), (DONE, 0), (failed("Prediction failed: X: E1005 BadMessages: no"), 0)]
+)
+def test_a_success_or_a_refusal_of_the_inputs_shows_that_an_upstream_works_and_a_cancel_does_not(end, failures):
+    async def main(parts):
+        parts.pool.backends[0].failures = 2
+        run = parts.start()
+        await run.end()
+        assert parts.pool.backends[0].failures == failures
+
+    of_one(main, [end])
+
+
+def test_a_run_at_an_upstream_that_sends_nothing_and_answers_no_health_check_ends_with_e1203(monkeypatch):
+    monkeypatch.setattr(pools, "POLL_SECONDS", 0)
+
+    async def main(parts):
+        run, lost = parts.start(), parts.pool.backends[0]
+
+        async def gone():
+            parts.asked += 1
+            raise Unavailable("no answer")
+
+        parts.asked, parts.upstream.ready = 0, gone
+        watching = asyncio.create_task(parts.pool.watch())
+        await run.begun()
+        while parts.asked < 3:
+            await asyncio.sleep(0)
+        assert (run.status, lost.ready) == ("processing", False)
+        monkeypatch.setattr(pools, "UNREACHABLE_SECONDS", 0)
+        await run.end()
+        watching.cancel()
+        assert (run.status, lost.running) == ("failed", 0)
+        assert run.error.startswith(
+            "E1203 EngineFailed: scripted has sent nothing and answered no health check for 0 s"
+        )
+
+    of_one(main, [*SAID, asyncio.Event()])
+
+
+def test_a_run_goes_on_at_an_upstream_that_says_that_it_is_not_ready(monkeypatch):
+    monkeypatch.setattr(pools, "POLL_SECONDS", 0)
+    monkeypatch.setattr(pools, "UNREACHABLE_SECONDS", 0)
+
+    async def main(parts):
+        async def not_ready():
+            parts.asked += 1
+            return False
+
+        run, parts.asked, parts.upstream.ready = parts.start(), 0, not_ready
+        await run.begun()
+        watching = asyncio.create_task(parts.pool.watch())
+        while parts.asked < 3:
+            await asyncio.sleep(0)
+        released.set()
+        await run.end()
+        watching.cancel()
+        assert run.status == "succeeded"
+
+    released = asyncio.Event()
+    of_one(main, [*SAID, released, DONE])
 
 
 def test_a_run_is_canceled_in_the_queue_and_where_it_runs():
