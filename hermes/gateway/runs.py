@@ -69,7 +69,7 @@ class Runs:
         self._store = store
         self._runs: dict[str, Run] = {}  # in flight, and those whose end the store could not write yet
         self._per_token: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancels: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()  # that are being written
         self._closing = asyncio.Event()
         self._grace: float | None = None  # s; set when the gateway stops
@@ -175,7 +175,7 @@ class Runs:
     def abandon(self, run: Run) -> None:
         """End a prediction that nobody reads, in the background."""
         if not run.ended:
-            self._in_background(self.cancel(run))
+            _in_background(self.cancel(run), self._cancels)
 
     async def stop(self, grace: float) -> None:
         """Take no more, wait `grace` seconds for those in flight, and end the others. What is stored can be read on."""
@@ -187,9 +187,9 @@ class Runs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*(run.end() for run in runs))
-        for background in self._tasks:
-            background.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for canceling in self._cancels:
+            canceling.cancel()
+        await asyncio.gather(*self._cancels, return_exceptions=True)
 
     async def close(self) -> None:
         """Close the store. What it could not write is tried once more."""
@@ -274,9 +274,7 @@ class Runs:
             outcome = Outcome("canceled")
         ended = datetime.now(UTC)
         if run.kept:  # nobody is told of an end that is not written
-            task_of_end = asyncio.create_task(self._save(run, outcome, ended))
-            self._ends.add(task_of_end)
-            task_of_end.add_done_callback(self._ends.discard)
+            _in_background(self._save(run, outcome, ended), self._ends)
         else:
             self._finish(run, outcome, ended)
             self._forget(run)
@@ -322,11 +320,6 @@ class Runs:
         run = self._runs.get(run_id)
         return run if run and run.kept else None
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 class _Retry(FailedEarly):
     """It failed so at this upstream, before its first piece."""
@@ -334,6 +327,12 @@ class _Retry(FailedEarly):
     def __init__(self, upstream: Upstream, outcome: Outcome):
         super().__init__(outcome.error)
         self.upstream, self.outcome = upstream, outcome
+
+
+def _in_background(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 async def _failure(writing: "asyncio.Future[None]") -> Exception | None:
