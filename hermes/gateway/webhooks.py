@@ -153,13 +153,13 @@ class Webhooks:
                 await change.wait()
 
     async def _say(self, run: Run, hook: Hook, base: str, event: str) -> None:
-        """An event before the last: nobody misses it for long, so it is sent once."""
+        """Send an event before the last, once: a later one has what it had."""
         async with self._slots[run.owner]:
             with suppress(Unresolved):
                 await self._send(run, hook, base, event)
 
     async def _deliver(self, run_id: str, owner: str, hook: Hook, base: str) -> None:
-        """The last event of an ended prediction, until it is taken or cannot be."""
+        """Send the last event of an ended prediction, until it is taken or cannot be."""
         self._undelivered[owner] += 1
         try:
             problem = await self._try(run_id, owner, hook, base)
