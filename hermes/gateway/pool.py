@@ -45,6 +45,7 @@ class Backend:
 
     upstream: Upstream
     ready: bool = False
+    problem: str = ""  # why it is not ready
     running: int = 0
     resting: bool = False  # it had no slot a moment ago
     failures: int = 0  # before the first piece, in a row
@@ -147,8 +148,8 @@ class Pool:
         except Unavailable as problem:
             self._set_ready(backend, False, str(problem))
             raise
-        except FailedEarly:
-            self._count_failure(backend)
+        except FailedEarly as failed:
+            self._count_failure(backend, str(failed))
             raise
         finally:
             backend.waits.discard(wait)
@@ -257,12 +258,14 @@ class Pool:
     def _set_ready(self, backend: Backend, ready: bool, problem: str) -> None:
         if ready and backend.document:
             self._last_document = backend.document
-        if backend.ready != ready:
-            backend.ready = ready
-            backend.learnt = backend.learnt and ready
-            log.info("gateway: %s is %s", backend.upstream.name, "ready" if ready else f"not ready: {problem}")
+        problem = "" if ready else problem
+        if (backend.ready, backend.problem) == (ready, problem):
+            return
+        backend.ready, backend.problem = ready, problem
+        backend.learnt = backend.learnt and ready
+        log.info("gateway: %s is %s", backend.upstream.name, "ready" if ready else f"not ready: {problem}")
 
-    def _count_failure(self, backend: Backend) -> None:
+    def _count_failure(self, backend: Backend, problem: str) -> None:
         backend.failures += 1
         if backend.failures < FAILURES or backend.ejected:
             return
@@ -271,7 +274,7 @@ class Pool:
         backend.ejections += 1
         backend.ejected_in_a_row += 1
         backend.readmission = asyncio.get_running_loop().call_later(seconds, self._readmit, backend)
-        what = f"{backend.failures} predictions in a row failed before their first piece"
+        what = f"{backend.failures} predictions in a row failed before their first piece, the last one with: {problem}"
         log.warning("gateway: %s is ejected for %.0f s: %s", backend.upstream.name, seconds, what)
 
     def _readmit(self, backend: Backend) -> None:

@@ -301,7 +301,6 @@ class Store:
 
 def _make_file(path: Path) -> bool:
     """Make a file that only its owner reads. Returns whether it was not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:

@@ -109,6 +109,8 @@ def base_url(option: str, text: str) -> httpx.URL:
     """Returns the URL of a server. Raises InvalidConfiguration, in whose message no credentials are."""
     shown = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
     shown = re.split("[?#]", shown)[0]
+    if "@" in text and re.search(r"[/?#].*@", text.partition("://")[2]):  # what was meant as a password ends the host
+        raise InvalidConfiguration(option, "has a / ? or # in its user or password; write it as %2F, %3F or %23")
     example = f"write http://HOST:PORT{f' or {REPLICATE}owner/name' if option == OPTION else ''}"
     try:
         url = httpx.URL(text)

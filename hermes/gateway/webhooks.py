@@ -175,12 +175,13 @@ class Webhooks:
     async def _try(self, run_id: str, owner: str, hook: Hook, base: str) -> str | None:
         """Returns why the last event was not taken, or None. The prediction is read for each try."""
         run: Run | None
+        problem = None
         for left in reversed(range(TRIES)):
             try:
                 async with self._slots[owner]:  # before the prediction is read: a token may have hundreds
                     if (run := await self._runs.find(run_id, owner)) is None:
                         return "the prediction is no longer kept"
-                    if await self._send(run, hook, base, "completed"):
+                    if not (problem := await self._send(run, hook, base, "completed")):
                         return None
             except Unresolved:
                 if not left:
@@ -188,19 +189,19 @@ class Webhooks:
             run = None  # it may be megabytes
             if left:
                 await asyncio.sleep(RETRY_SECONDS * 2 ** (TRIES - 1 - left))
-        return "it did not take the last event"
+        return f"{TRIES} tries failed, the last one with: {problem}"
 
     async def _end(self, run_id: str, problem: str | None) -> None:
         """Nothing more is sent for a prediction."""
         if problem:
-            log.warning("gateway: run %s: its webhook: %s", run_id, problem)
+            log.warning("gateway: run %s: webhook not delivered: %s", run_id, problem)
         try:
             await self._store.delivered(run_id)
         except sqlite3.Error as error:
             log.warning("gateway: run %s: its webhook: it may be sent again: %s", run_id, error)
 
-    async def _send(self, run: Run, hook: Hook, base: str, event: str) -> bool:
-        """Returns whether it was taken. Raises Forbidden if it may not go there any more, and Unresolved."""
+    async def _send(self, run: Run, hook: Hook, base: str, event: str) -> str | None:
+        """Returns why it was not taken, or None. Raises Forbidden if it may not go there any more, and Unresolved."""
         to = await self._destinations.find(hook.url, run.owner, patient=True)
         content = await self._predictions.one(run, base, starting=event == START)
         message_id, secret = f"msg_{run.id}_{event}", self.secret(run.owner)  # the same at each try, for receivers
@@ -216,7 +217,9 @@ class Webhooks:
         }
         return await self._post(to, content, headers)
 
-    async def _post(self, to: Destination, content: bytes, headers: dict[str, str]) -> bool:
+    async def _post(self, to: Destination, content: bytes, headers: dict[str, str]) -> str | None:
+        """Returns why it was not taken, or None."""
+        problem = "no connection"
         headers = headers | {"Host": to.url.netloc.decode()}
         try:
             async with asyncio.timeout(SEND_SECONDS):
@@ -229,12 +232,12 @@ class Webhooks:
                             headers=headers,
                             extensions={"sni_hostname": to.host},
                         ) as response:  # its body, of whatever length, is not read
-                            return response.is_success
+                            return None if response.is_success else f"it answered {response.status_code}"
                     except (httpx.ConnectError, httpx.ConnectTimeout):
                         continue  # such as IPv6 where there is none
-        except (httpx.HTTPError, TimeoutError):
-            pass
-        return False
+        except (httpx.HTTPError, TimeoutError) as error:
+            problem = str(error) or type(error).__name__
+        return problem
 
 
 def _own_urls(settings: GatewaySettings) -> list[str]:

@@ -80,7 +80,7 @@ def test_what_was_committed_is_found_again_and_what_had_not_ended_has_failed(tmp
             assert (await store.get(ended.id)).status == "succeeded"
             assert await store.undelivered() == [(running.id, "anna", HOOK)]
 
-    asyncio.run(main(tmp_path / "neighbour" / "kept.db"))
+    asyncio.run(main(tmp_path / "kept.db"))
 
 
 def test_a_webhook_is_undelivered_until_it_took_the_end(tmp_path):

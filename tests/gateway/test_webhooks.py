@@ -199,7 +199,7 @@ def test_a_receiver_that_never_takes_it_is_given_up_with_a_line_in_the_log(caplo
 
     assert asyncio.run(main()) == ([], webhooks.TRIES)
     assert [each.message.rpartition(": ")[2] for each in caplog.records if each.levelno >= logging.WARNING] == [
-        "it did not take the last event"
+        "it answered 500"
     ]
 
 
