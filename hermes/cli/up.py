@@ -29,7 +29,9 @@ def up(
     if settings.store and no_store:
         raise InvalidConfiguration("--no-store", "--store is given, too; leave out one of them")
     if not no_store and not settings.store:
-        settings = replace(settings, store=store_beside(server_settings.weights_dir))
+        store = store_beside(server_settings.weights_dir)
+        store.parent.mkdir(exist_ok=True)
+        settings = replace(settings, store=store)
     require_free(settings.host, settings.port)
     with local_server() as server:
         wait_until_ready(server)

@@ -4,10 +4,12 @@ The ranges are those of https://www.iana.org/assignments/iana-ipv4-special-regis
 `is_global` knows them as of its version, and counts multicast, 6to4 and NAT64 as global.
 """
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")  # of a URL: a name, or an IPv6 address
 
 NOT_PUBLIC = tuple(
     ip_network(each)

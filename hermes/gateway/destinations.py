@@ -4,8 +4,8 @@ So the addresses decide, looked up just before each connection, which is then ma
 """
 
 import asyncio
-import re
 import socket
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,20 +14,25 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from hermes.gateway.addresses import Address, address_of, is_public, is_this_machine
+from hermes.gateway.addresses import HOST, Address, address_of, is_public, is_this_machine
 
 ANY = "*"
 MAX_URL = 2000  # characters
 PORTS = {"http": 80, "https": 443}
-HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")  # a name, or an IPv6 address
 LOOKUP_SECONDS = 5.0
 LOOKUPS = 4  # at once; threads of their own, so that a slow DNS holds up nothing but webhooks
 
-Place = tuple[str, int]  # a host and a port
-
 
 class Forbidden(Exception):
-    """No webhook may go there. The message begins with the host, or what is wrong with the URL."""
+    """No webhook may go there, by the rules. The message begins with the host, or what is wrong with the URL."""
+
+
+class Unresolved(Exception):
+    """The host has no address now. It may have one later."""
+
+
+class Busy(Exception):
+    """The host was not looked up: other lookups are under way."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +50,31 @@ class Destinations:
     def __init__(
         self,
         allowed: Collection[str],
-        never: Callable[[], Iterable[Place]],
+        never: Callable[[], Iterable[str]],
         look_up: Callable[[str], list[Address]] | None = None,
     ):
         """Args:
         allowed: HOST or HOST:PORT, which may be this machine's, or * for every public address of another machine.
-        never: what is never allowed: upstreams, and the gateway itself.
+        never: URLs of what is never allowed: upstreams, and the gateway itself.
         look_up: returns the addresses of a host; raises OSError. By default it asks as the system does.
         """
         self._any = ANY in allowed
-        self._listed = {_place(each) for each in allowed if each != ANY}
+        self._listed = {_place(f"http://{each}") for each in allowed if each != ANY}
         self._never, self._look_up = never, look_up or _look_up
         self._last: dict[str, list[Address]] = {}  # of those that are never allowed, as their lookup may fail
-        self._threads = ThreadPoolExecutor(LOOKUPS, "lookup")
+        self._threads, self._free = ThreadPoolExecutor(LOOKUPS, "lookup"), asyncio.Semaphore(LOOKUPS)
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by owner
 
-    async def find(self, text: str) -> Destination:
-        """Returns what a URL leads to now. Raises Forbidden if no webhook may go there."""
+    async def find(self, text: str, owner: str, *, patient: bool = False) -> Destination:
+        """Returns what a URL leads to now.
+
+        Raises Forbidden if no webhook may go there, Unresolved if its host is not found, and Busy.
+
+        Args:
+            text: the URL.
+            owner: the name of a token. One lookup of each is under way at once, so its slow DNS is its own problem.
+            patient: waits until it is this one's turn, instead of raising Busy.
+        """
         url = _url(text)
         host = url.raw_host.decode().lower().removesuffix(".")
         port = url.port or PORTS[url.scheme]
@@ -71,16 +85,37 @@ class Destinations:
             raise Forbidden(
                 f"{host}:{port} is not allowed; the operator has to start the gateway with --webhooks {host}"
             )
+        try:
+            async with asyncio.timeout(None if patient else LOOKUP_SECONDS):
+                await self._take_turn(owner)
+        except TimeoutError:
+            what = f"other lookups did not end in {LOOKUP_SECONDS:.0f} s"
+            raise Busy(f"{host} was not looked up: {what}; send it again later") from None
         lookup = asyncio.get_running_loop().run_in_executor(self._threads, self._addresses, host, port, listed)
+        lookup.add_done_callback(lambda done: self._end_turn(owner, done))
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
-                return Destination(url, host, await lookup)
+                return Destination(url, host, await asyncio.shield(lookup))  # its thread is taken until it ends
         except TimeoutError:
-            raise Forbidden(f"{host} is not found: its DNS did not answer in {LOOKUP_SECONDS:.0f} s") from None
+            raise Unresolved(f"{host} is not found: its DNS did not answer in {LOOKUP_SECONDS:.0f} s") from None
 
     def close(self) -> None:
         """Stop the lookups."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _take_turn(self, owner: str) -> None:
+        await self._turns[owner].acquire()
+        try:
+            await self._free.acquire()
+        except BaseException:
+            self._turns[owner].release()
+            raise
+
+    def _end_turn(self, owner: str, done: "asyncio.Future[tuple[Address, ...]]") -> None:
+        self._free.release()
+        self._turns[owner].release()
+        if not done.cancelled():
+            done.exception()  # nobody may wait for it any more
 
     def _addresses(self, host: str, port: int, listed: bool) -> tuple[Address, ...]:
         """In a thread."""
@@ -88,12 +123,15 @@ class Destinations:
             found = self._look_up(host)
         except (OSError, UnicodeError):
             found = []
-        if not listed and not all(is_public(address) and not is_this_machine(address) for address in found):
-            found = []  # what a name of this network leads to is nothing to tell
+        # what a name of this network leads to, and whether it is there, is nothing to tell
+        what = "has no address" if listed else "has no public address, or others than public ones"
+        what = f"{host} {what}; send the URL of a host that this gateway reaches"
         if not found:
-            what = "has no address" if listed else "has no public address, or others than public ones"
-            raise Forbidden(f"{host} {what}; send the URL of a host that this gateway reaches")
-        taken = {(_machine(address), each) for name, each in self._never() for address in self._known(name)}
+            raise Unresolved(what)
+        if not listed and not all(is_public(address) and not is_this_machine(address) for address in found):
+            raise Forbidden(what)
+        never = (_place(each, PORTS[urlsplit(each).scheme]) for each in self._never())
+        taken = {(_machine(address), each) for name, each in never for address in self._known(name)}
         if any((_machine(address), port) in taken for address in found):
             raise Forbidden(
                 f"{host}:{port} leads to the gateway or to an upstream, which take no webhooks; send another"
@@ -124,10 +162,9 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _place(text: str) -> tuple[str, int | None]:
-    """The host, as URLs write it, and the port of HOST or HOST:PORT."""
-    host = httpx.URL(f"http://{text}").raw_host.decode().lower().removesuffix(".")
-    return host, urlsplit(f"//{text}").port
+def _place(url: str, port: int | None = None) -> tuple[str, int | None]:
+    """The host of a URL, as URLs write it, and its port or this one."""
+    return httpx.URL(url).raw_host.decode().lower().removesuffix("."), urlsplit(url).port or port
 
 
 def _look_up(host: str) -> list[Address]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from hermes.client.cog import Json
-from hermes.errors import InvalidConfiguration
+from hermes.errors import EngineFailed, InvalidConfiguration
 from hermes.gateway.upstream import OPTION, Full, Unavailable, Upstream
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0  # between two looks at an upstream's health
+# until predictions end at an upstream that says nothing: it may be stopped behind a proxy that keeps its connections
+UNREACHABLE_SECONDS = 60.0
 REST_SECONDS = 0.05  # until an upstream is asked again that had no slot: coglet frees one just after its last event
 FAILURES = 3  # in a row, until an upstream is ejected
 EJECT_SECONDS, MAX_EJECT_SECONDS = 10.0, 300.0  # the first time; it doubles until a prediction succeeds
@@ -43,6 +45,7 @@ class Backend:
 
     upstream: Upstream
     ready: bool = False
+    problem: str = ""  # why it is not ready
     running: int = 0
     resting: bool = False  # it had no slot a moment ago
     failures: int = 0  # before the first piece, in a row
@@ -52,6 +55,8 @@ class Backend:
     learnt: bool = False  # the document is as of when it became ready
     ejected_in_a_row: int = 0
     readmission: asyncio.TimerHandle | None = None
+    heard: float = 0.0  # time.monotonic() of its last event or answer to a health check
+    waits: set[asyncio.Timeout] = field(default_factory=set)  # of its predictions
 
     @property
     def free(self) -> int:
@@ -122,11 +127,20 @@ class Pool:
 
         Full, Unavailable and FailedEarly, raised within, say what the upstream is; the request may then come back with
         its ticket, and is the first again. Raises QueueFull after the longest wait.
+
+        Cancels what runs within, and raises EngineFailed, if the upstream cannot be reached any more.
         """
         backend = await self._turn(QueuedRequest(ticket, avoid))
+        wait = asyncio.timeout(None)
         try:
-            yield backend.upstream
-            self._reset(backend)
+            async with wait:
+                backend.waits.add(wait)
+                yield backend.upstream
+        except TimeoutError:
+            if not wait.expired():
+                raise
+            what = f"has sent nothing and answered no health check for {UNREACHABLE_SECONDS:.0f} s"
+            raise EngineFailed(f"{backend.upstream.name} {what}") from None
         except Full:
             backend.resting = True
             asyncio.get_running_loop().call_later(REST_SECONDS, self._rested, backend)
@@ -134,18 +148,21 @@ class Pool:
         except Unavailable as problem:
             self._set_ready(backend, False, str(problem))
             raise
-        except FailedEarly:
-            self._count_failure(backend)
+        except FailedEarly as failed:
+            self._count_failure(backend, str(failed))
             raise
         finally:
+            backend.waits.discard(wait)
             backend.running -= 1
             self._serve()
 
-    def succeeded(self, upstream: Upstream | None) -> None:
-        """Take note of a first piece: the upstream works."""
-        for backend in self.backends:
-            if backend.upstream is upstream:
-                self._reset(backend)
+    def succeeded(self, upstream: Upstream) -> None:
+        """Take note of a first piece, a success or a refusal of the inputs: the upstream works."""
+        self._reset(self._backend(upstream))
+
+    def heard(self, upstream: Upstream) -> None:
+        """Take note of an event: the upstream can be reached."""
+        self._backend(upstream).heard = time.monotonic()
 
     async def watch(self) -> None:
         """Look after the health of the upstreams, for ever."""
@@ -156,13 +173,17 @@ class Pool:
     async def _watch(self, backend: Backend) -> None:
         while True:
             try:
-                ready = await backend.upstream.ready()
+                ready, problem = await backend.upstream.ready(), "it says that it is not ready"
+                backend.heard = time.monotonic()
                 if ready and not (backend.ready and backend.learnt):
                     await self._learn(backend)
-            except Exception:  # the others are watched all the same
+            except Unavailable as unavailable:
+                ready, problem = False, str(unavailable)
+                self._end_unreachable(backend)
+            except Exception as bug:  # the others are watched all the same
                 log.exception("gateway: %s", backend.upstream.name)
-                ready = False
-            self._set_ready(backend, ready, "it says that it is not ready")
+                ready, problem = False, repr(bug)
+            self._set_ready(backend, ready, problem)
             self._serve()
             await asyncio.sleep(POLL_SECONDS)
 
@@ -174,6 +195,16 @@ class Pool:
         except Unavailable as problem:
             if not backend.ready:  # else it was said before
                 log.warning("gateway: %s has no document: %s", backend.upstream.name, problem)
+
+    @staticmethod
+    def _end_unreachable(backend: Backend) -> None:
+        if time.monotonic() - backend.heard >= UNREACHABLE_SECONDS:
+            for wait in backend.waits:
+                wait.reschedule(0)
+            backend.waits.clear()  # each ends once
+
+    def _backend(self, upstream: Upstream) -> Backend:
+        return next(backend for backend in self.backends if backend.upstream is upstream)
 
     async def _turn(self, request: QueuedRequest) -> Backend:
         insort(self._queue, request, key=_number)
@@ -227,12 +258,14 @@ class Pool:
     def _set_ready(self, backend: Backend, ready: bool, problem: str) -> None:
         if ready and backend.document:
             self._last_document = backend.document
-        if backend.ready != ready:
-            backend.ready = ready
-            backend.learnt = backend.learnt and ready
-            log.info("gateway: %s is %s", backend.upstream.name, "ready" if ready else f"not ready: {problem}")
+        problem = "" if ready else problem
+        if (backend.ready, backend.problem) == (ready, problem):
+            return
+        backend.ready, backend.problem = ready, problem
+        backend.learnt = backend.learnt and ready
+        log.info("gateway: %s is %s", backend.upstream.name, "ready" if ready else f"not ready: {problem}")
 
-    def _count_failure(self, backend: Backend) -> None:
+    def _count_failure(self, backend: Backend, problem: str) -> None:
         backend.failures += 1
         if backend.failures < FAILURES or backend.ejected:
             return
@@ -241,7 +274,7 @@ class Pool:
         backend.ejections += 1
         backend.ejected_in_a_row += 1
         backend.readmission = asyncio.get_running_loop().call_later(seconds, self._readmit, backend)
-        what = f"{backend.failures} predictions in a row failed before their first piece"
+        what = f"{backend.failures} predictions in a row failed before their first piece, the last one with: {problem}"
         log.warning("gateway: %s is ejected for %.0f s: %s", backend.upstream.name, seconds, what)
 
     def _readmit(self, backend: Backend) -> None:

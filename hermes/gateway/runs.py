@@ -4,17 +4,17 @@ import asyncio
 import hmac
 import logging
 import re
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from hermes.client.cog import Json
 from hermes.errors import EngineFailed, ServerStopping, find_error
 from hermes.gateway.caller import Caller
-from hermes.gateway.kept import KeptRuns
 from hermes.gateway.memory import Memory
 from hermes.gateway.pool import FailedEarly, Pool, QueueFull, Ticket
 from hermes.gateway.problems import Problem
@@ -23,9 +23,10 @@ from hermes.gateway.store import Store
 from hermes.gateway.upstream import Full, Refused, Unavailable, Upstream
 from hermes.text import shown
 
-__all__ = ["Hook", "Run", "Runs"]
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
+RETRY_SECONDS = 5.0  # until an end is written again that the store could not write
 CANCEL_SECONDS = 2.0  # for an upstream to end what it was asked to cancel
 # `aborted`: canceled before it began; replicate's client does not know it
 STATUSES: dict[Any, Status] = {
@@ -65,17 +66,19 @@ class Runs:
         self._pool, self._memory, self._on_end = pool, memory, on_end
         self._max_per_token = max_per_token
         store.limit(keep, keep_runs, keep_bytes)
-        self._kept = KeptRuns(store, keep_bytes)
-        self._runs: dict[str, Run] = {}  # in flight
+        self._store = store
+        self._runs: dict[str, Run] = {}  # in flight, and those whose end the store could not write yet
         self._per_token: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancels: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()  # that are being written
+        self._closing = asyncio.Event()
         self._grace: float | None = None  # s; set when the gateway stops
         self._grace_is_over = False
 
     @property
     def running(self) -> int:
         """How many are in flight, queued ones too."""
-        return len(self._runs)
+        return self._per_token.total()
 
     def start(
         self,
@@ -111,7 +114,7 @@ class Runs:
         self._runs[run.id] = run
         self._per_token[caller.token] += 1
         if kept:
-            self._kept.add(run)
+            run.added = self._store.add(run)
         run.task = asyncio.create_task(self._drive(run, ticket), name=f"run {run.id}")
         run.task.add_done_callback(partial(self._ended, run))
         if cancel_after is not None:
@@ -121,11 +124,10 @@ class Runs:
 
     async def stored(self, run: Run) -> None:
         """Wait until a kept prediction is written. Raises Problem, and ends the prediction, if it cannot be."""
-        try:
-            await self._kept.added(run)
-        except Problem:
+        if run.added and (problem := await _failure(run.added)):
             self.abandon(run)
-            raise
+            what = f"the prediction cannot be stored: {problem}; make room for the file that --store names"
+            raise Problem(503, what, code="store_full") from problem
 
     async def find(self, run_id: str, owner: str) -> Run | None:
         """Returns a kept prediction of an owner, or None if it has none of that id."""
@@ -144,7 +146,7 @@ class Runs:
         At most `size` of them, and no more after `max_bytes` of inputs and outputs. Raises KeyError if the cursor is
         not known.
         """
-        stored, following = await self._kept.page(owner, cursor, size, max_bytes)
+        stored, following = await _read(self._store.page(owner, cursor, size, max_bytes))
         runs: list[Run] = []
         for each in stored:
             run = self._here(each.id) or each  # with what it has so far
@@ -173,7 +175,7 @@ class Runs:
     def abandon(self, run: Run) -> None:
         """End a prediction that nobody reads, in the background."""
         if not run.ended:
-            self._in_background(self.cancel(run))
+            _in_background(self.cancel(run), self._cancels)
 
     async def stop(self, grace: float) -> None:
         """Take no more, wait `grace` seconds for those in flight, and end the others. What is stored can be read on."""
@@ -185,13 +187,15 @@ class Runs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*(run.end() for run in runs))
-        for background in self._tasks:
-            background.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for canceling in self._cancels:
+            canceling.cancel()
+        await asyncio.gather(*self._cancels, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close the store."""
-        await self._kept.close()
+        """Close the store. What it could not write is tried once more."""
+        self._closing.set()
+        await asyncio.gather(*self._ends)
+        await self._store.close()
 
     async def _drive(self, run: Run, ticket: Ticket) -> Outcome:
         """Run it at the next free slot. Where nothing was begun, it comes back to the queue with its ticket."""
@@ -236,17 +240,21 @@ class Runs:
         async with aclosing(upstream.run(run.upstream_id, run.inputs)) as events:
             async for name, data in events:
                 run.begun_there = True
+                self._pool.heard(upstream)
                 if run.status == "starting":
                     run.status, run.started = "processing", datetime.now(UTC)
                 if name == "completed":
-                    return _outcome(run, data)
-                self._take(run, name, data)
+                    outcome = _outcome(run, data)
+                    if outcome.status == "succeeded" or outcome.refused:
+                        self._pool.succeeded(upstream)
+                    return outcome
+                self._take(run, upstream, name, data)
         raise EngineFailed("the server's stream ended before the prediction did")
 
-    def _take(self, run: Run, name: str, data: Json) -> None:
+    def _take(self, run: Run, upstream: Upstream, name: str, data: Json) -> None:
         if name == "output":
             if not run.output:
-                self._pool.succeeded(run.upstream)
+                self._pool.succeeded(upstream)
             size = run.add(str(data.get("chunk", "")))
         elif name == "log":
             run.logs += (more := str(data.get("data", "")))
@@ -266,36 +274,51 @@ class Runs:
             outcome = Outcome("canceled")
         ended = datetime.now(UTC)
         if run.kept:  # nobody is told of an end that is not written
-            self._in_background(self._save(run, outcome, ended))
+            _in_background(self._save(run, outcome, ended), self._ends)
         else:
             self._finish(run, outcome, ended)
+            self._forget(run)
 
     async def _save(self, run: Run, outcome: Outcome, ended: datetime) -> None:
-        await self._kept.end(run, outcome, ended)
-        self._finish(run, outcome, ended)
+        """Write an end, then tell it. One that cannot be written is told too, and stays here until it can be."""
+        is_there = run.added and not await _failure(run.added)  # else whoever created it was told that it is not stored
+        while is_there:
+            last = self._closing.is_set()
+            if not (problem := await _failure(self._store.end(run, outcome, ended))):
+                break
+            if last or not isinstance(problem, sqlite3.Error):
+                log.error("gateway: run %s: its end is not stored: %s", run.id, problem)
+                break
+            if not run.ended:
+                what = "it stays in memory until there is room in the file that --store names"
+                log.error("gateway: run %s: its end cannot be stored yet: %s; %s", run.id, problem, what)
+                self._finish(run, outcome, ended)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await self._closing.wait()
+        if not run.ended:
+            self._finish(run, outcome, ended)
+        self._forget(run)
+
+    def _forget(self, run: Run) -> None:
+        del self._runs[run.id]
+        self._memory.give_back(run.held)
 
     def _finish(self, run: Run, outcome: Outcome, ended: datetime) -> None:
-        del self._runs[run.id]
         self._per_token[run.owner] -= 1
         if not self._per_token[run.owner]:
             del self._per_token[run.owner]
-        self._memory.give_back(run.held)
         run.task = None
         run.finish(outcome, ended)
         self._on_end(run)
 
     async def _find(self, run_id: str) -> Run | None:
-        return self._here(run_id) or await self._kept.find(run_id)
+        return self._here(run_id) or await _read(self._store.get(run_id))
 
     def _here(self, run_id: str) -> Run | None:
-        """A kept prediction in flight."""
+        """A kept prediction in flight, or whose end is not written."""
         run = self._runs.get(run_id)
         return run if run and run.kept else None
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 class _Retry(FailedEarly):
@@ -304,6 +327,31 @@ class _Retry(FailedEarly):
     def __init__(self, upstream: Upstream, outcome: Outcome):
         super().__init__(outcome.error)
         self.upstream, self.outcome = upstream, outcome
+
+
+def _in_background(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _failure(writing: "asyncio.Future[None]") -> Exception | None:
+    """Wait for what the store writes. Returns why it could not be written."""
+    try:
+        await asyncio.shield(writing)
+    except Exception as error:
+        if not isinstance(error, sqlite3.Error):
+            log.exception("gateway: the store")
+        return error
+    return None
+
+
+async def _read(reading: Awaitable[T]) -> T:
+    """Returns what the store reads. Raises Problem if it cannot be read."""
+    try:
+        return await reading
+    except sqlite3.Error as error:
+        raise Problem(503, f"the store cannot be read: {error}", code="store_failed", retry_after=5) from error
 
 
 def _outcome(run: Run, data: Json) -> Outcome:

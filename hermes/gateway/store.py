@@ -2,6 +2,9 @@
 
 One thread owns the connection and does one thing after the other, so the end of a prediction is written after the
 prediction. What was committed is there after kill -9; after a power cut the last commits may be gone.
+
+What is too old is deleted within PRUNE_SECONDS, and then is in neither file: deleted rows are overwritten, and the
+journal is emptied. The disk's own copies, such as an SSD's, are not ours to overwrite.
 """
 
 import asyncio
@@ -10,9 +13,10 @@ import logging
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +31,7 @@ T = TypeVar("T")
 OPTION = "--store"
 APPLICATION = 0x6865726D  # SQLite's application_id, "herm"
 SCHEMA_VERSION = 1  # its user_version
+PRUNE_SECONDS = 5.0  # between two looks for what is too old, whether or not anybody asks
 MAX_JOURNAL_BYTES = 16 * 2**20  # that the file beside the database keeps
 SCHEMA = """
 CREATE TABLE secret (bytes BLOB NOT NULL);
@@ -64,13 +69,16 @@ class Store:
         """
         self._path = path
         self._thread = ThreadPoolExecutor(1, "store")
-        self._closed = False
+        self._closed = threading.Event()
+        self._in_journal = False  # what was deleted
         self._keep, self._keep_runs, self._keep_bytes = float("inf"), float("inf"), float("inf")
         try:
             self._thread.submit(self._open).result()
         except BaseException:
             self._thread.shutdown()
             raise
+        self._timer = threading.Thread(target=self._prune_for_ever, name="store timer", daemon=True)
+        self._timer.start()
 
     def limit(self, keep: float, keep_runs: int, keep_bytes: int) -> None:
         """Keep ended predictions for `keep` seconds, and at most so many, with so many bytes in all."""
@@ -108,8 +116,8 @@ class Store:
         """
         return self._do(self._page, owner, cursor, size, max_bytes)
 
-    def undelivered(self) -> "asyncio.Future[list[tuple[Run, Hook]]]":
-        """Returns the ended predictions whose webhook has not been told so."""
+    def undelivered(self) -> "asyncio.Future[list[tuple[str, str, Hook]]]":
+        """Returns the ended predictions whose webhook has not been told so: id, owner and webhook."""
         return self._do(self._undelivered)
 
     def delivered(self, run_id: str) -> "asyncio.Future[None]":
@@ -117,23 +125,30 @@ class Store:
 
         After `close` nothing is noted: it will be told again after the next start.
         """
-        if self._closed:
+        if self._closed.is_set():
             (noted := asyncio.get_running_loop().create_future()).set_result(None)
             return noted
         return self._do(self._mark_delivered, run_id)
 
     async def close(self) -> None:
         """Close the file, when all that was asked for is done."""
-        if not self._closed:
-            closing = self._do(lambda: self._database.close())
-            self._closed = True
-            await closing
+        if not self._closed.is_set():
+            self._closed.set()
+            self._timer.join()
+            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._database.close())
             self._thread.shutdown()
 
     def _do(self, work: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
-        if self._closed:
-            raise sqlite3.ProgrammingError("it is closed")
-        return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        loop = asyncio.get_running_loop()
+        if self._closed.is_set():
+            (closed := loop.create_future()).set_exception(sqlite3.ProgrammingError("it is closed"))
+            return closed
+        return loop.run_in_executor(self._thread, work, *args)
+
+    def _prune_for_ever(self) -> None:
+        with suppress(RuntimeError):  # the interpreter ends
+            while not self._closed.wait(PRUNE_SECONDS):
+                self._thread.submit(self._prune_and_empty_journal)
 
     # From here on: in the thread.
 
@@ -189,22 +204,13 @@ class Store:
         self._database.execute(f"INSERT INTO predictions VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
     def _end(self, run: Run, outcome: Outcome, ended: datetime) -> None:
-        result = json.dumps(
-            {
-                "output": run.output,
-                "logs": run.logs if outcome.logs is None else outcome.logs,
-                "error": outcome.error,
-                "refused": outcome.refused,
-                "metrics": outcome.metrics,
-            },
-            separators=(",", ":"),
-        )
+        result = _result(run, outcome)
         size = len(run.inputs) + len(result)
         moments = [moment and _micros(moment) for moment in (run.started, run.first, ended)]
         with self._transaction():
             done = self._database.execute(
                 "UPDATE predictions SET status = ?, result = ?, started = ?, first = ?, ended = ?, bytes = ? "
-                "WHERE id = ?",
+                "WHERE id = ? AND ended IS NULL",
                 (outcome.status, result, *moments, size, run.id),
             )
         self._count, self._bytes = self._count + done.rowcount, self._bytes + size * done.rowcount
@@ -238,11 +244,11 @@ class Store:
             runs.append(_run(row))
         return runs, None
 
-    def _undelivered(self) -> list[tuple[Run, Hook]]:
+    def _undelivered(self) -> list[tuple[str, str, Hook]]:
         rows = self._database.execute(
-            f"SELECT {FIELDS} FROM predictions WHERE NOT delivered AND ended IS NOT NULL ORDER BY ended"  # noqa: S608
+            "SELECT id, owner, hook FROM predictions WHERE NOT delivered AND ended IS NOT NULL ORDER BY ended"
         )
-        return [(run, run.webhook) for run in map(_run, rows) if run.webhook]
+        return [(run_id, owner, hook) for run_id, owner, text in rows if (hook := _hook(text))]
 
     def _mark_delivered(self, run_id: str) -> None:
         self._database.execute("UPDATE predictions SET delivered = 1 WHERE id = ?", (run_id,))
@@ -266,7 +272,16 @@ class Store:
         except sqlite3.Error as error:
             log.warning("gateway: old predictions could not be deleted from the store: %s", error)
         else:
-            self._count, self._bytes = count, total
+            self._count, self._bytes, self._in_journal = count, total, True
+
+    def _prune_and_empty_journal(self) -> None:
+        try:
+            self._prune()
+            if self._in_journal:
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._in_journal = False
+        except sqlite3.Error as error:
+            log.warning("gateway: old predictions could not be deleted from the store: %s", error)
 
     def _one(self, statement: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self._database.execute(statement).fetchone()
@@ -286,12 +301,22 @@ class Store:
 
 def _make_file(path: Path) -> bool:
     """Make a file that only its owner reads. Returns whether it was not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
         return False
     return True
+
+
+def _result(run: Run, outcome: Outcome) -> str:
+    """The column of this name. Metrics are whatever an upstream sent: those that JSON does not have are left out."""
+    logs = run.logs if outcome.logs is None else outcome.logs
+    result = {"output": run.output, "logs": logs, "error": outcome.error, "refused": outcome.refused}
+    try:
+        return json.dumps(result | {"metrics": outcome.metrics}, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        log.warning("gateway: run %s: its metrics are not stored: %s", run.id, error)
+        return json.dumps(result, separators=(",", ":"))
 
 
 def _run(row: Any) -> Run:

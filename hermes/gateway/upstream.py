@@ -7,21 +7,34 @@ import asyncio
 import json
 import os
 import re
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
-from jsonschema import Draft202012Validator
 
 from hermes.client.cog import READY, EventReader, Json, detail_of, json_data, tls
 from hermes.client.errors import MAX_REASON, PredictionFailed
 from hermes.errors import EngineFailed, InvalidConfiguration
+from hermes.gateway.addresses import HOST
 from hermes.text import shortened
 
 OPTION = "--upstream"
 REPLICATE = "replicate:"
 CONNECT = httpx.Timeout(10, read=None, pool=None)
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+# A model may say nothing for minutes. So the kernel asks the other one's whether a connection still is; after 60 s
+# without an answer it is closed. It also keeps it open in routers that forget silent ones.
+KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)  # macOS has another name for the first
+    ),
+]
 POLL_SECONDS = 0.5  # as replicate's own client
 ENDED = ("succeeded", "failed", "canceled", "aborted")
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)  # the server has not seen the request
@@ -48,7 +61,7 @@ class Upstream(Protocol):
     slots: int  # predictions that it takes at once; `ready` may change it
 
     async def ready(self) -> bool:
-        """Whether it takes predictions now."""
+        """Whether it takes predictions now. Raises Unavailable if it did not answer."""
         ...
 
     async def document(self) -> Json:
@@ -92,15 +105,12 @@ def open_upstream(name: str, slots: int) -> Upstream:
     return CogUpstream(name, slots)
 
 
-def input_check(document: Json) -> Draft202012Validator:
-    """Returns what finds the inputs that are not as an OpenAPI document of Cog's has them."""
-    return Draft202012Validator({**document, "$ref": "#/components/schemas/Input"})
-
-
 def base_url(option: str, text: str) -> httpx.URL:
     """Returns the URL of a server. Raises InvalidConfiguration, in whose message no credentials are."""
     shown = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
     shown = re.split("[?#]", shown)[0]
+    if "@" in text and re.search(r"[/?#].*@", text.partition("://")[2]):  # what was meant as a password ends the host
+        raise InvalidConfiguration(option, "has a / ? or # in its user or password; write it as %2F, %3F or %23")
     example = f"write http://HOST:PORT{f' or {REPLICATE}owner/name' if option == OPTION else ''}"
     try:
         url = httpx.URL(text)
@@ -109,6 +119,8 @@ def base_url(option: str, text: str) -> httpx.URL:
         raise InvalidConfiguration(option, f"is {shown!r}: {problem}; {example}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise InvalidConfiguration(option, f"is {shown!r}; {example}")
+    if not HOST.fullmatch(url.raw_host.decode()):
+        raise InvalidConfiguration(option, f"is {shown!r}, whose host is no name or address; {example}")
     if url.port is not None and not 0 < url.port < 2**16:
         raise InvalidConfiguration(option, f"is {shown!r}, whose port is not between 1 and 65535; {example}")
     if url.query or url.fragment or "?" in text or "#" in text:
@@ -128,14 +140,15 @@ class CogUpstream:
         credentials = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
         address = url.copy_with(userinfo=b"")
         self.name, self.slots = str(address).rstrip("/"), slots
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._http = httpx.AsyncClient(base_url=address, auth=credentials, timeout=CONNECT, limits=limits, verify=tls())
+        self._http = _client(address, auth=credentials)
 
     async def ready(self) -> bool:
         """See Upstream. A BUSY server is ready: it is a slot that is missing."""
         try:
             health = (await self._http.get("/health-check", timeout=10)).json()
-        except (httpx.HTTPError, ValueError):
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.name}: {_said(error)}") from error
+        except ValueError:
             return False
         return isinstance(health, dict) and health.get("status") in READY
 
@@ -200,16 +213,14 @@ class ReplicateUpstream:
         self._model, self._pinned = f"/v1/models/{found[1]}", found[2] or ""
         self._version = self._pinned
         self._ids: dict[str, str] = {}  # of running predictions: run -> prediction
-        self._http = httpx.AsyncClient(
-            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=CONNECT, verify=tls()
-        )
+        self._http = _client(address, headers={"Authorization": f"Bearer {token}"})
 
     async def ready(self) -> bool:
         """See Upstream. Replicate boots a model when it is asked."""
         try:
             return (await self._http.get(self._model, timeout=30)).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.name}: {_said(error)}") from error
 
     async def document(self) -> Json:
         """See Upstream."""
@@ -275,6 +286,15 @@ class ReplicateUpstream:
     async def close(self) -> None:
         """See Upstream."""
         await self._http.aclose()
+
+
+def _client(address: httpx.URL, **options: Any) -> httpx.AsyncClient:
+    proxies = {} if proxy_bypass(address.host) else getproxies()  # httpx leaves them to those who make a transport
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    transport = httpx.AsyncHTTPTransport(verify=tls(), limits=LIMITS, proxy=proxy, socket_options=KEEPALIVE)
+    return httpx.AsyncClient(base_url=address, timeout=CONNECT, transport=transport, **options)
 
 
 async def _json(http: httpx.AsyncClient, path: str) -> Json:

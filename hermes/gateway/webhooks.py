@@ -5,18 +5,19 @@ import base64
 import hmac
 import logging
 import os
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import httpx
 from standardwebhooks import Webhook
 
 from hermes.client.cog import tls
 from hermes.gateway.bodies import Bodies
-from hermes.gateway.destinations import PORTS, Destination, Destinations, Forbidden, Place
+from hermes.gateway.destinations import Busy, Destination, Destinations, Forbidden, Unresolved
 from hermes.gateway.pool import Pool
 from hermes.gateway.predictions import Predictions
 from hermes.gateway.problems import Problem
@@ -51,11 +52,12 @@ class Webhooks:
         runs: have what is sent.
         bodies: has the threads where large ones are written.
         """
-        self._destinations = Destinations(settings.webhooks, lambda: _never(settings, pool))
+        own = _own_urls(settings)
+        self._base = own[0]
+        self._destinations = Destinations(settings.webhooks, lambda: [*own, *_upstream_urls(pool)])
         self._enabled = bool(settings.webhooks)
         self._key, self._store, self._runs, self._bodies = store.secret(), store, runs, bodies
         self._predictions = Predictions(settings.model, bodies)
-        self._base = settings.public_url or f"http://{settings.published or _address(settings.host, settings.port)}"
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(SEND_SECONDS, connect=CONNECT_SECONDS),
             # a connection is to an address: one that was checked for this webhook, and for no other host
@@ -74,14 +76,16 @@ class Webhooks:
         return f"whsec_{base64.b64encode(key).decode()}"
 
     async def require_allowed(self, url: str, owner: str) -> None:
-        """Raises Problem if webhooks may not go there, or too many of this token wait for their receivers."""
+        """Raises Problem if webhooks may not go there, or too many of this token wait for receivers or lookups."""
         if self._undelivered[owner] >= MAX_UNDELIVERED:
             what = f"{self._undelivered[owner]} webhooks of this token are not delivered yet, as many as may"
             raise Problem(429, f"webhook: {what}; see to their receivers", code="too_many_webhooks", retry_after=10)
         try:
-            await self._destinations.find(url)
-        except Forbidden as why:
+            await self._destinations.find(url, owner)
+        except (Forbidden, Unresolved) as why:
             raise Problem(422, f"webhook: {why}", param="webhook") from why
+        except Busy as why:
+            raise Problem(503, f"webhook: {why}", param="webhook", code="lookups_busy", retry_after=5) from why
 
     def follow(self, run: Run, base: str) -> None:
         """Send what happens to a kept prediction to its webhook; `base` is the gateway's URL, as its client has it."""
@@ -90,12 +94,17 @@ class Webhooks:
 
     async def resume(self) -> None:
         """Begin to send what was not delivered when the gateway last ended."""
-        undelivered = [(run.id, run.owner, hook) for run, hook in await self._store.undelivered()]
+        undelivered = await self._store.undelivered()
         if undelivered and not self._enabled:
             log.warning("gateway: %s webhooks of earlier are not delivered: they are disabled", len(undelivered))
             return
+        backlog: defaultdict[str, list[tuple[str, Hook]]] = defaultdict(list)
         for run_id, owner, hook in undelivered:
-            self._begin(self._deliver(run_id, owner, hook, self._base))
+            backlog[owner].append((run_id, hook))
+        for owner, theirs in backlog.items():
+            left = iter(theirs)
+            for _ in theirs[:AT_ONCE]:
+                self._begin(self._resend(owner, left))
 
     async def close(self) -> None:
         """Stop sending, after a moment for those that ended just now. The store has the others."""
@@ -112,6 +121,10 @@ class Webhooks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _resend(self, owner: str, left: Iterator[tuple[str, Hook]]) -> None:
+        for run_id, hook in left:
+            await self._deliver(run_id, owner, hook, self._base)
+
     async def _follow(self, run: Run, hook: Hook, base: str) -> None:
         try:
             await self._tell(run, hook, base)
@@ -127,54 +140,69 @@ class Webhooks:
         """What happens until the end."""
         wanted = hook.events or (START, "output", "logs")
         if START in wanted:
-            async with self._slots[run.owner]:
-                await self._send(run, hook, base, START)
+            await self._say(run, hook, base, START)
         pieces, logs, sent = 0, 0, 0
         while not run.ended:
             change = run.change
             grown = ("output" in wanted and len(run.output) > pieces) or ("logs" in wanted and len(run.logs) > logs)
             if grown:
                 pieces, logs, sent = len(run.output), len(run.logs), sent + 1
-                async with self._slots[run.owner]:
-                    await self._send(run, hook, base, str(sent))
+                await self._say(run, hook, base, str(sent))
                 await asyncio.sleep(BETWEEN_SECONDS)
             else:
                 await change.wait()
 
+    async def _say(self, run: Run, hook: Hook, base: str, event: str) -> None:
+        """Send an event before the last, once: a later one has what it had."""
+        async with self._slots[run.owner]:
+            with suppress(Unresolved):
+                await self._send(run, hook, base, event)
+
     async def _deliver(self, run_id: str, owner: str, hook: Hook, base: str) -> None:
-        """The last event of an ended prediction, until it is taken. The prediction is read for each try."""
+        """Send the last event of an ended prediction, until it is taken or cannot be."""
         self._undelivered[owner] += 1
-        problem: str | None = "it did not take the last event"
         try:
-            for attempt in range(TRIES):
-                if attempt:
-                    await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
-                async with self._slots[owner]:  # before the prediction is read: a token may have hundreds
-                    run = await self._runs.find(run_id, owner)
-                    taken = run is not None and await self._send(run, hook, base, "completed")
-                    if run is None:
-                        problem = "the prediction is no longer kept"
-                    del run
-                if taken:
-                    problem = None
-                    break
+            problem = await self._try(run_id, owner, hook, base)
         except Forbidden as why:
             problem = str(why)
-        except Problem as why:  # the store cannot be read: it is sent at the next start
-            log.warning("gateway: run %s: its webhook: %s", run_id, why)
+        except (Unresolved, Problem) as why:  # there is no DNS, or the store cannot be read
+            log.warning("gateway: run %s: its webhook is sent at the next start: %s", run_id, why)
             return
         finally:
             self._undelivered[owner] -= 1
         await self._end(run_id, problem)
 
+    async def _try(self, run_id: str, owner: str, hook: Hook, base: str) -> str | None:
+        """Returns why the last event was not taken, or None. The prediction is read for each try."""
+        run: Run | None
+        problem = None
+        for left in reversed(range(TRIES)):
+            try:
+                async with self._slots[owner]:  # before the prediction is read: a token may have hundreds
+                    if (run := await self._runs.find(run_id, owner)) is None:
+                        return "the prediction is no longer kept"
+                    if not (problem := await self._send(run, hook, base, "completed")):
+                        return None
+            except Unresolved:
+                if not left:
+                    raise
+            run = None  # it may be megabytes
+            if left:
+                await asyncio.sleep(RETRY_SECONDS * 2 ** (TRIES - 1 - left))
+        return f"{TRIES} tries failed, the last one with: {problem}"
+
     async def _end(self, run_id: str, problem: str | None) -> None:
         """Nothing more is sent for a prediction."""
         if problem:
-            log.warning("gateway: run %s: its webhook: %s", run_id, problem)
-        await self._store.delivered(run_id)
+            log.warning("gateway: run %s: webhook not delivered: %s", run_id, problem)
+        try:
+            await self._store.delivered(run_id)
+        except sqlite3.Error as error:
+            log.warning("gateway: run %s: its webhook: it may be sent again: %s", run_id, error)
 
-    async def _send(self, run: Run, hook: Hook, base: str, event: str) -> bool:
-        """Returns whether it was taken. Raises Forbidden if it may not go there any more."""
+    async def _send(self, run: Run, hook: Hook, base: str, event: str) -> str | None:
+        """Returns why it was not taken, or None. Raises Forbidden if it may not go there any more, and Unresolved."""
+        to = await self._destinations.find(hook.url, run.owner, patient=True)
         content = await self._predictions.one(run, base, starting=event == START)
         message_id, secret = f"msg_{run.id}_{event}", self.secret(run.owner)  # the same at each try, for receivers
         now = datetime.now(UTC)
@@ -187,9 +215,11 @@ class Webhooks:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signature,
         }
-        return await self._post(await self._destinations.find(hook.url), content, headers)
+        return await self._post(to, content, headers)
 
-    async def _post(self, to: Destination, content: bytes, headers: dict[str, str]) -> bool:
+    async def _post(self, to: Destination, content: bytes, headers: dict[str, str]) -> str | None:
+        """Returns why it was not taken, or None."""
+        problem = "no connection"
         headers = headers | {"Host": to.url.netloc.decode()}
         try:
             async with asyncio.timeout(SEND_SECONDS):
@@ -202,33 +232,25 @@ class Webhooks:
                             headers=headers,
                             extensions={"sni_hostname": to.host},
                         ) as response:  # its body, of whatever length, is not read
-                            return response.is_success
+                            return None if response.is_success else f"it answered {response.status_code}"
                     except (httpx.ConnectError, httpx.ConnectTimeout):
                         continue  # such as IPv6 where there is none
-        except (httpx.HTTPError, TimeoutError):
-            pass
-        return False
+        except (httpx.HTTPError, TimeoutError) as error:
+            problem = str(error) or type(error).__name__
+        return problem
 
 
-def _never(settings: GatewaySettings, pool: Pool) -> Iterator[Place]:
-    """The upstreams, and the gateway itself."""
-    yield settings.host, settings.port
-    if settings.published:
-        yield _place(f"http://{settings.published}")
-    if settings.public_url:
-        yield _place(settings.public_url)
+def _own_urls(settings: GatewaySettings) -> list[str]:
+    """The gateway's, the one to show first."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    urls = [f"http://{settings.published}"] if settings.published else []
+    return [*([settings.public_url] if settings.public_url else []), *urls, f"http://{host}:{settings.port}"]
+
+
+def _upstream_urls(pool: Pool) -> Iterator[str]:
     for backend in pool.backends:
         name = backend.upstream.name
         if name.startswith(REPLICATE):
-            yield _place(os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com"))
-        elif urlsplit(name).hostname:
-            yield _place(name)
-
-
-def _place(url: str) -> Place:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or PORTS[parts.scheme]
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            yield os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com")
+        elif "://" in name:
+            yield name

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from hermes.gateway.addresses import address_of
-from hermes.gateway.destinations import Destinations, Forbidden
+from hermes.gateway.destinations import LOOKUPS, Busy, Destinations, Forbidden, Unresolved
 
-GATEWAY, UPSTREAM = ("127.0.0.1", 8000), ("cog.internal", 5000)
+GATEWAY, UPSTREAM = "http://127.0.0.1:8000", "http://cog.internal:5000/under"
 NAMES = {
     "public.example": ["8.8.8.8"],
     "two.example": ["2606:4700::1111", "8.8.8.8"],
@@ -40,15 +40,15 @@ def find(url, *allowed, never=(GATEWAY, UPSTREAM), look_up=look_up):
     async def main():
         destinations = Destinations(allowed, lambda: never, look_up)
         try:
-            return await destinations.find(url)
+            return await destinations.find(url, "anna")
         finally:
             destinations.close()
 
     return asyncio.run(main())
 
 
-def refusal(url, *allowed, **options):
-    with pytest.raises(Forbidden) as refused:
+def refusal(url, *allowed, error=Forbidden, **options):
+    with pytest.raises(error) as refused:
         find(url, *allowed, **options)
     return str(refused.value)
 
@@ -102,13 +102,15 @@ def test_a_star_means_public_addresses(host):
     [
         *("localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1]", "[::]", "0.0.0.0", "10.0.0.1"),
         *("169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
-        *("private.example", "mixed.example", "mapped.example", "cog.internal", "nothing.example"),
+        *("private.example", "mixed.example", "mapped.example", "cog.internal"),
     ],
 )
 def test_a_star_never_means_this_machine_or_a_private_one(host):
     """What a name leads to, and whether it is there at all, is not told."""
     said = refusal(f"http://{host}:9000/", "*")
-    assert said.partition(" ")[2].startswith("has no public address")
+    nothing = refusal("http://nothing.example:9000/", "*", error=Unresolved)
+    assert said.partition(" ")[2] == nothing.partition(" ")[2]
+    assert nothing.startswith("nothing.example has no public address")
 
 
 def test_a_star_never_means_a_public_address_of_this_machine(monkeypatch):
@@ -152,7 +154,7 @@ def test_an_upstream_is_known_when_its_name_is_not_found_for_a_while():
         destinations = Destinations(["alias.internal"], lambda: [UPSTREAM], dns)
         for _ in range(2):
             with pytest.raises(Forbidden, match="an upstream"):
-                await destinations.find("http://alias.internal:5000/")
+                await destinations.find("http://alias.internal:5000/", "anna")
             lost.append("cog.internal")
         destinations.close()
 
@@ -184,21 +186,65 @@ def test_what_is_no_url_of_a_webhook(url, said):
     assert said in refusal(url, "*", "public.example")
 
 
-def test_a_dns_that_does_not_answer_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr("hermes.gateway.destinations.LOOKUP_SECONDS", 0.01)
+def with_slow_dns(test, hosts=("slow.example",)):
+    """Run a test on destinations whose DNS does not answer for some hosts, until the test sets an event."""
     answer = threading.Event()
 
     def dns(host):
-        answer.wait()
-        return look_up(host)
+        if host in hosts:
+            answer.wait()
+        return [address_of("8.8.8.8")]
 
     async def main():
         destinations = Destinations(["*"], lambda: (), dns)
         try:
-            with pytest.raises(Forbidden, match="did not answer"):
-                await destinations.find("http://public.example/")
+            async with asyncio.timeout(10):
+                await test(destinations, answer)
         finally:
             answer.set()
             destinations.close()
 
     asyncio.run(main())
+
+
+def test_a_dns_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("hermes.gateway.destinations.LOOKUP_SECONDS", 0.01)
+
+    async def test(destinations, _):
+        with pytest.raises(Unresolved, match=r"slow\.example is not found: its DNS did not answer in 0 s"):
+            await destinations.find("http://slow.example/", "anna")
+
+    with_slow_dns(test)
+
+
+def test_the_slow_dns_of_one_token_takes_one_thread_and_holds_up_nobody_else(monkeypatch):
+    monkeypatch.setattr("hermes.gateway.destinations.LOOKUP_SECONDS", 0.01)
+
+    async def test(destinations, answer):
+        with pytest.raises(Unresolved):
+            await destinations.find("http://slow.example/", "anna")
+        for _ in range(LOOKUPS):
+            with pytest.raises(Busy, match=r"another.example was not looked up: .* send it again later"):
+                await destinations.find("http://another.example/", "anna")
+        assert (await destinations.find("http://another.example/", "bert")).addresses
+        waiting = asyncio.create_task(destinations.find("http://another.example/", "anna", patient=True))
+        await asyncio.sleep(0)
+        answer.set()
+        assert (await waiting).addresses
+
+    with_slow_dns(test)
+
+
+def test_without_a_free_thread_nothing_is_said_of_the_hosts_own_dns(monkeypatch):
+    monkeypatch.setattr("hermes.gateway.destinations.LOOKUP_SECONDS", 0.01)
+
+    async def test(destinations, answer):
+        for number in range(LOOKUPS):
+            with pytest.raises(Unresolved):
+                await destinations.find("http://slow.example/", f"token {number}")
+        with pytest.raises(Busy):
+            await destinations.find("http://another.example/", "bert")
+        answer.set()
+        assert (await destinations.find("http://another.example/", "bert", patient=True)).addresses
+
+    with_slow_dns(test)

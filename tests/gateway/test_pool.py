@@ -206,8 +206,8 @@ def test_one_success_makes_an_upstream_count_from_the_start_again():
         pool = pool_of(Here("a"))
         for _ in range(3):
             await fail_early(pool, 2)
-            async with pool.slot(pool.ticket()):
-                pass
+            async with pool.slot(pool.ticket()) as upstream:
+                pool.succeeded(upstream)
         assert pool.backends[0].ejections == 0
         await fail_early(pool, 3)
         pool.succeeded(pool.backends[0].upstream)  # a first piece

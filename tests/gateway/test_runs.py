@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from hermes.errors import EngineFailed, ServerStopping
-from hermes.gateway import kept as kepts
+from hermes.gateway import pool as pools
 from hermes.gateway import runs as runs_module
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
@@ -230,6 +230,69 @@ def test_inputs_that_make_every_server_fail_do_not_close_the_gateway():
 CANCELED = ("completed", {"status": "canceled"})
 
 
+@pytest.mark.parametrize(
+    ("end", "failures"), [(CANCELED, 2), (DONE, 0), (failed("Prediction failed: X: E1005 BadMessages: no"), 0)]
+)
+def test_a_success_or_a_refusal_of_the_inputs_shows_that_an_upstream_works_and_a_cancel_does_not(end, failures):
+    async def main(parts):
+        parts.pool.backends[0].failures = 2
+        run = parts.start()
+        await run.end()
+        assert parts.pool.backends[0].failures == failures
+
+    of_one(main, [end])
+
+
+def test_a_run_at_an_upstream_that_sends_nothing_and_answers_no_health_check_ends_with_e1203(monkeypatch):
+    monkeypatch.setattr(pools, "POLL_SECONDS", 0)
+
+    async def main(parts):
+        run, lost = parts.start(), parts.pool.backends[0]
+
+        async def gone():
+            parts.asked += 1
+            raise Unavailable("no answer")
+
+        parts.asked, parts.upstream.ready = 0, gone
+        watching = asyncio.create_task(parts.pool.watch())
+        await run.begun()
+        while parts.asked < 3:
+            await asyncio.sleep(0)
+        assert (run.status, lost.ready) == ("processing", False)
+        monkeypatch.setattr(pools, "UNREACHABLE_SECONDS", 0)
+        await run.end()
+        watching.cancel()
+        assert (run.status, lost.running) == ("failed", 0)
+        assert run.error.startswith(
+            "E1203 EngineFailed: scripted has sent nothing and answered no health check for 0 s"
+        )
+
+    of_one(main, [*SAID, asyncio.Event()])
+
+
+def test_a_run_goes_on_at_an_upstream_that_says_that_it_is_not_ready(monkeypatch):
+    monkeypatch.setattr(pools, "POLL_SECONDS", 0)
+    monkeypatch.setattr(pools, "UNREACHABLE_SECONDS", 0)
+
+    async def main(parts):
+        async def not_ready():
+            parts.asked += 1
+            return False
+
+        run, parts.asked, parts.upstream.ready = parts.start(), 0, not_ready
+        await run.begun()
+        watching = asyncio.create_task(parts.pool.watch())
+        while parts.asked < 3:
+            await asyncio.sleep(0)
+        released.set()
+        await run.end()
+        watching.cancel()
+        assert run.status == "succeeded"
+
+    released = asyncio.Event()
+    of_one(main, [*SAID, released, DONE])
+
+
 def test_a_run_is_canceled_in_the_queue_and_where_it_runs():
     async def main(parts):
         running, waiting, never_begun = parts.start(), parts.start(), parts.start()
@@ -434,33 +497,68 @@ def full(*_):
 
 
 def test_an_end_that_cannot_be_written_is_readable_and_written_when_there_is_room(monkeypatch, caplog):
-    monkeypatch.setattr(kepts, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(runs_module, "RETRY_SECONDS", 0.001)
 
     async def main(parts):
         _end, parts.store._end = parts.store._end, full
         made = [parts.start(kept=True) for _ in range(3)]
         await asyncio.gather(*(run.end() for run in made))
+        assert (parts.runs.running, parts.ended) == (0, made)
         assert [await parts.runs.find(run.id, "anna") for run in made] == made
         assert (await parts.runs.page("anna", None, 10, 10**6))[0] == made[::-1]
-        assert sum("cannot be written" in line for line in caplog.messages) == 1
+        assert sum("its end cannot be stored yet: disk is full" in line for line in caplog.messages) == 3
         parts.store._end = _end
-        while (await parts.store.get(made[2].id)).status != "succeeded":
+        while any([await parts.runs.find(run.id, "anna") is run for run in made]):
             await asyncio.sleep(0)
-        while await parts.runs.find(made[2].id, "anna") is made[2]:
-            await asyncio.sleep(0)
+        assert [(await parts.store.get(run.id)).status for run in made] == ["succeeded"] * 3
 
     of_one(main, [*SAID, DONE])
 
 
-def test_ends_that_cannot_be_written_take_a_limited_memory():
+def test_ends_that_cannot_be_written_are_counted_in_the_memory():
     async def main(parts):
         parts.store._end = full
-        made = [parts.start(kept=True) for _ in range(4)]
-        await asyncio.gather(*(run.end() for run in made))
-        kept = [await parts.runs.find(run.id, "anna") is run for run in made]
-        assert kept == [False, False, True, True]
+        run = parts.start(kept=True)
+        await run.end()
+        with pytest.raises(Problem) as problem:
+            parts.start()
+        assert (problem.value.status, problem.value.code) == (429, "memory_full")
+        assert await parts.runs.find(run.id, "anna") is run
 
-    of_one(main, [("output", {"chunk": "x" * 1000}), DONE], keep_bytes=2500)
+    of_one(main, [("output", {"chunk": "x" * 1000}), DONE], max_memory=1000)
+
+
+@pytest.mark.parametrize("there_is_room", [True, False])
+def test_an_end_that_could_not_be_written_is_tried_once_more_at_the_end(tmp_path, there_is_room, caplog):
+    async def main():
+        parts = given([*SAID, DONE], path=tmp_path / "kept.db")
+        _end, parts.store._end = parts.store._end, full
+        run = parts.start(kept=True)
+        await run.end()
+        if there_is_room:
+            parts.store._end = _end
+        await parts.runs.stop(0)
+        await parts.runs.close()
+        assert parts.memory.held == 0
+        again = Store(tmp_path / "kept.db")
+        found = await again.get(run.id)
+        await again.close()
+        lost = any("its end is not stored: disk is full" in line for line in caplog.messages)
+        return found.status, lost
+
+    assert asyncio.run(main()) == (("succeeded", False) if there_is_room else ("failed", True))
+
+
+def test_metrics_that_json_cannot_write_are_left_out_and_hold_up_nobody():
+    async def main(parts):
+        run = parts.start(kept=True)
+        await run.end()
+        while await parts.runs.find(run.id, "anna") is run:
+            await asyncio.sleep(0)
+        found = await parts.runs.find(run.id, "anna")
+        assert (found.status, "".join(found.output), found.metrics) == ("succeeded", "Hello", {})
+
+    of_one(main, [*SAID, ("completed", {"status": "succeeded", "metrics": {"a": object()}})])
 
 
 def test_a_stop_waits_for_those_in_flight_and_then_ends_them_with_e1205(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import Interrupted, InvalidConfiguration
+from hermes.gateway import store as stores
 from hermes.gateway.caller import Caller
 from hermes.gateway.run import Hook, Outcome, Run
 from hermes.gateway.store import Store
@@ -66,7 +67,7 @@ def test_an_ended_run_is_read_as_it_was_written(tmp_path, in_file):
 
 def test_what_was_committed_is_found_again_and_what_had_not_ended_has_failed(tmp_path):
     async def main(path):
-        running, ended = run_of(number=1, webhook=HOOK), run_of(number=2)
+        running, ended = run_of("anna", 1, webhook=HOOK), run_of(number=2)
         async with opened(path) as store:
             secret = store.secret()
             await store.add(running)
@@ -77,9 +78,9 @@ def test_what_was_committed_is_found_again_and_what_had_not_ended_has_failed(tmp
             assert (found.status, found.error, found.inputs) == ("failed", str(Interrupted()), running.inputs)
             assert found.ended > found.created
             assert (await store.get(ended.id)).status == "succeeded"
-            assert [(run.id, hook) for run, hook in await store.undelivered()] == [(running.id, HOOK)]
+            assert await store.undelivered() == [(running.id, "anna", HOOK)]
 
-    asyncio.run(main(tmp_path / "neighbour" / "kept.db"))
+    asyncio.run(main(tmp_path / "kept.db"))
 
 
 def test_a_webhook_is_undelivered_until_it_took_the_end(tmp_path):
@@ -89,10 +90,12 @@ def test_a_webhook_is_undelivered_until_it_took_the_end(tmp_path):
             for run in (wants, run_of(), run_of(webhook=Hook("http://a", ("output",)))):
                 await end(store, run)
             await store.add(run_of(webhook=HOOK))  # it runs
-            assert [run.id for run, _ in await store.undelivered()] == [wants.id]
+            assert await store.undelivered() == [(wants.id, "", wants.webhook)]
             await store.delivered(wants.id)
             assert await store.undelivered() == []
         await store.delivered(wants.id)  # after close: it is told again after the next start
+        with pytest.raises(sqlite3.Error, match="it is closed"):
+            await store.undelivered()
 
     asyncio.run(main())
 
@@ -154,6 +157,38 @@ def test_ended_runs_are_deleted_by_time_by_number_and_by_size_what_ended_first_f
             kept, _ = await store.page("", None, 10, 10**6)
             assert [run.id for run in kept] == [running.id], "at opening, too; this one has just failed"
         assert b"xxxx" not in path.read_bytes()
+
+    asyncio.run(main())
+
+
+def test_the_same_end_is_written_and_counted_once():
+    async def main():
+        async with opened(keep_runs=2) as store:
+            runs = [run_of(number=number) for number in range(2)]
+            for run in runs:
+                await end(store, run)
+                await store.end(run, Outcome("failed"), datetime.now(UTC))
+            assert [(await store.get(run.id)).status for run in runs] == ["succeeded"] * 2
+
+    asyncio.run(main())
+
+
+def test_what_is_too_old_leaves_the_files_of_an_idle_gateway(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "PRUNE_SECONDS", 0.001)
+
+    async def main():
+        async with opened(tmp_path / "kept.db") as store:
+            run = run_of()
+            run.output = ["xyzzy" * 1000]
+            await end(store, run)
+            assert b"xyzzy" in contents()
+            store._keep = 0.001
+            while b"xyzzy" in contents():
+                await asyncio.sleep(0)
+            assert (tmp_path / "kept.db-wal").stat().st_size == 0
+
+    def contents():
+        return b"".join(each.read_bytes() for each in tmp_path.iterdir())
 
     asyncio.run(main())
 

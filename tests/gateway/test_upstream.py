@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import socket
+from contextlib import suppress
 
 import pytest
 
@@ -107,8 +109,38 @@ def test_a_server_that_is_gone_took_nothing():
 @pytest.mark.parametrize(("answer", "ready"), [((200, {"status": "READY"}), True), ((200, {"status": "BUSY"}), True)])
 def test_health_is_the_status_that_the_server_tells(answer, ready):
     assert asked(answer, do=lambda upstream: upstream.ready())[0] is ready
-    for other in ((200, {"status": "STARTING"}), (200, "no JSON"), (200, []), CUT):
+    for other in ((200, {"status": "STARTING"}), (200, "no JSON"), (200, [])):
         assert asked(other, do=lambda upstream: upstream.ready())[0] is False
+    with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1"):
+        asked(CUT, do=lambda upstream: upstream.ready())
+
+
+def test_the_kernel_probes_a_connection_on_which_nothing_comes():
+    async def options(upstream):
+        async with upstream._http.stream("GET", "/") as response:
+            of = response.extensions["network_stream"].get_extra_info("socket")
+            tcp = [of.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+            return of.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), tcp
+
+    names = [name for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT") if hasattr(socket, name)]
+    (keeps_alive, tcp), _ = asked((200, "{}"), do=options)
+    assert keeps_alive
+    assert tcp == [30, 10, 3][: len(names)]
+
+
+def test_the_environments_proxy_is_used_unless_it_leaves_the_host_out(monkeypatch):
+    async def through_proxy(no_proxy):
+        async with Server((200, {})) as proxy:
+            monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
+            monkeypatch.setenv("no_proxy", no_proxy)
+            upstream = open_upstream("http://127.0.0.1:1", 1)
+            with suppress(Unavailable):
+                await upstream.document()
+            await upstream.close()
+            return [request[0] for request in proxy.requests]
+
+    assert asyncio.run(through_proxy("")) == ["GET http://127.0.0.1:1/openapi.json"]
+    assert asyncio.run(through_proxy("127.0.0.1")) == []
 
 
 def test_a_cancel_that_is_refused_or_not_answered_is_told():
@@ -148,6 +180,9 @@ def test_credentials_are_sent_and_never_named(caplog):
         ("http://user:secret@host:port", "'http://host:port'"),
         ("http://user:secret@", "'http://'; write"),
         ("user:secret@host", "'host'; write"),
+        ("http://user:secret@[bad", r"'http://\[bad', whose host is no name or address"),
+        ("http://bad]host", "whose host is no name or address"),
+        ("http://a b", "whose host is no name or address"),
         ("http://", "'http://'; write"),
         ("http://host/?token=secret", "'http://host/' with a query or a fragment"),
         ("http://host#secret", "'http://host' with a query or a fragment"),

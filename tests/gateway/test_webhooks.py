@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import socket
+import sqlite3
 import ssl
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,14 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook
 
-from hermes.gateway import webhooks
+from hermes.gateway import GatewaySettings, webhooks
 from hermes.gateway.addresses import address_of
+from hermes.gateway.app import Gateway
+from hermes.gateway.destinations import Busy
+from hermes.gateway.run import Hook
 from tests.support.asgi_gateway import FakeUpstream, serving
 
 ASKED = {"version": "local/model", "input": {"prompt": "Hi"}}
 TOKENS = {"tokens": ("anna:anna-secret-1", "bert:bert-secret-1")}
 ANNA, BERT = ({"Authorization": f"Bearer {name}-secret-1"} for name in ("anna", "bert"))
 HERE = {"webhooks": ("127.0.0.1",)}
+HOOK = Hook("http://127.0.0.1:9/", ())
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +199,7 @@ def test_a_receiver_that_never_takes_it_is_given_up_with_a_line_in_the_log(caplo
 
     assert asyncio.run(main()) == ([], webhooks.TRIES)
     assert [each.message.rpartition(": ")[2] for each in caplog.records if each.levelno >= logging.WARNING] == [
-        "it did not take the last event"
+        "it answered 500"
     ]
 
 
@@ -273,6 +279,110 @@ def test_a_name_that_leads_here_later_is_not_followed_and_logged_once(caplog):
     [line] = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
     assert "hook.example has no public address" in line
     assert "http://" not in line
+
+
+def with_dns(gateway, answers):
+    """Let the DNS of a gateway answer so, in turn: with an address, or not at all. The last answer goes on."""
+
+    def dns(host):
+        if host != "hook.example":
+            return [address_of(host)]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer is None:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [address_of(answer)]
+
+    gateway._webhooks._destinations._look_up = dns
+
+
+@pytest.mark.parametrize("wanted", [["completed"], ["start", "completed"], ["output", "completed"]])
+def test_a_dns_that_fails_for_a_while_loses_no_last_event(wanted):
+    async def main():
+        async with receiving() as receiver, serving(webhooks=("hook.example",)) as (gateway, client):
+            with_dns(gateway, ["127.0.0.1", None, None, "127.0.0.1"])
+            await post(client, f"http://hook.example:{receiver.port}/", webhook_events_filter=wanted)
+            return await delivered(gateway), receiver.statuses_told[-1]
+
+    assert asyncio.run(main()) == ([], "succeeded")
+
+
+def test_what_no_dns_was_there_for_is_sent_after_the_next_start(tmp_path):
+    settings = {"webhooks": ("hook.example",), "store": tmp_path / "runs.sqlite"}
+
+    async def main():
+        async with receiving() as receiver:
+            async with serving(**settings) as (gateway, client):
+                with_dns(gateway, ["127.0.0.1", None])
+                await post(client, f"http://hook.example:{receiver.port}/", webhook_events_filter=["completed"])
+                left = len(await delivered(gateway))
+                refused = await post(client, f"http://hook.example:{receiver.port}/")
+            again = Gateway(GatewaySettings(tokens=(), **settings), [FakeUpstream()])
+            app = again.app()
+            with_dns(again, ["127.0.0.1"])
+            async with again._lifespan(app):
+                return left, refused, await delivered(again), receiver.statuses_told
+
+    left, refused, then, told = asyncio.run(main())
+    assert (left, then, told) == (1, [], ["succeeded"])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "webhook")
+    assert "hook.example has no address" in refused.json()["detail"]
+
+
+def test_a_create_that_gets_no_lookup_is_told_to_come_again():
+    async def main():
+        async with serving(webhooks=("hook.example",)) as (gateway, client):
+
+            async def busy(*_, **__):
+                raise Busy("hook.example was not looked up")
+
+            gateway._webhooks._destinations.find = busy
+            return await post(client, "http://hook.example/")
+
+    refused = asyncio.run(main())
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert (refused.json()["error"]["code"], refused.json()["error"]["param"]) == ("lookups_busy", "webhook")
+
+
+def test_a_store_that_cannot_be_written_is_logged_and_the_webhook_sent(caplog):
+    def full(*_):
+        raise sqlite3.OperationalError("disk is full")
+
+    async def main():
+        async with receiving() as receiver, serving(**HERE) as (gateway, client):
+            gateway._store._mark_delivered = full
+            await post(client, receiver.url, webhook_events_filter=["completed"])
+            return len(await delivered(gateway)), receiver.statuses_told
+
+    assert asyncio.run(main()) == (1, ["succeeded"])
+    assert any("it may be sent again: disk is full" in line for line in caplog.messages)
+
+
+def test_a_backlog_is_sent_with_a_few_tasks_for_each_token(monkeypatch):
+    monkeypatch.setattr(webhooks, "AT_ONCE", 2)
+    left = [(f"run{number}", owner, HOOK) for number in range(5) for owner in ("anna", "bert")]
+    sent, together = [], []
+
+    async def deliver(run_id, owner, hook, base):
+        together.append(len(gateway._webhooks._tasks))
+        await asyncio.sleep(0)
+        sent.append((run_id, owner, hook))
+
+    async def undelivered():
+        return left
+
+    async def main():
+        gateway._webhooks._deliver, gateway._store.undelivered = deliver, undelivered
+        await gateway._webhooks.resume()
+        while gateway._webhooks._tasks:
+            await asyncio.wait(gateway._webhooks._tasks)
+        del gateway._store.undelivered
+        await gateway.runs.close()
+
+    gateway = Gateway(GatewaySettings(tokens=(), **HERE), [FakeUpstream()])
+    gateway.app()
+    asyncio.run(main())
+    assert sorted(sent, key=str) == sorted(left, key=str)
+    assert max(together) == 4
 
 
 def test_a_connection_is_to_the_address_that_was_checked_with_the_name_as_its_host():
