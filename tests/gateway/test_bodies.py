@@ -248,3 +248,23 @@ def test_the_loop_goes_on_while_a_body_is_read_and_small_ones_do_not_queue_behin
         reader.close()
 
     asyncio.run(main())
+
+
+def test_bodies_that_one_token_does_not_finish_leave_room_for_others():
+    async def main():
+        reader = Bodies(100, memory := Memory(400))
+        slow = [
+            asyncio.create_task(reader.read(request_of(chunk(b" " * 99, more=True), token="a"), list)) for _ in range(4)
+        ]
+        while sum(each.done() for each in slow) < 2:
+            await asyncio.sleep(0)
+        assert await reader.read(request_of(chunk(b"[1]"), token="b"), list) == [1]
+        assert memory.held == 198
+        for each in slow:
+            each.cancel()
+        refused = [each for each in await asyncio.gather(*slow, return_exceptions=True) if isinstance(each, Problem)]
+        assert [each.code for each in refused] == ["memory_full"] * 2
+        reader.close()
+        return memory.held
+
+    assert asyncio.run(main()) == 0
