@@ -141,6 +141,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Let predictions go on for the grace period, then end them with E1205; their streams end in order."""
+        self._bodies.stop(self.settings.grace)
         await self.runs.stop(self.settings.grace)
 
     @asynccontextmanager

@@ -74,7 +74,7 @@ class OpenAIApi:
         ]
         body = {**shape.head(), "choices": choices, "usage": reply.usage()}
         size = sum(len(text) for text, _ in answers)
-        written = await self._bodies.in_thread(size, lambda: compact(body))
+        written = await self._bodies.in_thread(size, lambda: compact(body), reply.runs[0].owner)
         return Response(written, media_type="application/json")
 
 

@@ -46,7 +46,7 @@ class Reply:
         self.runs: list[Run] = []
         try:
             for inputs in parsed.inputs:
-                self.runs.append(runs.start(inputs, caller))
+                self.runs.append(runs.start(inputs, caller, also_held=len(parsed.echo)))
         except BaseException:
             self.give_up()
             raise
@@ -146,7 +146,7 @@ class Reply:
         functions: tuple[Function, ...] = ()
         if self._may_call:  # read again only now: while it is queued, a request is held as its bytes
             await run.begun()
-            functions = await self._bodies.in_thread(len(run.inputs), lambda: functions_in(run.inputs))
+            functions = await self._bodies.in_thread(len(run.inputs), lambda: functions_in(run.inputs), run.owner)
         answer = Answer(functions)
         async with aclosing(run.pieces()) as pieces:
             async for piece in pieces:

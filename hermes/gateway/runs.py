@@ -89,6 +89,7 @@ class Runs:
         kept: bool = False,
         hook: Hook | None = None,
         cancel_after: float | None = None,
+        also_held: int = 0,
     ) -> Run:
         """Begin a prediction, in the queue.
 
@@ -102,6 +103,7 @@ class Runs:
             kept: whether it is stored and listed. `stored` waits until it is written.
             hook: the client's webhook.
             cancel_after: seconds from now until it is canceled, if it has not ended by then.
+            also_held: bytes that its response repeats of the request.
         """
         if self._grace is not None:
             raise Problem(503, str(ServerStopping(self._grace)), code=ServerStopping.code)
@@ -109,8 +111,8 @@ class Runs:
             what = f"{self._per_token[caller.token]} predictions of this token are queued or running, as many as may"
             raise Problem(429, f"{what}; wait for one to end", code="too_many_predictions", retry_after=1)
         ticket = self._pool.ticket()
-        self._memory.take(len(inputs))
-        run = Run(inputs, caller, version, kept, hook, held=len(inputs))
+        self._memory.take(len(inputs) + also_held, caller.token)
+        run = Run(inputs, caller, version, kept, hook, held=len(inputs) + also_held)
         self._runs[run.id] = run
         self._per_token[caller.token] += 1
         if kept:
@@ -262,7 +264,7 @@ class Runs:
         else:
             return
         run.held += size
-        self._memory.add(size)
+        self._memory.add(size, run.owner)
         run.notify()
 
     def _ended(self, run: Run, task: "asyncio.Task[Outcome]") -> None:
@@ -302,7 +304,7 @@ class Runs:
 
     def _forget(self, run: Run) -> None:
         del self._runs[run.id]
-        self._memory.give_back(run.held)
+        self._memory.give_back(run.held, run.owner)
 
     def _finish(self, run: Run, outcome: Outcome, ended: datetime) -> None:
         self._per_token[run.owner] -= 1

@@ -396,19 +396,19 @@ def test_a_token_has_no_more_in_flight_than_it_may():
 
 def test_memory_is_counted_from_the_start_to_the_end_and_not_beyond_its_limit():
     async def main(parts):
-        run = parts.start()
-        assert parts.memory.held == len(INPUTS)
+        run = parts.start(also_held=3)
+        assert parts.memory.held == len(INPUTS) + 3
         with pytest.raises(Problem) as problem:
             parts.start()
-        assert (problem.value.status, parts.memory.held, parts.runs.running) == (429, len(INPUTS), 1)
+        assert (problem.value.status, parts.memory.held, parts.runs.running) == (429, len(INPUTS) + 3, 1)
         await run.begun()
-        assert parts.memory.held > len(INPUTS) + 2
+        assert parts.memory.held > len(INPUTS) + 5
         released.set()
         await run.end()
         assert (parts.memory.held, parts.runs.running) == (0, 0)
 
     released = asyncio.Event()
-    of_one(main, [*SAID, released, DONE], max_memory=len(INPUTS) + 5)
+    of_one(main, [*SAID, released, DONE], max_memory=2 * (len(INPUTS) + 5))  # half of it is one token's
 
 
 def test_a_full_queue_takes_no_run():

@@ -27,7 +27,7 @@ class Scripted:
     def __init__(self, *steps):
         self.steps, self.tasks = steps, []
 
-    def start(self, inputs, caller):
+    def start(self, inputs, caller, also_held=0):
         run = Run(inputs, caller=caller)
         self.tasks.append(asyncio.create_task(self._go(run)))
         return run
