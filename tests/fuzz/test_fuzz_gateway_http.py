@@ -13,7 +13,7 @@ from hypothesis import event, given, note
 from tests.support.asking import until
 from tests.support.fake_cog import FakeCog
 from tests.support.gateways import MODEL, gateway_before
-from tests.support.hostile import examples, quiet
+from tests.support.hostile import TIMES, examples, quiet
 from tests.support.hostile_http import (
     DEEP,
     LARGE,
@@ -31,7 +31,7 @@ from tests.support.measured_gateway import REPORTED
 
 pytestmark = [quiet, pytest.mark.xdist_group("fuzzed gateways")]  # each process would start its own
 PASSWORD = "password-of-the-upstream"
-REQUESTS = 500  # at each of two gateways: 20,000 in make test-long
+REQUESTS = 500 if TIMES > 1 else 120  # at each of two gateways: 20,000 in make test-long
 REFRESHED = 50  # requests after which the predictions of both are made anew: the oldest are dropped
 PAGES = ("text/html", "text/css", "text/javascript", "text/plain", "image/")
 NO_HTTP = b"Invalid HTTP request received."
@@ -109,7 +109,10 @@ def test_any_request_is_answered_or_refused_at_once_and_reads_nobody_elses(fuzze
     assert slow == [], f"over {REPORTED * 1000:.0f} ms of processor time on the event loop"
 
 
-@pytest.mark.parametrize("number", range(len(LARGE + DEEP)))
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(each, marks=[pytest.mark.long] * (each % 3 > 0)) for each in range(len(LARGE + DEEP))],
+)
 def test_a_megabyte_of_anything_keeps_nobody_waiting(fuzzed, number):
     shape = (LARGE + DEEP)[number]
     body = full(*shape, MOST - 100) if shape in LARGE else nested(*shape, 10_000)
