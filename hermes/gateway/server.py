@@ -88,6 +88,7 @@ class Protocol(HttpToolsProtocol):
             longest = next(iter(self.idle))
             if longest is not self or len(self.connections) > self.limit_concurrency:
                 del self.idle[longest]
+                self.connections.discard(longest)  # now, so that this one's request is not one too many
                 longest.transport.abort()
             # else all others have requests, and this one's gets 503
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
+from uvicorn.server import ServerState
 
 from hermes.devserver.server import free_port
 from hermes.gateway import GatewaySettings
@@ -290,6 +291,37 @@ def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_the_longes
                 assert await idle[0][0].read() == b""
             assert len(server.server_state.connections) == 3
             assert set(server.server_state.connections) == set(Protocol.idle)
+
+    run(test)
+
+
+def test_a_connection_that_makes_room_is_not_counted_any_more():
+    ends = []
+
+    class Transport:
+        closed = False
+
+        def get_extra_info(self, name):
+            return ends[0] if name == "socket" else None
+
+        def abort(self):
+            self.closed = True  # and connection_lost comes later
+
+    async def test(app):
+        ends.extend(socket.socketpair())
+        config = configuration(app, GatewaySettings())
+        config.limit_concurrency = 4
+        state = ServerState()
+        made = [Protocol(config, state, {}) for _ in range(8)]
+        for connection in made:
+            connection.connection_made(Transport())
+        assert state.connections == set(made[-3:])
+        assert [each.transport.closed for each in made] == [True] * 5 + [False] * 3
+        for connection in made:
+            connection.connection_lost(OSError())
+        for end in ends:
+            end.close()
+        assert not Protocol.idle
 
     run(test)
 
