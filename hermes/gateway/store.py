@@ -168,7 +168,10 @@ class Store:
             problem = error.strerror if isinstance(error, OSError) else str(error)
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 problem = "another gateway has it open"
-            raise InvalidConfiguration(OPTION, f"{name} cannot be used: {problem}; name another file") from error
+            remedy = "make its folder, or " if isinstance(error, FileNotFoundError) else ""
+            raise InvalidConfiguration(
+                OPTION, f"{name} cannot be used: {problem}; {remedy}name another file"
+            ) from error
         self._count, self._bytes = self._one("SELECT count(*), ifnull(sum(bytes), 0) FROM predictions")
 
     def _prepare(self, name: str) -> None:

@@ -25,7 +25,7 @@ def whole(method, url, **options):
 def test_streams_get_an_error_and_their_end_and_the_log_has_names_but_no_token(tmp_path):
     (tmp_path / "tokens").write_text("# of the test\nalice:secret\n")
     options = ["--tokens-file", str(tmp_path / "tokens"), "--public-url", "https://hermes.example/hermes"]
-    options += ["--store", str(tmp_path / "new" / "gateway.db"), "--grace", "0.2"]
+    options += ["--store", str(tmp_path / "gateway.db"), "--grace", "0.2"]
     with FakeCog(slots=4, delay=0.2, pieces=500) as cog, gateway_before(cog.url, options=options) as gateway:
         assert "page/app.js" in gateway.get("/hermes/").text
         prediction = gateway.post(
