@@ -68,7 +68,7 @@ class Gateway:
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
-        openai = OpenAIApi(self.runs, self._bodies, self.settings.names, self.check)
+        openai = OpenAIApi(self.runs, self._bodies, self._memory, self.settings.names, self.check)
         responses = ResponsesApi(openai)
         self._webhooks = webhooks = Webhooks(self.settings, self.pool, self._store, self.runs, self._bodies)
         replicate = ReplicateApi(

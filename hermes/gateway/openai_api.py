@@ -14,8 +14,10 @@ from hermes.client.cog import Json
 from hermes.gateway.answer import Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import caller_of
+from hermes.gateway.counted import CountedResponse
 from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
 from hermes.gateway.inputs import InputCheck
+from hermes.gateway.memory import Memory
 from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, ParsedRequest, Sampled, body_of
 from hermes.gateway.problems import Problem
 from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Reply, cancel_on_disconnect
@@ -26,14 +28,17 @@ from hermes.tool_calls.call import ToolCall
 class OpenAIApi:
     """The endpoints."""
 
-    def __init__(self, runs: Runs, bodies: Bodies, names: Sequence[str], check: Callable[[], InputCheck]):
+    def __init__(
+        self, runs: Runs, bodies: Bodies, memory: Memory, names: Sequence[str], check: Callable[[], InputCheck]
+    ):
         """Args:
         runs: begins the predictions.
         bodies: reads requests.
+        memory: counts responses.
         names: of the model.
         check: of the inputs that the upstreams take; raises Problem while none was ready.
         """
-        self._runs, self._bodies, self._names, self._check = runs, bodies, names, check
+        self._runs, self._bodies, self.memory, self._names, self._check = runs, bodies, memory, names, check
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -73,9 +78,9 @@ class OpenAIApi:
             for number, (text, calls) in enumerate(answers)
         ]
         body = {**shape.head(), "choices": choices, "usage": reply.usage()}
-        size = sum(len(text) for text, _ in answers)
-        written = await self._bodies.in_thread(size, lambda: compact(body), reply.runs[0].owner)
-        return Response(written, media_type="application/json")
+        size, owner = sum(len(text) for text, _ in answers), reply.runs[0].owner
+        written = await self._bodies.in_thread(size, lambda: compact(body).encode(), owner)
+        return CountedResponse(written, self.memory, owner, always=True)
 
 
 class _Chat:

@@ -154,8 +154,9 @@ class Reply:
                     yield part
         if run.status != "succeeded":
             raise of_failed(run)
-        for part in await asyncio.to_thread(lambda: list(answer.end(cut=run.cut_off))):  # up to a second of CPU time
-            yield part
+        if self._may_call:  # up to a second of CPU time
+            for part in await self._bodies.in_thread(run.size, lambda: list(answer.end(cut=run.cut_off)), run.owner):
+                yield part
 
 
 def functions_in(inputs: bytes) -> tuple[Function, ...]:

@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from hermes.client.cog import Json
 from hermes.gateway.answer import Part
+from hermes.gateway.counted import CountedResponse
 from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_api import OpenAIApi, tool_call
@@ -129,7 +130,7 @@ class ResponsesApi:
                 async for _, part in parts:
                     writer.take(part)
             writer.close()
-        return Response(writer.ended(reply), media_type="application/json")
+        return CountedResponse(writer.ended(reply).encode(), self._openai.memory, reply.runs[0].owner, always=True)
 
 
 class _ResponseWriter:

@@ -67,8 +67,9 @@ class GatewaySettings:
             if value is not None and not least <= value <= most:
                 allowed = f"at least {least}" if value < least and most != 65535 else f"{least} to {most:.0f}"
                 raise InvalidConfiguration(f"--{name.replace('_', '-')}", f"is {value}; set {allowed}")
-        if self.max_body > self.max_memory:
-            raise InvalidConfiguration("--max-body", f"is {self.max_body}, more than --max-memory {self.max_memory}")
+        if self.max_body > self.max_memory // 2:  # which is what a token may have
+            problem = f"is {self.max_body}, more than half of --max-memory {self.max_memory}"
+            raise InvalidConfiguration("--max-body", problem)
         owner, slash, name = self.model.partition("/")
         if not (owner and slash and name) or "/" in name:
             raise InvalidConfiguration("--model", f"is {self.model!r}; write owner/name")

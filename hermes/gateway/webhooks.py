@@ -207,7 +207,7 @@ class Webhooks:
         message_id, secret = f"msg_{run.id}_{event}", self.secret(run.owner)  # the same at each try, for receivers
         now = datetime.now(UTC)
         signature = await self._bodies.in_thread(
-            len(content), lambda: Webhook(secret).sign(message_id, now, content.decode())
+            len(content), lambda: Webhook(secret).sign(message_id, now, content.decode()), run.owner
         )
         headers = {
             "Content-Type": "application/json",

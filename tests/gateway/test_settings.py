@@ -54,7 +54,7 @@ CONTAINER = "; in a container, --published may say that it is local"
         ({"port": 99999}, "--port: is 99999; set 1 to 65535"),
         ({"max_wait": math.nan}, "--max-wait: is nan; set 0.001 to 1000000000"),
         ({"max_waiting": -1}, "--max-waiting: is -1; set at least 0"),
-        ({"max_body": 2, "max_memory": 1}, "--max-body: is 2, more than --max-memory 1"),
+        ({"max_body": 2, "max_memory": 1}, "--max-body: is 2, more than half of --max-memory 1"),
         (
             {"forwarded_from": ("10.0.0.1/8",)},
             "--forwarded-from: 10.0.0.1/8 has host bits set; write an address or a network",
