@@ -1,6 +1,5 @@
 """python -m hermes gateway: Replicate's and OpenAI's APIs and a page, before servers that answer."""
 
-import gc
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -105,14 +104,13 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
     """Serve until Ctrl-C."""
     require_free(settings.host, settings.port)
     from hermes.gateway.app import Gateway  # with Starlette, half a second that no other command has to wait
-    from hermes.gateway.memory import tune_malloc
+    from hermes.gateway.memory import tune_process
     from hermes.gateway.server import serve
 
     log_to_stderr("%(message)s")
     served = Gateway(settings, upstreams)
     say_where(settings)
-    tune_malloc()
-    gc.freeze()  # a full collection of what was imported would hold up the event loop for 35 ms, again and again
+    tune_process()
     with suppress(KeyboardInterrupt):
         serve(served.app(), settings, served.stop)
     notes.print("stopping")

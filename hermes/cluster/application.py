@@ -20,6 +20,7 @@ from hermes.cluster.upstream import GONE, RayUpstream
 from hermes.devserver import PROJECT, PredictorSource
 from hermes.errors import HermesError, InvalidConfiguration
 from hermes.gateway.app import Gateway
+from hermes.gateway.memory import tune_process
 from hermes.gateway.settings import GatewaySettings
 from hermes.logs import log_to_stderr
 from hermes.serving import ChatService, start_guard
@@ -173,6 +174,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """What serve.ingress asks for after the constructor."""
+        tune_process()
         return self._gateway.app()
 
     async def stop(self, grace: float) -> None:
