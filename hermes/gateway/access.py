@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from traceback import format_tb
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hermes.gateway.bodies import too_large
 from hermes.gateway.caller import Caller
 from hermes.gateway.metrics import Metrics
-from hermes.gateway.problems import Problem
+from hermes.gateway.problems import Problem, of_bug
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.tokens import digest_of
 from hermes.text import shortened
@@ -98,12 +97,9 @@ class Gate:
         try:
             await app(scope, receive, answer)
         except Exception as bug:
-            where = "".join(format_tb(bug.__traceback__))
-            kind = type(bug).__name__  # without its text, which may quote a prompt
-            log.error("gateway: request %s: %s\n%s", request_id, kind, where)  # noqa: TRY400
-            if begun:
-                raise
-            await response_of(Problem(500, f"the gateway failed: {kind}"), scope)(scope, receive, answer)
+            fault = of_bug(f"request {request_id}", bug)
+            if not begun:  # else the server closes the connection
+                await response_of(fault, scope)(scope, receive, answer)
 
     def _address(self, scope: Scope, headers: Headers) -> BaseUrl:
         found = {"scheme": scope["scheme"], "host": headers.get("host", ""), "prefix": ""}

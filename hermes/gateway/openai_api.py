@@ -8,19 +8,19 @@ from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from hermes.client.cog import Json
 from hermes.gateway.answer import Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import caller_of
 from hermes.gateway.counted import CountedResponse
-from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
+from hermes.gateway.events import compact, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
 from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, ParsedRequest, Sampled, body_of
-from hermes.gateway.problems import Problem
-from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Reply, cancel_on_disconnect
+from hermes.gateway.problems import Problem, of_bug
+from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Reply, ReplyStream, cancel_on_disconnect
 from hermes.gateway.runs import Runs
 from hermes.tool_calls.call import ToolCall
 
@@ -69,10 +69,10 @@ class OpenAIApi:
         async with cancel_on_disconnect(request, reply):
             if parsed.stream:
                 await reply.begun(REFUSAL_SECONDS)
-                stream = _stream(reply, shape, parsed.include_usage)
-                return StreamingResponse(stream, media_type=EVENT_STREAM, headers=NO_CACHE)
+                return ReplyStream(_stream(reply, shape, parsed.include_usage), reply)
             await reply.begun()
             answers = await reply.whole()
+        reply.give_up()
         choices = [
             shape.choice(number, text, calls, reply.finish_reason(number, bool(calls)))
             for number, (text, calls) in enumerate(answers)
@@ -179,8 +179,8 @@ async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> Asyn
             yield event({**shape.head(chunk=True), "choices": [], "usage": reply.usage()})
     except Problem as problem:
         yield event({"error": problem.body()["error"]})
-    finally:
-        reply.give_up()
+    except Exception as bug:
+        yield event({"error": of_bug("a stream", bug).body()["error"]})
     yield "data: [DONE]\n\n"
 
 

@@ -157,7 +157,10 @@ def _message(message: Json, at: str) -> Json:
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             if kind not in ("text", "input_text", "output_text", "refusal"):
                 raise unsupported(f"{at}.content[{index}]", f"is {kind!r}; the model reads only text")
-        content = "".join(str(part.get("text", part.get("refusal", ""))) for part in content)
+        texts = [part.get("text", part.get("refusal")) for part in content]
+        if odd := next((index for index, text in enumerate(texts) if not isinstance(text, str)), None) is not None:
+            raise Problem(400, f"{at}.content[{odd}].text: has to be a string", param=f"{at}.content")
+        content = "".join(texts)
     if content is None and message["role"] == "assistant":
         content = ""
     if not isinstance(content, str):

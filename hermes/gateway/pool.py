@@ -6,6 +6,7 @@ ejection): it says that it is ready, and would get most of the traffic, for its 
 
 import asyncio
 import logging
+import re
 import time
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Sequence
@@ -23,6 +24,7 @@ POLL_SECONDS = 1.0  # between two looks at an upstream's health
 # until predictions end at an upstream that says nothing: it may be stopped behind a proxy that keeps its connections
 UNREACHABLE_SECONDS = 60.0
 REST_SECONDS = 0.05  # until an upstream is asked again that had no slot: coglet frees one just after its last event
+PLACE_OF_ERROR = re.compile(r"E1\d{3} \w+: [^:;\n]{1,80}")
 FAILURES = 3  # in a row, until an upstream is ejected
 EJECT_SECONDS, MAX_EJECT_SECONDS = 10.0, 300.0  # the first time; it doubles until a prediction succeeds
 
@@ -274,7 +276,9 @@ class Pool:
         backend.ejections += 1
         backend.ejected_in_a_row += 1
         backend.readmission = asyncio.get_running_loop().call_later(seconds, self._readmit, backend)
-        what = f"{backend.failures} predictions in a row failed before their first piece, the last one with: {problem}"
+        said = PLACE_OF_ERROR.match(problem)  # the rest may quote a prompt
+        what = f"{backend.failures} predictions in a row failed before their first piece"
+        what += f", the last one with {said[0]}" if said else ""
         log.warning("gateway: %s is ejected for %.0f s: %s", backend.upstream.name, seconds, what)
 
     def _readmit(self, backend: Backend) -> None:

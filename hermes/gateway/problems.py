@@ -3,7 +3,9 @@
 Replicate's clients read RFC 9457's title, detail and status. OpenAI's read error.message, type, param and code.
 """
 
+import logging
 import re
+from traceback import format_tb
 
 from pydantic import ValidationError
 
@@ -11,6 +13,7 @@ from hermes.client.cog import Json
 from hermes.gateway.run import Run
 from hermes.text import shortened
 
+log = logging.getLogger(__name__)
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -78,8 +81,16 @@ def of_full(message: str, retry_after: int) -> Problem:
     return Problem(429, message, code="rate_limit_exceeded", retry_after=retry_after)
 
 
+def of_bug(what: str, bug: Exception) -> Problem:
+    """The problem of a fault of the gateway itself. It is logged by its kind and place: its text may quote a prompt."""
+    log.error("gateway: %s: %s\n%s", what, type(bug).__name__, "".join(format_tb(bug.__traceback__)))
+    return Problem(500, f"the gateway failed: {type(bug).__name__}")
+
+
 def of_failed(run: Run) -> Problem:
     """The problem of a run that failed."""
+    if run.status == "canceled":
+        return Problem(503, "the server canceled the prediction; send the request again", retry_after=1)
     message = run.error or "the prediction failed"
     code = message[:5]
     if run.retry_after:

@@ -1,28 +1,28 @@
 """The reply to a request in OpenAI's dialect: the parts of one prediction or of several, as they come."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from enum import Enum
 
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from hermes.client.cog import Json
 from hermes.errors import BadTools
 from hermes.gateway.answer import Answer, Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller
-from hermes.gateway.events import PING_SECONDS
+from hermes.gateway.events import EVENT_STREAM, NO_CACHE, PING_SECONDS
 from hermes.gateway.openai_requests import ParsedRequest
-from hermes.gateway.problems import Problem, of_failed, of_refused
+from hermes.gateway.problems import Problem, of_bug, of_failed, of_refused
 from hermes.gateway.run import Run
 from hermes.gateway.runs import Runs
 from hermes.tool_calls.call import ToolCall
 from hermes.tool_calls.definitions import Function, parse_functions
 
-log = logging.getLogger(__name__)
 REFUSAL_SECONDS = 1.0  # that a stream waits for its first piece, so that a refusal is a status and not an event
 
 
@@ -60,9 +60,9 @@ class Reply:
             async with asyncio.timeout(patience):
                 await asyncio.gather(*(run.begun() for run in self.runs))
         for run in self.runs:
-            if run.status == "canceled":
+            if run.status == "canceled" and run.cancel_asked:
                 raise ClientDisconnect
-            if run.status == "failed" and not run.output:
+            if run.status in ("failed", "canceled") and not run.output:
                 raise of_failed(run)
 
     async def parts(self) -> AsyncGenerator[tuple[int, Part | Heartbeat | None]]:
@@ -120,7 +120,7 @@ class Reply:
         return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
 
     def give_up(self) -> None:
-        """End what runs still: nobody reads it."""
+        """End what runs still, and let go of what has ended: nobody reads it any more."""
         for run in self.runs:
             self._runs.abandon(run)
 
@@ -137,8 +137,7 @@ class Reply:
         except Problem as problem:
             queue.put_nowait((number, problem))
         except Exception as bug:
-            log.exception("gateway: run %s", self.runs[number].id)
-            queue.put_nowait((number, Problem(500, f"the gateway failed: {type(bug).__name__}")))
+            queue.put_nowait((number, of_bug(f"run {self.runs[number].id}", bug)))
         else:
             queue.put_nowait((number, None))
 
@@ -157,6 +156,21 @@ class Reply:
         if self._may_call:  # up to a second of CPU time
             for part in await self._bodies.in_thread(run.size, lambda: list(answer.end(cut=run.cut_off)), run.owner):
                 yield part
+
+
+class ReplyStream(StreamingResponse):
+    """The events of a reply, which is given up when they are sent, or cannot be."""
+
+    def __init__(self, events: AsyncIterator[str], reply: Reply):
+        super().__init__(events, media_type=EVENT_STREAM, headers=NO_CACHE)
+        self._reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._reply.give_up()
 
 
 def functions_in(inputs: bytes) -> tuple[Function, ...]:

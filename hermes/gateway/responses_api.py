@@ -13,17 +13,17 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from hermes.client.cog import Json
 from hermes.gateway.answer import Part
 from hermes.gateway.counted import CountedResponse
-from hermes.gateway.events import EVENT_STREAM, NO_CACHE, compact, event
+from hermes.gateway.events import compact, event
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_api import OpenAIApi, tool_call
 from hermes.gateway.openai_requests import MAX_TOKENS, ParsedRequest, Sampled, form_of, messages_of
-from hermes.gateway.problems import Problem, unsupported
-from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Heartbeat, Reply, cancel_on_disconnect
+from hermes.gateway.problems import Problem, of_bug, unsupported
+from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Heartbeat, Reply, ReplyStream, cancel_on_disconnect
 from hermes.tool_calls.call import ToolCall
 
 ECHOED = (  # in the response
@@ -125,11 +125,12 @@ class ResponsesApi:
         async with cancel_on_disconnect(request, reply):
             await reply.begun(REFUSAL_SECONDS if parsed.stream else None)
             if parsed.stream:
-                return StreamingResponse(_stream(reply, writer), media_type=EVENT_STREAM, headers=NO_CACHE)
+                return ReplyStream(_stream(reply, writer), reply)
             async with aclosing(reply.parts()) as parts:
                 async for _, part in parts:
                     writer.take(part)
             writer.close()
+        reply.give_up()
         return CountedResponse(writer.ended(reply).encode(), self._openai.memory, reply.runs[0].owner, always=True)
 
 
@@ -264,8 +265,7 @@ async def _stream(reply: Reply, writer: _ResponseWriter) -> AsyncIterator[str]:
                     yield "".join(events)
         yield "".join(writer.close())
         yield writer.event_with_response(f"response.{status_of(reply)}", writer.ended(reply))
-    except Problem as problem:
-        error = {"code": problem.code or "server_error", "message": problem.message}
-        yield writer.event_with_response("response.failed", writer.response("failed", error=error))
-    finally:
-        reply.give_up()
+    except Exception as error:
+        problem = error if isinstance(error, Problem) else of_bug("a stream", error)
+        said = {"code": problem.code or "server_error", "message": problem.message}
+        yield writer.event_with_response("response.failed", writer.response("failed", error=said))

@@ -75,7 +75,12 @@ class Run:
     added: "asyncio.Future[None] | None" = field(default=None, repr=False)  # its row is written
     begun_there: bool = False  # its present upstream has sent an event
     cancel_asked: bool = False
+    abandoned: bool = False  # nobody reads it
     held: int = 0  # bytes that are counted for it
+    characters: int = 0  # of its output
+
+    def __post_init__(self) -> None:
+        self.characters = sum(map(len, self.output))
 
     @property
     def owner(self) -> str:
@@ -95,7 +100,7 @@ class Run:
     @property
     def size(self) -> int:
         """About how many bytes a reader gets."""
-        return len(self.inputs) + sum(map(len, self.output)) + len(self.logs)
+        return len(self.inputs) + self.characters + len(self.logs)
 
     def add(self, piece: str) -> int:
         """Take a piece of the response. Returns how many bytes of memory it takes."""
@@ -103,6 +108,7 @@ class Run:
         begin = next((len(start) - 1 for start in LIKE_A_FILE if piece.startswith(start)), 0)
         pieces = [piece[:begin], piece[begin:]] if begin else [piece]
         self.output += pieces
+        self.characters += len(piece)
         return sum(map(sys.getsizeof, pieces))
 
     def finish(self, outcome: Outcome, ended: datetime) -> None:

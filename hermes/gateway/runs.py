@@ -17,7 +17,7 @@ from hermes.errors import EngineFailed, ServerStopping, find_error
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
 from hermes.gateway.pool import FailedEarly, Pool, QueueFull, Ticket
-from hermes.gateway.problems import Problem
+from hermes.gateway.problems import Problem, of_bug
 from hermes.gateway.run import NOBODY, Hook, Outcome, Run, Status
 from hermes.gateway.store import Store
 from hermes.gateway.upstream import Full, Refused, Unavailable, Upstream
@@ -35,6 +35,7 @@ STATUSES: dict[Any, Status] = {
     "canceled": "canceled",
     "aborted": "canceled",
 }
+COUNTS = ("input_token_count", "output_token_count")
 CANCELED = re.compile(r"\bcancell?(ed|ation)", re.IGNORECASE)  # Python's and Cog's names of the exception
 
 
@@ -175,9 +176,12 @@ class Runs:
         await run.end()
 
     def abandon(self, run: Run) -> None:
-        """End a prediction that nobody reads, in the background."""
+        """End a prediction that nobody reads any more, in the background, or let go of it if it has ended."""
         if not run.ended:
             _in_background(self.cancel(run), self._cancels)
+        elif not (run.kept or run.abandoned):
+            self._memory.give_back(run.held, run.owner)
+        run.abandoned = True
 
     async def stop(self, grace: float) -> None:
         """Take no more, wait `grace` seconds for those in flight, and end the others. What is stored can be read on."""
@@ -196,7 +200,7 @@ class Runs:
     async def close(self) -> None:
         """Close the store. What it could not write is tried once more."""
         self._closing.set()
-        await asyncio.gather(*self._ends)
+        await asyncio.gather(*self._ends, return_exceptions=True)
         await self._store.close()
 
     async def _drive(self, run: Run, ticket: Ticket) -> Outcome:
@@ -218,10 +222,10 @@ class Runs:
             except EngineFailed as failed:
                 return Outcome("failed", str(failed))
             except Exception as bug:
-                log.exception("gateway: run %s", run.id)
-                return Outcome("failed", f"the gateway failed: {type(bug).__name__}: {bug}")
+                return Outcome("failed", of_bug(f"run {run.id}", bug).message)
 
     async def _attempt(self, run: Run, ticket: Ticket, avoid: Upstream | None) -> Outcome:
+        upstream = None
         try:
             async with self._pool.slot(ticket, avoid) as upstream:
                 run.upstream, run.begun_there = upstream, False
@@ -234,6 +238,10 @@ class Runs:
                 if outcome.status == "failed" and not (run.output or outcome.refused):
                     raise _Retry(upstream, outcome)
                 return outcome
+        except EngineFailed as failed:  # perhaps of the pool: the upstream cannot be reached any more
+            if run.output or upstream is None:
+                raise
+            raise _Retry(upstream, Outcome("failed", str(failed))) from failed
         finally:
             run.upstream = None
 
@@ -257,9 +265,9 @@ class Runs:
         if name == "output":
             if not run.output:
                 self._pool.succeeded(upstream)
-            size = run.add(str(data.get("chunk", "")))
+            size = run.add(_unicode(data.get("chunk", "")))
         elif name == "log":
-            run.logs += (more := str(data.get("data", "")))
+            run.logs += (more := _unicode(data.get("data", "")))
             size = len(more)
         else:
             return
@@ -303,8 +311,10 @@ class Runs:
         self._forget(run)
 
     def _forget(self, run: Run) -> None:
+        """Take an ended prediction out. What is not kept is held by its reader until that abandons it."""
         del self._runs[run.id]
-        self._memory.give_back(run.held, run.owner)
+        if run.kept or run.abandoned:
+            self._memory.give_back(run.held, run.owner)
 
     def _finish(self, run: Run, outcome: Outcome, ended: datetime) -> None:
         self._per_token[run.owner] -= 1
@@ -343,7 +353,7 @@ async def _failure(writing: "asyncio.Future[None]") -> Exception | None:
         await asyncio.shield(writing)
     except Exception as error:
         if not isinstance(error, sqlite3.Error):
-            log.exception("gateway: the store")
+            of_bug("the store", error)
         return error
     return None
 
@@ -363,7 +373,7 @@ def _outcome(run: Run, data: Json) -> Outcome:
     """
     if (said := data.get("status")) not in STATUSES:
         raise EngineFailed(f"the server ended the prediction with the status {shown(said)}")
-    status, text = STATUSES[said], str(data.get("error") or "")
+    status, text = STATUSES[said], _unicode(data.get("error") or "")
     found = find_error(text)
     if status == "failed" and run.cancel_asked and not found and CANCELED.search(text):
         status, text = "canceled", ""
@@ -371,6 +381,20 @@ def _outcome(run: Run, data: Json) -> Outcome:
         status,
         found or text or None,
         refused=(found or "").startswith("E10"),
-        metrics=data.get("metrics") or {},
-        logs=data.get("logs") or None,
+        metrics=_metrics(data.get("metrics")),
+        logs=_unicode(data.get("logs") or "") or None,
     )
+
+
+def _metrics(found: Any) -> Json:
+    """Returns what can be counted and written of a server's metrics."""
+    if not isinstance(found, dict):
+        return {}
+    odd = [name for name in COUNTS if not (type(found.get(name)) is int and found[name] >= 0)]
+    return {name: value for name, value in found.items() if name not in odd}
+
+
+def _unicode(value: Any) -> str:
+    """Returns a text of a server, without half characters, which cannot be sent."""
+    text = str(value)
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -1,14 +1,18 @@
 """The routes. No upstream is there, so whoever may ask is told 503, or finds a page."""
 
 import asyncio
+import json
+from contextlib import suppress
 
 import httpx
 import pytest
 
+from hermes.devserver import PROJECT, PredictorSource
 from hermes.gateway import GatewaySettings
 from hermes.gateway.app import Gateway
 from hermes.gateway.upstream import open_upstream
 from hermes.version import VERSION
+from tests.support.asgi_gateway import FakeUpstream, serving
 
 NOBODY = "http://127.0.0.1:9"
 ASK = {"model": "local/model", "messages": [{"role": "user", "content": "Hi"}]}
@@ -124,3 +128,56 @@ def test_metrics_name_each_upstream():
     text = ask("GET", "/metrics").text
     assert f'hermes_gateway_upstream_ready{{upstream="{NOBODY}"}} 0.0' in text
     assert "hermes_gateway_waiting 0.0" in text
+
+
+CHAT, RESPONSE = ("/v1/chat/completions", ASK), ("/v1/responses", {"model": "local/model", "input": "Hi"})
+EVERY_INPUT = PredictorSource(PROJECT / "predict.py").openapi()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [CHAT, RESPONSE])
+def test_what_a_client_has_not_read_is_held_and_nothing_after_that(path, body, stream):
+    async def main():
+        upstream = FakeUpstream("Hello", document=EVERY_INPUT)
+        async with serving(upstream) as (gateway, client):
+            held = []
+            gateway.runs._on_end = lambda run: held.append(gateway._memory.held)
+            response = await client.post(path, json={**body, "stream": stream, "metadata": {"k": "x" * 500}})
+            assert response.status_code == 200
+            assert "Hello" in response.text
+            assert held[0] > len(upstream.pieces[0])
+            return gateway._memory.held, dict(gateway._memory._of_owners)
+
+    assert asyncio.run(main()) == (0, {})
+
+
+def test_a_client_that_leaves_before_its_stream_begins_leaves_nothing():
+    async def main():
+        async with serving(FakeUpstream(document=EVERY_INPUT)) as (gateway, _):
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": "/v1/chat/completions",
+                "scheme": "http",
+                "query_string": b"",
+            }
+            scope["headers"] = [
+                (b"host", b"localhost"),
+                (b"content-type", b"application/json"),
+                (b"content-length", b"9"),
+            ]
+            messages = [{"type": "http.request", "body": json.dumps({**ASK, "stream": True}).encode()}]
+
+            async def receive():
+                return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+            async def send(message):
+                raise OSError("the connection is closed")
+
+            with suppress(OSError):
+                await gateway.app()(scope, receive, send)
+            while gateway.runs.running:
+                await asyncio.sleep(0)
+            return gateway._memory.held
+
+    assert asyncio.run(main()) == 0

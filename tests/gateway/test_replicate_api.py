@@ -142,7 +142,7 @@ def test_a_prediction_has_the_inputs_as_they_were_sent():
 
     prediction = with_gateway(work, FakeUpstream("a\ud800", "b"))
     assert prediction["input"] == {"prompt": 'a "b" \u2028 é \U0001f600', "temperature": 0.5}
-    assert prediction["output"] == ["a\ud800", "b"]
+    assert prediction["output"] == ["a?", "b"]
     assert (prediction["status"], prediction["error"], prediction["logs"]) == ("succeeded", None, "")
     assert prediction["metrics"]["output_token_count"] == 2
     assert prediction["metrics"]["total_time"] >= 0

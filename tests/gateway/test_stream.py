@@ -93,10 +93,36 @@ def test_an_error_before_the_first_piece_is_a_status_even_of_a_stream():
 
 def test_a_client_that_left_is_no_failure():
     async def main():
-        await reply_of({"status": "canceled"}).begun()
+        await reply_of({"status": "canceled", "cancel_asked": True}).begun()
 
     with pytest.raises(ClientDisconnect):
         asyncio.run(main())
+
+
+def test_a_prediction_that_the_server_canceled_is_one_to_send_again():
+    async def main():
+        await reply_of({"status": "canceled"}).begun()
+
+    with pytest.raises(Problem, match="send the request again") as canceled:
+        asyncio.run(main())
+    assert canceled.value.status == 503
+
+
+@pytest.mark.parametrize(
+    "write", [lambda r: _stream(r, _Chat("m"), usage=True), lambda r: responses_stream(r, _ResponseWriter(b'"a":1'))]
+)
+def test_a_fault_of_the_gateway_in_a_stream_is_an_event_too(write, monkeypatch, caplog):
+    prompts = ["a secret prompt"]
+    monkeypatch.setattr(Reply, "usage", lambda reply: {}[prompts[0]])
+
+    async def main():
+        return [text async for text in write(reply_of("Hi", DONE))]
+
+    text = "".join(asyncio.run(main()))
+    assert "the gateway failed: KeyError" in text
+    assert text.rstrip().endswith(("[DONE]", "}"))
+    assert "in <lambda>" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_response_that_fails_has_the_code_of_its_error():
