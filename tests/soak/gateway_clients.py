@@ -22,6 +22,7 @@ from tests.support.fake_cog import Behaviour, pieces_of
 from tests.support.gateways import MODEL
 
 TOKENS = {"alice": "token-of-alice", "bob": "token-of-bob"}
+FEWEST = 4  # tokens of an answer, which so has a text: the small model may end with its first token
 PIECES = 30  # of an answer of the imitated server, at least
 ENDED = ("succeeded", "failed", "canceled")
 AGAIN = ("E1203", "E1205")  # the request can be sent again
@@ -181,19 +182,21 @@ class Through(Session):
 
 
 def replicate_waited(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    prediction = c.create(prompt, {"max_tokens": most}, Prefer=c.draw.choice(["wait", "wait=1", "Wait=5"]))
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    prediction = c.create(
+        prompt, {"max_tokens": most, "min_tokens": FEWEST}, Prefer=c.draw.choice(["wait", "wait=1", "Wait=5"])
+    )
     return c.outcome(prompt, c.end(prediction), max_tokens=most)
 
 
 def replicate_polled(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    return c.outcome(prompt, c.end(c.create(prompt, {"max_tokens": most})), max_tokens=most)
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    return c.outcome(prompt, c.end(c.create(prompt, {"max_tokens": most, "min_tokens": FEWEST})), max_tokens=most)
 
 
 def replicate_streamed(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    prediction = c.create(prompt, {"max_tokens": most})
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    prediction = c.create(prompt, {"max_tokens": most, "min_tokens": FEWEST})
     stream = httpx.URL(prediction["urls"]["stream"]).path
     pieces, ended = [], False
     with closing(c.streaming("GET", stream)) as events:  # type: ignore[type-var]
@@ -242,8 +245,8 @@ def listed(c: Through) -> str:
 
 
 def chat(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": most}
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "max_tokens": most, "min_tokens": FEWEST}
     return answer(c, "/v1/chat/completions", body, prompt, lambda one: one["choices"][0]["message"]["content"])
 
 
@@ -266,8 +269,8 @@ def completion(c: Through) -> str:
 
 
 def response(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    body = {"model": MODEL, "input": prompt, "max_output_tokens": most}
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    body = {"model": MODEL, "input": prompt, "max_output_tokens": most, "min_tokens": FEWEST}
 
     def text_of(one: Json) -> str:
         return "".join(part["text"] for item in one["output"] for part in item["content"])
@@ -279,7 +282,7 @@ def answer(
     c: Through, path: str, body: Json, prompt: str, text_of: Callable[[Json], str], most: int | None = None
 ) -> str:
     """Ask for a whole answer."""
-    body = body | ({"max_tokens": most} if most else {})
+    body = body | ({"max_tokens": most, "min_tokens": FEWEST} if most else {})
     most = most or body.get("max_tokens") or body["max_output_tokens"]
     received = c.request("POST", path, body)
     if received.status_code == httpx.codes.SERVICE_UNAVAILABLE:
@@ -291,8 +294,10 @@ def answer(
 
 
 def chat_streamed(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    body = json.loads(c.body({"prompt": prompt, "max_tokens": most})) | {"stream_options": {"include_usage": True}}
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    body = json.loads(c.body({"prompt": prompt, "max_tokens": most, "min_tokens": FEWEST})) | {
+        "stream_options": {"include_usage": True}
+    }
     pieces, names = [], []
     with closing(c.streaming("POST", c.path, body)) as events:  # type: ignore[type-var]
         for name, data in events:
@@ -313,8 +318,8 @@ def chat_streamed(c: Through) -> str:
 
 
 def response_streamed(c: Through) -> str:
-    prompt, most = question(c), c.draw.randint(1, 40)
-    body = {"model": MODEL, "input": prompt, "max_output_tokens": most, "stream": True}
+    prompt, most = question(c), c.draw.randint(FEWEST, 40)
+    body = {"model": MODEL, "input": prompt, "max_output_tokens": most, "min_tokens": FEWEST, "stream": True}
     text, last, data = "", "", "{}"
     with closing(c.streaming("POST", "/v1/responses", body)) as events:  # type: ignore[type-var]
         for last, data in events:
