@@ -159,7 +159,7 @@ class ReplicateApi:
         if not run.ended:
             await self._runs.cancel(run)
             written = await self._predictions.one(run, request.state.base)
-        return CountedResponse(written, self._memory, owner, always=True)
+        return CountedResponse(written, self._memory, owner)
 
     async def stream(self, request: Request) -> Response:
         """GET /stream/{id}/{secret}, the address in urls.stream. Who knows it may read, and come back."""
