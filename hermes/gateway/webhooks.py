@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -33,12 +33,12 @@ START = "start"
 
 BETWEEN_SECONDS = 0.5  # two of output and logs
 TRIES = 4  # of the last one
-RETRY_SECONDS = 1.0  # until the second try; it doubles
+SECOND_TRY_SECONDS = 1.0  # after the first; it doubles for each further one
 SEND_SECONDS = 10.0
 CONNECT_SECONDS = 4.0
 CLOSE_SECONDS = 2.0  # for what is under way when the gateway stops
 AT_ONCE = 16  # that are sent, for one token
-MAX_UNDELIVERED = 200  # ended predictions of one token whose webhook is not delivered yet
+MAX_UNDELIVERED = 200  # predictions of one token, running or ended, whose webhook is not delivered yet
 
 
 class Webhooks:
@@ -123,18 +123,31 @@ class Webhooks:
 
     async def _resend(self, owner: str, left: Iterator[tuple[str, Hook]]) -> None:
         for run_id, hook in left:
-            await self._deliver(run_id, owner, hook, self._base)
+            with self._counted(owner):
+                await self._deliver(run_id, owner, hook, self._base)
 
     async def _follow(self, run: Run, hook: Hook, base: str) -> None:
-        try:
-            await self._tell(run, hook, base)
-        except Forbidden as why:
-            await self._end(run.id, str(why))
-            return
         run_id, owner = run.id, run.owner
-        del run  # it may be megabytes, and has ended
-        if hook.wants_end:
-            await self._deliver(run_id, owner, hook, base)
+        with self._counted(owner):
+            try:
+                await self._tell(run, hook, base)
+            except Forbidden as why:
+                await self._end(run_id, str(why))
+                return
+            except Exception as error:  # a bug; its text may quote a prompt
+                log.error("gateway: run %s: its webhook before the end: %s", run_id, type(error).__name__)  # noqa: TRY400
+            await run.end()
+            del run  # it may be megabytes
+            if hook.wants_end:
+                await self._deliver(run_id, owner, hook, base)
+
+    @contextmanager
+    def _counted(self, owner: str) -> Iterator[None]:
+        self._undelivered[owner] += 1
+        try:
+            yield
+        finally:
+            self._undelivered[owner] -= 1
 
     async def _tell(self, run: Run, hook: Hook, base: str) -> None:
         """What happens until the end."""
@@ -153,14 +166,16 @@ class Webhooks:
                 await change.wait()
 
     async def _say(self, run: Run, hook: Hook, base: str, event: str) -> None:
-        """Send an event before the last, once: a later one has what it had."""
-        async with self._slots[run.owner]:
+        """Send an event before the last, once, if a slot is free: a later one has what it had."""
+        slots = self._slots[run.owner]
+        if slots.locked():
+            return  # a run that waited would be held uncounted, after its end too
+        async with slots:
             with suppress(Unresolved):
                 await self._send(run, hook, base, event)
 
     async def _deliver(self, run_id: str, owner: str, hook: Hook, base: str) -> None:
         """Send the last event of an ended prediction, until it is taken or cannot be."""
-        self._undelivered[owner] += 1
         try:
             problem = await self._try(run_id, owner, hook, base)
         except Forbidden as why:
@@ -168,8 +183,10 @@ class Webhooks:
         except (Unresolved, Problem) as why:  # there is no DNS, or the store cannot be read
             log.warning("gateway: run %s: its webhook is sent at the next start: %s", run_id, why)
             return
-        finally:
-            self._undelivered[owner] -= 1
+        except Exception as error:  # a bug; its text may quote a prompt
+            name = type(error).__name__
+            log.error("gateway: run %s: its webhook is sent at the next start: %s", run_id, name)  # noqa: TRY400
+            return
         await self._end(run_id, problem)
 
     async def _try(self, run_id: str, owner: str, hook: Hook, base: str) -> str | None:
@@ -188,7 +205,7 @@ class Webhooks:
                     raise
             run = None  # it may be megabytes
             if left:
-                await asyncio.sleep(RETRY_SECONDS * 2 ** (TRIES - 1 - left))
+                await asyncio.sleep(SECOND_TRY_SECONDS * 2 ** (TRIES - 1 - left))
         return f"{TRIES} tries failed, the last one with: {problem}"
 
     async def _end(self, run_id: str, problem: str | None) -> None:
