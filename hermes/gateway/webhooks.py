@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hmac
 import logging
-import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator
@@ -25,7 +24,7 @@ from hermes.gateway.run import Hook, Run
 from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.store import Store
-from hermes.gateway.upstream import REPLICATE
+from hermes.gateway.upstream import REPLICATE, replicate_url
 
 log = logging.getLogger(__name__)
 Events = Literal["start", "output", "logs", "completed"]
@@ -52,9 +51,8 @@ class Webhooks:
         runs: have what is sent.
         bodies: has the threads where large ones are written.
         """
-        own = _own_urls(settings)
-        self._base = own[0]
-        self._destinations = Destinations(settings.webhooks, lambda: [*own, *_upstream_urls(pool)])
+        self._base = settings.urls[0]
+        self._destinations = Destinations(settings.webhooks, lambda: [*settings.urls, *_upstream_urls(pool)])
         self._enabled = bool(settings.webhooks)
         self._key, self._store, self._runs, self._bodies = store.secret(), store, runs, bodies
         self._predictions = Predictions(settings.model, bodies)
@@ -257,17 +255,10 @@ class Webhooks:
         return problem
 
 
-def _own_urls(settings: GatewaySettings) -> list[str]:
-    """The gateway's, the one to show first."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    urls = [f"http://{settings.published}"] if settings.published else []
-    return [*([settings.public_url] if settings.public_url else []), *urls, f"http://{host}:{settings.port}"]
-
-
 def _upstream_urls(pool: Pool) -> Iterator[str]:
     for backend in pool.backends:
         name = backend.upstream.name
         if name.startswith(REPLICATE):
-            yield os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com")
+            yield replicate_url()
         elif "://" in name:
             yield name
