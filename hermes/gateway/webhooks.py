@@ -175,17 +175,16 @@ class Webhooks:
     async def _deliver(self, run_id: str, owner: str, hook: Hook, base: str) -> None:
         """Send the last event of an ended prediction, until it is taken or cannot be."""
         try:
-            problem = await self._try(run_id, owner, hook, base)
-        except Forbidden as why:
-            problem = str(why)
+            try:
+                problem = await self._try(run_id, owner, hook, base)
+            except Forbidden as why:
+                problem = str(why)
+            await self._end(run_id, problem)
         except (Unresolved, Problem) as why:  # there is no DNS, or the store cannot be read
             log.warning("gateway: run %s: its webhook is sent at the next start: %s", run_id, why)
-            return
         except Exception as error:  # a bug; its text may quote a prompt
             name = type(error).__name__
             log.error("gateway: run %s: its webhook is sent at the next start: %s", run_id, name)  # noqa: TRY400
-            return
-        await self._end(run_id, problem)
 
     async def _try(self, run_id: str, owner: str, hook: Hook, base: str) -> str | None:
         """Returns why the last event was not taken, or None. The prediction is read for each try."""
