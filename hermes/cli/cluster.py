@@ -97,8 +97,7 @@ def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
             say_where(args.gateway)
             wait(serve.status)
         notes.print("stopping")
-        found = serve.status().applications.get(NAME)
-        if found and found.deployments["Ingress"].replica_states.get("RUNNING"):
+        if has_gateway(serve.status()):
             stopping = serve.get_app_handle(NAME).stop.remote(settings.shutdown_grace)
             stopping.result(timeout_s=settings.shutdown_grace + STOP_SECONDS)
         if not here:
@@ -108,12 +107,21 @@ def run(args: "ClusterSettings", settings: Settings, *, here: bool) -> None:
 
 
 def wait(serve_status: Callable[[], Any], until: str | None = None) -> None:
-    """Wait until the application has a status, or for ever. Raises ServerFailed if it could not be started."""
-    while (found := serve_status().applications[NAME]).status != until:
+    """Wait until the application has a status, or for ever. Raises ServerFailed if it fails to start, or is deleted."""
+    while (found := serve_status().applications.get(NAME)) is None or found.status != until:
+        if found is None:
+            raise ServerFailed(f"Ray: the application {NAME} is not on the cluster; it may have been deleted elsewhere")
         if found.status == "DEPLOY_FAILED":
             said = [each.message for each in found.deployments.values()]
             raise ServerFailed(find_error("\n".join(said)) or f"Ray: {found.message}")
         time.sleep(POLL_SECONDS)
+
+
+def has_gateway(serve_status: Any) -> bool:
+    """Whether a gateway runs."""
+    found = serve_status.applications.get(NAME)
+    ingress = found and found.deployments.get("Ingress")
+    return bool(ingress and ingress.replica_states.get("RUNNING"))
 
 
 def require_ray() -> None:

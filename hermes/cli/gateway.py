@@ -118,7 +118,6 @@ def run(settings: GatewaySettings, upstreams: Sequence[Upstream]) -> None:
 
 def say_where(settings: GatewaySettings) -> None:
     """Say at which addresses a gateway is found."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    at = settings.public_url or f"http://{settings.published or f'{host}:{settings.port}'}"
+    at = settings.urls[0]
     notes.print(f"Replicate's API is at {at}, OpenAI's at {at}/v1")
     notes.print(f"chat at {at}/; Ctrl-C to stop")

@@ -30,12 +30,21 @@ def up(
         raise InvalidConfiguration("--no-store", "--store is given, too; leave out one of them")
     if not no_store and not settings.store:
         store = store_beside(server_settings.weights_dir)
-        store.parent.mkdir(exist_ok=True)
+        make_folder(store.parent)
         settings = replace(settings, store=store)
     require_free(settings.host, settings.port)
     with local_server() as server:
         wait_until_ready(server)
         run(settings, [open_upstream(server.url, server_settings.slots)])
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the store. Raises InvalidConfiguration if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"cannot make {folder}: {error.strerror}; name another file, or pass --no-store"
+        raise InvalidConfiguration("--store", problem) from error
 
 
 def store_beside(weights: Path) -> Path:

@@ -21,6 +21,7 @@ from hermes.gateway.upstream import Full, Unavailable
 from hermes.text import shortened
 
 GONE = "gone"  # the only event of a replica whose engine is dead
+STATUS_SECONDS = 10.0
 RAY_ERRORS = (RayError, RayServeException, grpc.RpcError)
 
 
@@ -41,17 +42,25 @@ class RayUpstream:
         self._idle = asyncio.Event()  # set while none runs
         self._idle.set()
         self._stopping = Breaker()
+        self._status: asyncio.Task[Any] | None = None
         self._document = PredictorSource(PROJECT / "predict.py").openapi()
 
     async def ready(self) -> bool:
         """See Upstream. The slots are those of the replicas that run now."""
         try:
-            found = await asyncio.to_thread(serve.status)
+            async with asyncio.timeout(STATUS_SECONDS):
+                found = await self._find_status()
             states = found.applications[self._app].deployments[self._deployment].replica_states
-        except (*RAY_ERRORS, KeyError):  # Serve's controller is being started again, or this application is deleted
+        except (*RAY_ERRORS, KeyError, TimeoutError):  # Serve's controller starts again, or the application is deleted
             return False
         self.slots = int(states.get("RUNNING", 0)) * self._each
         return self.slots > 0
+
+    async def _find_status(self) -> Any:
+        """Serve's status. A thread that Ray does not answer cannot be ended, so there is one at a time."""
+        if self._status is None or self._status.done():
+            self._status = asyncio.create_task(asyncio.to_thread(serve.status))
+        return await asyncio.shield(self._status)
 
     async def document(self) -> Json:
         """See Upstream."""

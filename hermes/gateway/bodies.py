@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -53,13 +53,18 @@ class Bodies:
         """
         owner = request.state.caller.token
         held: list[bytes] = []
-        try:
-            await self._receive(request, held, owner)
-            size = sum(map(len, held))
-            found = await self.in_thread(size, lambda: _taken(b"".join(held), take), owner)
-        finally:
+
+        def give_back() -> None:
             self._memory.give_back(sum(map(len, held)), owner)
             held.clear()  # a traceback may keep the list
+
+        try:
+            await self._receive(request, held, owner)
+        except BaseException:
+            give_back()
+            raise
+        size = sum(map(len, held))
+        found = await self.in_thread(size, lambda: _parsed(b"".join(held), take), owner, give_back)
         if isinstance(found, Problem):
             try:
                 raise found
@@ -67,20 +72,35 @@ class Bodies:
                 del found  # its traceback has this frame
         return found
 
-    async def in_thread(self, size: int, work: Callable[[], T], owner: str = "") -> T:
+    async def in_thread(
+        self, size: int, work: Callable[[], T], owner: str = "", at_end: Callable[[], None] = lambda: None
+    ) -> T:
         """Returns what `work` returns; its time grows with `size` bytes.
+
+        A cancel does not stop a thread: the owner's turn lasts until the work has ended.
 
         Args:
             size: of what it works on.
             work: is called in a thread.
             owner: the name of the token for which it is done. The work of one comes one after the other.
+            at_end: is called on the event loop when the work has ended, or will not begin.
         """
         pool = self._small if size <= SMALL else self._large
-        loop = asyncio.get_running_loop()
-        if not owner:
-            return await loop.run_in_executor(pool, work)
-        async with self._turns.of((owner, size <= SMALL)):
-            return await loop.run_in_executor(pool, work)
+        with ExitStack() as stack:
+            stack.callback(at_end)
+            if owner:
+                turn = self._turns.of((owner, size <= SMALL))
+                await turn.acquire()
+                stack.callback(turn.release)
+            job = pool.submit(work)
+            ended = stack.pop_all().close
+        result = asyncio.wrap_future(job)
+        result.add_done_callback(lambda _: ended())
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            job.cancel()  # if it has not begun
+            raise
 
     def stop(self, grace: float) -> None:
         """Refuse bodies with E1205, those that are arriving too. `grace`: seconds that predictions have."""
@@ -123,7 +143,7 @@ class Bodies:
                     raise too_large(self._max_body)
                 self._memory.take(len(chunk), owner)
                 chunks.append(chunk)
-                if part >= PART_BYTES:
+                if part >= PART_BYTES and self._grace is None:
                     part = 0
                     limit.reschedule(min(end, loop.time() + PART_SECONDS))
 
@@ -142,7 +162,7 @@ def too_large(limit: int) -> Problem:
     return Problem(413, f"the body has more than {limit:,} bytes; send a shorter conversation")
 
 
-def _taken(body: bytes, take: Callable[[Any], T]) -> T | Problem:
+def _parsed(body: bytes, take: Callable[[Any], T]) -> T | Problem:
     """Returns what `take` makes of the JSON value, or the problem of the body, without a traceback.
 
     Its frames would hold the value, which may be thirty times as large as the body, until garbage is collected.

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from hermes.gateway.addresses import HOST, Address, address_of, is_public, is_this_machine
+from hermes.gateway.settings import ANY
 
-ANY = "*"
 MAX_URL = 2000  # characters
 PORTS = {"http": 80, "https": 443}
 LOOKUP_SECONDS = 5.0
@@ -59,7 +59,7 @@ class Destinations:
         look_up: returns the addresses of a host; raises OSError. By default it asks as the system does.
         """
         self._any = ANY in allowed
-        self._listed = {_place(f"http://{each}") for each in allowed if each != ANY}
+        self._listed = {_host_and_port(f"http://{each}") for each in allowed if each != ANY}
         self._never, self._look_up = never, look_up or _look_up
         self._last: dict[str, list[Address]] = {}  # of those that are never allowed, as their lookup may fail
         self._threads, self._free = ThreadPoolExecutor(LOOKUPS, "lookup"), asyncio.Semaphore(LOOKUPS)
@@ -130,9 +130,9 @@ class Destinations:
             raise Unresolved(what)
         if not listed and not all(is_public(address) and not is_this_machine(address) for address in found):
             raise Forbidden(what)
-        never = (_place(each, PORTS[urlsplit(each).scheme]) for each in self._never())
-        taken = {(_machine(address), each) for name, each in never for address in self._known(name)}
-        if any((_machine(address), port) in taken for address in found):
+        never = (_host_and_port(each, PORTS[urlsplit(each).scheme]) for each in self._never())
+        forbidden = {(_machine(address), each) for name, each in never for address in self._known(name)}
+        if any((_machine(address), port) in forbidden for address in found):
             raise Forbidden(
                 f"{host}:{port} leads to the gateway or to an upstream, which take no webhooks; send another"
             )
@@ -162,7 +162,7 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _place(url: str, port: int | None = None) -> tuple[str, int | None]:
+def _host_and_port(url: str, port: int | None = None) -> tuple[str, int | None]:
     """The host of a URL, as URLs write it, and its port or this one."""
     return httpx.URL(url).raw_host.decode().lower().removesuffix("."), urlsplit(url).port or port
 

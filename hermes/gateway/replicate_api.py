@@ -96,7 +96,7 @@ class ReplicateApi:
         """POST /v1/predictions, /v1/models/{owner}/{name}/predictions and /v1/deployments/... likewise."""
         seconds = wait_seconds(request.headers.getlist("prefer"))
         deadline = cancel_after(request.headers.getlist("cancel-after"))
-        path = "/".join(request.path_params.values())
+        path = _reference(request)
         creation = await self._bodies.read(request, lambda value: self._creation(path, value))
         caller, base = caller_of(request), request.state.base
         if creation.hook:
@@ -133,9 +133,9 @@ class ReplicateApi:
         parameters = request.query_params.multi_items()
         for name, _ in parameters:
             if name != "cursor" or len(parameters) > 1:
-                said = shortened(repr(name), MAX_ID)
+                quoted = shortened(repr(name), MAX_ID)
                 raise Problem(
-                    400, f"{said} is no filter of this gateway's list; send one cursor, or nothing", param=name
+                    400, f"{quoted} is no filter of this gateway's list; send one cursor, or nothing", param=name
                 )
         cursor = request.query_params.get("cursor", "")[:MAX_ID] or None
         owner, base = caller_of(request).token, request.state.base
@@ -159,7 +159,7 @@ class ReplicateApi:
         if not run.ended:
             await self._runs.cancel(run)
             written = await self._predictions.one(run, request.state.base)
-        return CountedResponse(written, self._memory, owner, always=True)
+        return CountedResponse(written, self._memory, owner)
 
     async def stream(self, request: Request) -> Response:
         """GET /stream/{id}/{secret}, the address in urls.stream. Who knows it may read, and come back."""
@@ -176,14 +176,14 @@ class ReplicateApi:
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}, or /v1/models/{alias} as OpenAI's client asks."""
-        name = "/".join(request.path_params.values())
+        name = _reference(request)
         self._known(name)
         described = self._model(request.state.base) if "owner" in request.path_params else {}
         return JSONResponse(described | self._entry(name))
 
     async def versions(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions."""
-        self._known("/".join(request.path_params.values()))
+        self._known(_reference(request))
         return JSONResponse(page([self._version()]))
 
     async def version(self, request: Request) -> Response:
@@ -193,7 +193,7 @@ class ReplicateApi:
 
     async def deployment(self, request: Request) -> Response:
         """GET /v1/deployments/{owner}/{name}."""
-        name = "/".join(request.path_params.values())
+        name = _reference(request)
         version = self._known(name)
         owner, _, short = name.partition("/")
         release = {
@@ -237,8 +237,8 @@ class ReplicateApi:
         name, _, version = reference.partition(":")
         current = self.version_id
         if not (reference == current or (name in self._settings.names and version in ("", current))):
-            said = shortened(repr(reference), MAX_REFERENCE)
-            raise Problem(404, f"there is no {said} here; there is {self._settings.model}:{current}")
+            quoted = shortened(repr(reference), MAX_REFERENCE)
+            raise Problem(404, f"there is no {quoted} here; there is {self._settings.model}:{current}")
         return current
 
     async def _find(self, request: Request) -> Run:
@@ -246,9 +246,9 @@ class ReplicateApi:
         run_id = request.path_params["id"]
         run = await self._runs.find(run_id, caller_of(request).token) if len(run_id) <= MAX_ID else None
         if not run:
-            said = shortened(repr(run_id), MAX_ID)
+            quoted = shortened(repr(run_id), MAX_ID)
             hours = f"{self._settings.keep / 3600:g} h"
-            raise Problem(404, f"there is no prediction {said}; the gateway keeps one for {hours} after its end")
+            raise Problem(404, f"there is no prediction {quoted}; the gateway keeps one for {hours} after its end")
         return run
 
     def _entry(self, name: str) -> Json:
@@ -288,6 +288,11 @@ class ReplicateApi:
 def page(results: Sequence[Mapping[str, Any]]) -> Json:
     """Returns the only page of one of Replicate's lists."""
     return {"previous": None, "next": None, "results": list(results)}
+
+
+def _reference(request: Request) -> str:
+    """The name in a path: owner/name, an alias, or ""."""
+    return "/".join(request.path_params.values())
 
 
 def _account(caller: Caller) -> Json:

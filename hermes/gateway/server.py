@@ -76,7 +76,8 @@ class Protocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None  # from a connection, or the first byte of a request, to its headers' end
     _unread: asyncio.TimerHandle | None = None  # while the client reads nothing
-    _received = 0  # bytes that are no body: headers, and what may come between chunks and after them
+    _received = 0  # bytes that are no body, whole or not: headers, and what may come between chunks and after them
+    _header_bytes = 0  # of the URL, headers and trailers of a request, as parsed: many may come in one read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time for the first headers. Closes an idle connection if there are too many."""
@@ -106,6 +107,7 @@ class Protocol(HttpToolsProtocol):
             self._start_timer()
         self._received += len(data)
         super().data_received(data)
+        self._received = max(self._received, 0)  # a body that came with its headers is no credit for others
         if self._received > HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The headers are more than {HEADER_BYTES} bytes.")
 
@@ -113,13 +115,25 @@ class Protocol(HttpToolsProtocol):
         """Raises ValueError if too many requests wait for the response to another."""
         if len(self.pipeline) >= PIPELINED:
             raise ValueError("too many pipelined requests")
+        self._header_bytes = 0
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """Raises ValueError if it is too long."""
+        self._count_header(len(url))
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Raises ValueError if a request has too many headers."""
+        """Raises ValueError if a request has too many headers, or too many bytes of them; trailers count as well."""
+        self._count_header(len(name) + len(value))
         if len(self.headers) >= HEADERS:
             raise ValueError("too many headers")
         super().on_header(name, value)
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES:
+            raise ValueError("too many bytes of headers")
 
     def on_headers_complete(self) -> None:
         """Stop the time and begin the request."""

@@ -120,6 +120,13 @@ class GatewaySettings:
         return is_loopback(self.host if self.published is None else host_of(self.published))
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """The gateway's own URLs, the one to show first."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        published = f"http://{self.published}" if self.published else None
+        return tuple(url for url in (self.public_url, published, f"http://{host}:{self.port}") if url)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What a client may write as the name of the model."""
         return (self.model, self.model.partition("/")[2], *self.aliases)

@@ -32,7 +32,7 @@ class Streams:
         memory: counts predictions that only streams hold.
         """
         self._bodies, self._memory = bodies, memory
-        self._read: dict[str, _Shown] = {}
+        self._read: dict[str, _SharedRun] = {}
 
     def response(self, run: Run, pieces: int, logs: int) -> StreamingResponse:
         """Returns the stream of a prediction, from so many pieces and characters of its logs on.
@@ -42,34 +42,34 @@ class Streams:
         return _Stream(self, run, pieces, logs)
 
     @contextmanager
-    def reading(self, run: Run) -> "Iterator[_Shown]":
+    def reading(self, run: Run) -> "Iterator[_SharedRun]":
         """What a reader of a prediction reads. Raises Problem if the memory is full."""
-        run_id, shown = run.id, self._read.setdefault(run.id, _Shown(run))
+        run_id, shared = run.id, self._read.setdefault(run.id, _SharedRun(run))
         del run  # a copy of what others read, which this frame would hold
         try:
-            shown.enter(self._memory)
-            yield shown
+            shared.enter(self._memory)
+            yield shared
         finally:
-            if shown.leave(self._memory):
+            if shared.leave(self._memory):
                 del self._read[run_id]
 
-    async def events(self, shown: "_Shown", pieces: int, logs: int) -> AsyncIterator[str]:
+    async def events(self, shared: "_SharedRun", pieces: int, logs: int) -> AsyncIterator[str]:
         """The events.
 
         Replicate's client drops everything until an event has an id, and raises at an event that it does not know.
         """
         while True:
-            changed, ended = shown.run.change, shown.run.ended
-            more, said = shown.after(pieces, logs)
-            if more or said:
-                size = sum(map(len, more)) + len(said)
+            changed, ended = shared.run.change, shared.run.ended
+            more, new_logs = shared.after(pieces, logs)
+            if more or new_logs:
+                size = sum(map(len, more)) + len(new_logs)
                 begin = pieces, logs
                 if size <= SMALL:
-                    yield _written(more, said, *begin)
+                    yield _written(more, new_logs, *begin)
                 else:
-                    work = lambda: _written(more, said, *begin)  # noqa: B023, E731
-                    yield await self._bodies.in_thread(size, work, shown.run.owner)
-                pieces, logs = pieces + len(more), logs + len(said)
+                    work = lambda: _written(more, new_logs, *begin)  # noqa: B023, E731
+                    yield await self._bodies.in_thread(size, work, shared.run.owner)
+                pieces, logs = pieces + len(more), logs + len(new_logs)
                 await asyncio.sleep(0)  # a reader that is fast would keep the event loop
             elif ended:
                 break
@@ -79,9 +79,9 @@ class Streams:
                         await changed.wait()
                 except TimeoutError:
                     yield ": ping\n\n"
-        status = shown.run.status
+        status = shared.run.status
         if status == "failed":
-            yield _event("error", f"{pieces}:{logs}", json.dumps({"detail": shown.run.error}))
+            yield _event("error", f"{pieces}:{logs}", json.dumps({"detail": shared.run.error}))
         yield _event("done", f"{pieces}:{logs}", json.dumps({"reason": "canceled"} if status == "canceled" else {}))
 
 
@@ -91,13 +91,13 @@ class _Stream(StreamingResponse):
         super().__init__((), media_type=EVENT_STREAM, headers=NO_CACHE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._streams.reading(self._run) as shown:
+        with self._streams.reading(self._run) as shared:
             del self._run
-            self.body_iterator = self._streams.events(shown, *self._start)
+            self.body_iterator = self._streams.events(shared, *self._start)
             await super().__call__(scope, receive, send)
 
 
-class _Shown:
+class _SharedRun:
     """A prediction and its readers. From its end on, it is one without inputs, and counted."""
 
     def __init__(self, run: Run):
@@ -143,11 +143,11 @@ class _Shown:
         self.run, self._held = run, size
 
 
-def _written(pieces: Sequence[str], said: str, number: int, logs: int) -> str:
+def _written(pieces: Sequence[str], new_logs: str, number: int, logs: int) -> str:
     """The events of some pieces of the output after `number`, and of what the logs have after `logs`."""
     events = [_event("output", f"{number + index}:{logs}", piece) for index, piece in enumerate(pieces, 1)]
-    if said:
-        events.append(_event("logs", f"{number + len(pieces)}:{logs + len(said)}", said))
+    if new_logs:
+        events.append(_event("logs", f"{number + len(pieces)}:{logs + len(new_logs)}", new_logs))
     return "".join(events)
 
 

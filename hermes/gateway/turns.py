@@ -14,7 +14,3 @@ class Turns:
     def of(self, owner: Hashable) -> asyncio.Lock:
         """Returns the lock of an owner."""
         return self._locks.setdefault(owner, asyncio.Lock())
-
-    def __len__(self) -> int:
-        """How many owners have a lock."""
-        return len(self._locks)

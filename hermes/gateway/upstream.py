@@ -8,7 +8,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
@@ -38,7 +38,7 @@ KEEPALIVE = [
 POLL_SECONDS = 0.5  # as replicate's own client
 ENDED = ("succeeded", "failed", "canceled", "aborted")
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)  # the server has not seen the request
-EVENT_STREAM = {"Accept": "text/event-stream"}
+ACCEPT_EVENTS = {"Accept": "text/event-stream"}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -107,24 +107,24 @@ def open_upstream(name: str, slots: int) -> Upstream:
 
 def base_url(option: str, text: str) -> httpx.URL:
     """Returns the URL of a server. Raises InvalidConfiguration, in whose message no credentials are."""
-    shown = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
-    shown = re.split("[?#]", shown)[0]
+    redacted = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
+    redacted = re.split("[?#]", redacted)[0]
     if "@" in text and re.search(r"[/?#].*@", text.partition("://")[2]):  # what was meant as a password ends the host
         raise InvalidConfiguration(option, "has a / ? or # in its user or password; write it as %2F, %3F or %23")
     example = f"write http://HOST:PORT{f' or {REPLICATE}owner/name' if option == OPTION else ''}"
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        problem = str(error).replace(text, shown)
-        raise InvalidConfiguration(option, f"is {shown!r}: {problem}; {example}") from None
+        problem = str(error).replace(text, redacted)
+        raise InvalidConfiguration(option, f"is {redacted!r}: {problem}; {example}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidConfiguration(option, f"is {shown!r}; {example}")
+        raise InvalidConfiguration(option, f"is {redacted!r}; {example}")
     if not HOST.fullmatch(url.raw_host.decode()):
-        raise InvalidConfiguration(option, f"is {shown!r}, whose host is no name or address; {example}")
+        raise InvalidConfiguration(option, f"is {redacted!r}, whose host is no name or address; {example}")
     if url.port is not None and not 0 < url.port < 2**16:
-        raise InvalidConfiguration(option, f"is {shown!r}, whose port is not between 1 and 65535; {example}")
+        raise InvalidConfiguration(option, f"is {redacted!r}, whose port is not between 1 and 65535; {example}")
     if url.query or url.fragment or "?" in text or "#" in text:
-        raise InvalidConfiguration(option, f"is {shown!r} with a query or a fragment, which have no use; {example}")
+        raise InvalidConfiguration(option, f"is {redacted!r} with a query or a fragment, which have no use; {example}")
     return url
 
 
@@ -147,7 +147,7 @@ class CogUpstream:
         try:
             health = (await self._http.get("/health-check", timeout=10)).json()
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.name}: {_said(error)}") from error
+            raise Unavailable(f"{self.name}: {_reason(error)}") from error
         except ValueError:
             return False
         return isinstance(health, dict) and health.get("status") in READY
@@ -163,7 +163,7 @@ class CogUpstream:
                 "PUT",
                 f"/predictions/{run_id}",
                 content=b'{"input":' + inputs + b"}",
-                headers=EVENT_STREAM | JSON,
+                headers=ACCEPT_EVENTS | JSON,
             ) as response:
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
@@ -175,9 +175,9 @@ class CogUpstream:
         except PredictionFailed as error:
             raise EngineFailed(str(error)) from error
         except NOT_SENT as error:
-            raise Unavailable(f"{self.name}: {_said(error)}") from error
+            raise Unavailable(f"{self.name}: {_reason(error)}") from error
         except httpx.HTTPError as error:
-            raise EngineFailed(f"the connection to the server broke: {_said(error)}") from error
+            raise EngineFailed(f"the connection to the server broke: {_reason(error)}") from error
         raise EngineFailed("the server's stream ended before the prediction did")
 
     async def cancel(self, run_id: str) -> None:
@@ -205,22 +205,21 @@ class ReplicateUpstream:
             raise InvalidConfiguration(
                 OPTION, f"is {name!r}, and REPLICATE_API_TOKEN has no token; set it to one of your account at Replicate"
             )
-        base = os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com").rstrip("/").removesuffix("/v1")
-        address = base_url("REPLICATE_BASE_URL", base)
+        address = base_url("REPLICATE_BASE_URL", replicate_url().rstrip("/").removesuffix("/v1"))
         if address.userinfo:
             raise InvalidConfiguration("REPLICATE_BASE_URL", "has a user or a password; the token is sent instead")
         self.name, self.slots = name, slots
         self._model, self._pinned = f"/v1/models/{found[1]}", found[2] or ""
         self._version = self._pinned
         self._ids: dict[str, str] = {}  # of running predictions: run -> prediction
-        self._http = _client(address, headers={"Authorization": f"Bearer {token}"})
+        self._http = _client(address, auth=_authentication(address, token))
 
     async def ready(self) -> bool:
         """See Upstream. Replicate boots a model when it is asked."""
         try:
             return (await self._http.get(self._model, timeout=30)).status_code == httpx.codes.OK
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.name}: {_said(error)}") from error
+            raise Unavailable(f"{self.name}: {_reason(error)}") from error
 
     async def document(self) -> Json:
         """See Upstream."""
@@ -237,13 +236,13 @@ class ReplicateUpstream:
         """See Upstream. The text is that of the stream until it ends, then that of the prediction."""
         prediction = await self._create(inputs)
         self._ids[run_id] = prediction["id"]
-        said = ""
+        streamed = ""
         try:
             if stream := prediction.get("urls", {}).get("stream"):
-                async with self._http.stream("GET", stream, headers=EVENT_STREAM) as response:
+                async with self._http.stream("GET", stream, headers=ACCEPT_EVENTS) as response:
                     async for name, text in _events(response):
                         if name == "output" and text:
-                            said += text
+                            streamed += text
                             yield "output", {"chunk": text}
                         elif name in ("done", "error"):
                             break
@@ -252,15 +251,17 @@ class ReplicateUpstream:
                 if prediction["status"] not in ENDED:
                     await asyncio.sleep(POLL_SECONDS)
         except (httpx.HTTPError, Unavailable) as error:
-            raise EngineFailed(f"the connection to Replicate broke: {_said(error)}") from error
+            raise EngineFailed(f"the connection to Replicate broke: {_reason(error)}") from error
         finally:
-            if prediction["status"] not in ENDED:
-                with suppress(Unavailable):
-                    await self.cancel(run_id)
-            del self._ids[run_id]
+            try:
+                if prediction["status"] not in ENDED:
+                    with suppress(Unavailable):
+                        await self.cancel(run_id)
+            finally:  # this task may be cancelled again
+                del self._ids[run_id]
         whole = "".join(prediction.get("output") or [])
-        if whole.startswith(said) and whole != said:  # the stream cannot carry every text
-            yield "output", {"chunk": whole[len(said) :]}
+        if whole.startswith(streamed) and whole != streamed:  # the stream cannot carry every text
+            yield "output", {"chunk": whole[len(streamed) :]}
         yield "completed", prediction
 
     async def _create(self, inputs: bytes) -> Json:
@@ -270,9 +271,9 @@ class ReplicateUpstream:
             body = b'{"version":' + json.dumps(self._version).encode() + b',"input":' + inputs + b',"stream":true}'
             response = await self._http.post("/v1/predictions", content=body, headers=JSON)
         except NOT_SENT as error:
-            raise Unavailable(f"{self.name}: {_said(error)}") from error
+            raise Unavailable(f"{self.name}: {_reason(error)}") from error
         except httpx.HTTPError as error:
-            raise EngineFailed(f"the connection to Replicate broke: {_said(error)}") from error
+            raise EngineFailed(f"the connection to Replicate broke: {_reason(error)}") from error
         if response.status_code != httpx.codes.CREATED:
             raise _refusal(response)
         prediction: Json = response.json()
@@ -286,6 +287,24 @@ class ReplicateUpstream:
     async def close(self) -> None:
         """See Upstream."""
         await self._http.aclose()
+
+
+def replicate_url() -> str:
+    """Returns the URL of Replicate's API, or of what takes its place."""
+    return os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com")
+
+
+def _authentication(base: httpx.URL, token: str) -> Callable[[httpx.Request], httpx.Request]:
+    """Returns what adds the token to requests to Replicate, and to no other host that a prediction's `urls` name."""
+
+    def authenticate(request: httpx.Request) -> httpx.Request:
+        url = request.url
+        own = url.host == base.host and url.scheme in (base.scheme, "https")
+        if own or (url.host.endswith(".replicate.com") and url.scheme == "https"):
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authenticate
 
 
 def _client(address: httpx.URL, **options: Any) -> httpx.AsyncClient:
@@ -302,7 +321,7 @@ async def _json(http: httpx.AsyncClient, path: str) -> Json:
     try:
         value = (await http.get(path, timeout=30)).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
-        raise Unavailable(f"{http.base_url}{path}: {_said(error)}") from error
+        raise Unavailable(f"{http.base_url}{path}: {_reason(error)}") from error
     if not isinstance(value, dict):
         raise Unavailable(f"{http.base_url}{path} is no JSON object")
     return value
@@ -312,12 +331,12 @@ async def _cancel(http: httpx.AsyncClient, path: str) -> None:
     try:
         response = await http.post(path, timeout=10)
     except httpx.HTTPError as error:
-        raise Unavailable(f"the cancel was not answered: {_said(error)}") from error
+        raise Unavailable(f"the cancel was not answered: {_reason(error)}") from error
     if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
         raise Unavailable(f"the cancel was answered with {response.status_code}")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

@@ -4,11 +4,10 @@ import asyncio
 import base64
 import hmac
 import logging
-import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ from hermes.gateway.run import Hook, Run
 from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.store import Store
-from hermes.gateway.upstream import REPLICATE
+from hermes.gateway.upstream import REPLICATE, replicate_url
 
 log = logging.getLogger(__name__)
 Events = Literal["start", "output", "logs", "completed"]
@@ -33,12 +32,12 @@ START = "start"
 
 BETWEEN_SECONDS = 0.5  # two of output and logs
 TRIES = 4  # of the last one
-RETRY_SECONDS = 1.0  # until the second try; it doubles
+SECOND_TRY_SECONDS = 1.0  # after the first; it doubles for each further one
 SEND_SECONDS = 10.0
 CONNECT_SECONDS = 4.0
 CLOSE_SECONDS = 2.0  # for what is under way when the gateway stops
 AT_ONCE = 16  # that are sent, for one token
-MAX_UNDELIVERED = 200  # ended predictions of one token whose webhook is not delivered yet
+MAX_UNDELIVERED = 200  # predictions of one token, running or ended, whose webhook is not delivered yet
 
 
 class Webhooks:
@@ -52,9 +51,8 @@ class Webhooks:
         runs: have what is sent.
         bodies: has the threads where large ones are written.
         """
-        own = _own_urls(settings)
-        self._base = own[0]
-        self._destinations = Destinations(settings.webhooks, lambda: [*own, *_upstream_urls(pool)])
+        self._base = settings.urls[0]
+        self._destinations = Destinations(settings.webhooks, lambda: [*settings.urls, *_upstream_urls(pool)])
         self._enabled = bool(settings.webhooks)
         self._key, self._store, self._runs, self._bodies = store.secret(), store, runs, bodies
         self._predictions = Predictions(settings.model, bodies)
@@ -123,18 +121,31 @@ class Webhooks:
 
     async def _resend(self, owner: str, left: Iterator[tuple[str, Hook]]) -> None:
         for run_id, hook in left:
-            await self._deliver(run_id, owner, hook, self._base)
+            with self._counted(owner):
+                await self._deliver(run_id, owner, hook, self._base)
 
     async def _follow(self, run: Run, hook: Hook, base: str) -> None:
-        try:
-            await self._tell(run, hook, base)
-        except Forbidden as why:
-            await self._end(run.id, str(why))
-            return
         run_id, owner = run.id, run.owner
-        del run  # it may be megabytes, and has ended
-        if hook.wants_end:
-            await self._deliver(run_id, owner, hook, base)
+        with self._counted(owner):
+            try:
+                await self._tell(run, hook, base)
+            except Forbidden as why:
+                await self._end(run_id, str(why))
+                return
+            except Exception as error:  # a bug; its text may quote a prompt
+                log.error("gateway: run %s: its webhook before the end: %s", run_id, type(error).__name__)  # noqa: TRY400
+            await run.end()
+            del run  # it may be megabytes
+            if hook.wants_end:
+                await self._deliver(run_id, owner, hook, base)
+
+    @contextmanager
+    def _counted(self, owner: str) -> Iterator[None]:
+        self._undelivered[owner] += 1
+        try:
+            yield
+        finally:
+            self._undelivered[owner] -= 1
 
     async def _tell(self, run: Run, hook: Hook, base: str) -> None:
         """What happens until the end."""
@@ -153,24 +164,27 @@ class Webhooks:
                 await change.wait()
 
     async def _say(self, run: Run, hook: Hook, base: str, event: str) -> None:
-        """Send an event before the last, once: a later one has what it had."""
-        async with self._slots[run.owner]:
+        """Send an event before the last, once, if a slot is free: a later one has what it had."""
+        slots = self._slots[run.owner]
+        if slots.locked():
+            return  # a run that waited would be held uncounted, after its end too
+        async with slots:
             with suppress(Unresolved):
                 await self._send(run, hook, base, event)
 
     async def _deliver(self, run_id: str, owner: str, hook: Hook, base: str) -> None:
         """Send the last event of an ended prediction, until it is taken or cannot be."""
-        self._undelivered[owner] += 1
         try:
-            problem = await self._try(run_id, owner, hook, base)
-        except Forbidden as why:
-            problem = str(why)
+            try:
+                problem = await self._try(run_id, owner, hook, base)
+            except Forbidden as why:
+                problem = str(why)
+            await self._end(run_id, problem)
         except (Unresolved, Problem) as why:  # there is no DNS, or the store cannot be read
             log.warning("gateway: run %s: its webhook is sent at the next start: %s", run_id, why)
-            return
-        finally:
-            self._undelivered[owner] -= 1
-        await self._end(run_id, problem)
+        except Exception as error:  # a bug; its text may quote a prompt
+            name = type(error).__name__
+            log.error("gateway: run %s: its webhook is sent at the next start: %s", run_id, name)  # noqa: TRY400
 
     async def _try(self, run_id: str, owner: str, hook: Hook, base: str) -> str | None:
         """Returns why the last event was not taken, or None. The prediction is read for each try."""
@@ -188,7 +202,7 @@ class Webhooks:
                     raise
             run = None  # it may be megabytes
             if left:
-                await asyncio.sleep(RETRY_SECONDS * 2 ** (TRIES - 1 - left))
+                await asyncio.sleep(SECOND_TRY_SECONDS * 2 ** (TRIES - 1 - left))
         return f"{TRIES} tries failed, the last one with: {problem}"
 
     async def _end(self, run_id: str, problem: str | None) -> None:
@@ -240,17 +254,10 @@ class Webhooks:
         return problem
 
 
-def _own_urls(settings: GatewaySettings) -> list[str]:
-    """The gateway's, the one to show first."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    urls = [f"http://{settings.published}"] if settings.published else []
-    return [*([settings.public_url] if settings.public_url else []), *urls, f"http://{host}:{settings.port}"]
-
-
 def _upstream_urls(pool: Pool) -> Iterator[str]:
     for backend in pool.backends:
         name = backend.upstream.name
         if name.startswith(REPLICATE):
-            yield os.environ.get("REPLICATE_BASE_URL", "https://api.replicate.com")
+            yield replicate_url()
         elif "://" in name:
             yield name

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hermes.cli import gateway, main, up
+from hermes.cli import cluster, gateway, main, up
 from hermes.cli.gateway import OPTIONS
+from hermes.devserver import ServerFailed
 from hermes.gateway import GatewaySettings
 
 UPSTREAM = ["gateway", "--upstream", "http://127.0.0.1:1"]
@@ -110,6 +111,51 @@ def test_up_keeps_predictions_beside_the_weights(started, monkeypatch, tmp_path,
     [(settings, _)] = started
     assert settings.aliases == ("gpt-4o",)
     assert (settings.store and tmp_path / settings.store) == (store and tmp_path / store)
+
+
+def test_up_makes_the_folder_of_the_store_whatever_is_missing_above_it(started, monkeypatch, tmp_path):
+    monkeypatch.setenv("HERMES_WEIGHTS_DIR", str(tmp_path / "not" / "yet" / "weights"))
+    assert main(["up"]) == 0
+    assert started[0][0].store.parent.is_dir()
+
+
+def test_a_folder_of_the_store_that_cannot_be_made_is_one_line(started, monkeypatch, tmp_path, capsys):
+    (tmp_path / "predictions").write_text("a file")
+    monkeypatch.setenv("HERMES_WEIGHTS_DIR", str(tmp_path / "weights"))
+    assert main(["up"]) == 1
+    assert f"--store: cannot make {tmp_path}/predictions: File exists; " in capsys.readouterr().err
+    assert not started
+
+
+def serve_status(**applications):
+    return SimpleNamespace(applications=applications)
+
+
+def test_an_application_that_was_deleted_elsewhere_is_a_failure_with_a_reason(monkeypatch):
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0)
+    running = SimpleNamespace(status="RUNNING", deployments={})
+    found = iter([serve_status(hermes=running), serve_status(hermes=running), serve_status()])
+    cluster.wait(lambda: next(found), until="RUNNING")
+    with pytest.raises(ServerFailed, match="the application hermes is not on the cluster"):
+        cluster.wait(lambda: next(found))
+
+
+@pytest.mark.parametrize(
+    ("found", "runs"),
+    [
+        (serve_status(), False),
+        (serve_status(hermes=SimpleNamespace(deployments={})), False),
+        (serve_status(hermes=SimpleNamespace(deployments={"Ingress": SimpleNamespace(replica_states={})})), False),
+        (
+            serve_status(
+                hermes=SimpleNamespace(deployments={"Ingress": SimpleNamespace(replica_states={"RUNNING": 1})})
+            ),
+            True,
+        ),
+    ],
+)
+def test_a_gateway_is_stopped_only_where_it_runs(found, runs):
+    assert cluster.has_gateway(found) is runs
 
 
 def test_a_store_and_none_is_a_contradiction(started, capsys):

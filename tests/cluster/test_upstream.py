@@ -1,6 +1,7 @@
 """The gateway's upstream over a handle that does what the test says, with the errors that Ray raises."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 from types import SimpleNamespace
 
@@ -95,6 +96,28 @@ def test_the_slots_are_those_of_the_replicas_that_run(monkeypatch):
     assert asyncio.run(ready({"STARTING": 1})) == (False, 0)
     assert asyncio.run(ready(ActorDiedError())) == (False, 0)
     assert asyncio.run(ready(KeyError("hermes"))) == (False, 0)
+
+
+def test_a_controller_that_does_not_answer_is_not_ready_and_asked_once(monkeypatch):
+    from hermes.cluster import upstream as module
+
+    asked, release = [], threading.Event()
+
+    def status():
+        asked.append(1)
+        assert release.wait(10)
+        return SimpleNamespace(applications={})
+
+    async def main():
+        upstream = module.RayUpstream(Handle(), slots=4)
+        assert [await upstream.ready() for _ in range(3)] == [False] * 3
+        release.set()
+        assert not await upstream.ready()
+        return len(asked)
+
+    monkeypatch.setattr("ray.serve.status", status)
+    monkeypatch.setattr(module, "STATUS_SECONDS", 0.01)
+    assert asyncio.run(main()) == 1
 
 
 def dead():

@@ -15,6 +15,7 @@ from hermes.gateway.bodies import MAX_DEPTH, MAX_VALUES, Bodies, json_of
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem
+from hermes.gateway.turns import Turns
 
 
 class ParsedRequest(BaseModel):
@@ -158,6 +159,29 @@ def test_bodies_that_arrive_when_the_gateway_stops_are_refused_at_once():
     assert asyncio.run(main()) == 0
 
 
+def test_a_part_that_arrives_while_the_gateway_stops_gains_no_time(monkeypatch):
+    monkeypatch.setattr(module, "PART_BYTES", 1)
+
+    async def main():
+        reader = Bodies(1000, Memory(1000))
+
+        async def receive():
+            if stopped:
+                await asyncio.Event().wait()
+            reader.stop(5)
+            stopped.append(True)
+            return chunk(b" ", more=True)
+
+        stopped = []
+        request = Request({"type": "http", "headers": [], "state": {"caller": Caller()}}, receive)
+        async with asyncio.timeout(2):
+            await reader.read(request, list)
+
+    with pytest.raises(Problem) as stopping:
+        asyncio.run(main())
+    assert (stopping.value.status, stopping.value.code) == (503, "E1205")
+
+
 def test_what_was_wrong_with_a_body_keeps_nothing_of_it_in_memory():
     class Value(dict):
         pass
@@ -203,10 +227,71 @@ def test_a_token_with_many_bodies_leaves_a_thread_to_others():
         release.set()
         await asyncio.gather(*greedy)
         assert max(most) == 1
-        assert len(reader._turns) == 0
         reader.close()
 
     asyncio.run(main())
+
+
+def test_a_read_that_is_canceled_keeps_its_turn_and_its_memory_until_its_thread_ends():
+    reading, release, second = threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(value):
+        reading.set()
+        assert release.wait(10)
+        return value
+
+    async def main():
+        reader = Bodies(10**6, memory := Memory(10**6))
+        canceled = asyncio.create_task(reader.read(request_of(chunk(b"[1]"), token="a"), slowly))
+        while not reading.is_set():
+            await asyncio.sleep(0)
+        canceled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await canceled
+        assert memory.held == 3
+        later = asyncio.create_task(reader.in_thread(1, second.set, "a"))
+        assert await reader.in_thread(1, lambda: "b", "b") == "b"
+        assert not second.is_set()
+        release.set()
+        await later
+        reader.close()
+        return memory.held
+
+    assert asyncio.run(main()) == 0
+
+
+def test_work_that_is_canceled_before_its_thread_begins_is_not_done():
+    release, done = threading.Event(), []
+
+    async def main():
+        reader = Bodies(10**6, memory := Memory(10**6))
+        busy = [asyncio.create_task(reader.in_thread(1, lambda: release.wait(10), owner)) for owner in "ab"]
+        canceled = [
+            asyncio.create_task(reader.read(request_of(chunk(b"[1]"), token=token), done.append)) for token in "cca"
+        ]
+        while memory.held < 9:
+            await asyncio.sleep(0)
+        for each in canceled:
+            each.cancel()
+        await asyncio.gather(*canceled, return_exceptions=True)
+        while memory.held:
+            await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(*busy)
+        assert await reader.in_thread(1, lambda: "c", "c") == "c"
+        reader.close()
+
+    asyncio.run(main())
+    assert done == []
+
+
+def test_an_owner_has_a_lock_while_somebody_holds_it():
+    turns = Turns()
+    held = turns.of("a")
+    assert turns.of("a") is held
+    gone = weakref.ref(held)
+    del held
+    assert gone() is None
 
 
 def test_tokens_take_turns():

@@ -398,10 +398,10 @@ def memory_of(client):
 class Unread:
     """A client that reads the head of a response and then nothing, until it goes."""
 
-    def __init__(self, client, path, headers=()):
+    def __init__(self, client, path, headers=(), method="GET"):
         self.status, self.gone = None, asyncio.Event()
         headers = [(b"host", b"127.0.0.1"), *((name.lower().encode(), value.encode()) for name, value in headers)]
-        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": headers}
+        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
         app = client._transport.app
         self.task = asyncio.create_task(app(scope | {"scheme": "http", "root_path": ""}, self._receive, self._send))
 
@@ -447,17 +447,43 @@ def test_a_response_is_counted_until_it_is_sent_and_one_too_many_is_refused():
     assert with_gateway(work).status_code == 200
 
 
-def test_what_was_made_or_canceled_is_told_although_the_memory_is_full():
+def test_what_was_made_is_told_although_the_memory_is_full():
     async def main():
         async with serving() as (gateway, client):
-            prediction = await made(client, body=LARGE)
             gateway._memory.limit = 110_000
             assert (await made(client, body=LARGE))["status"] == "succeeded"
-            gateway._memory.limit = 10
-            answer = await client.post(f"/v1/predictions/{prediction['id']}/cancel")
-            assert (answer.status_code, gateway._memory.held) == (200, 0)
+            assert gateway._memory.held == 0
 
     asyncio.run(main())
+
+
+def test_the_responses_of_cancels_that_nobody_reads_are_limited():
+    async def work(client):
+        memory = memory_of(client)
+        path = f"/v1/predictions/{(await made(client, body=LARGE))['id']}/cancel"
+        memory.limit = 250_000
+        unread = [Unread(client, path, method="POST") for _ in range(10)]
+        statuses = [await each.begun() for each in unread]
+        assert memory.held <= memory.limit
+        for each in unread:
+            await each.leave()
+        assert memory.held == 0
+        return statuses, (await client.post(path)).status_code
+
+    assert with_gateway(work) == ([200] * 2 + [429] * 8, 200)
+
+
+def test_a_cancel_whose_response_has_no_memory_cancels_and_can_be_sent_again():
+    async def main():
+        async with serving(FakeUpstream(hold=True)) as (gateway, client):
+            prediction = (await client.post("/v1/predictions", json=ASKED)).json()
+            limit, gateway._memory.limit = gateway._memory.limit, 10
+            path = f"/v1/predictions/{prediction['id']}/cancel"
+            refused = await client.post(path)
+            gateway._memory.limit = limit
+            return refused.status_code, (await client.post(path)).json()["status"]
+
+    assert asyncio.run(main()) == (429, "canceled")
 
 
 def test_readers_of_a_stream_share_one_copy_without_its_inputs():

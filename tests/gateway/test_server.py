@@ -165,13 +165,33 @@ def test_a_byte_now_and_then_gains_no_time(monkeypatch):
     [
         GET + b"X: " + b"x" * 10 * HEADER_BYTES,
         b"GET /" + b"x" * 10 * HEADER_BYTES,
+        GET + b"X: " + b"x" * HEADER_BYTES + b"\r\n\r\n",
+        b"GET /" + b"x" * HEADER_BYTES + b" HTTP/1.0\r\n\r\n",
+        GET.replace(b"/ ", b"/" + b"x" * (HEADER_BYTES // 2) + b" ")
+        + b"X: "
+        + b"x" * (HEADER_BYTES // 2)
+        + b"\r\n\r\n",
         GET + b"X: x\r\n" * HEADERS + b"\r\n",
         (GET.replace(b"/ ", b"/stream ") + b"\r\n") * (PIPELINED + 2),
         GET.replace(b"GET / ", b"POST /stream ")
         + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: "
         + b"x" * 10 * HEADER_BYTES,
+        GET.replace(b"GET / ", b"POST /stream ")
+        + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: "
+        + b"x" * HEADER_BYTES
+        + b"\r\n\r\n",
     ],
-    ids=["a long header", "a long path", "many headers", "many pipelined requests", "a long trailer"],
+    ids=[
+        "a long header",
+        "a long path",
+        "a long header that ends",
+        "a long path that ends",
+        "a path and a header that are long together",
+        "many headers",
+        "many pipelined requests",
+        "a long trailer",
+        "a long trailer that ends",
+    ],
 )
 def test_what_is_no_body_has_a_limit(sent):
     async def test(app):

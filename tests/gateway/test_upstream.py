@@ -6,6 +6,7 @@ import json
 import socket
 from contextlib import suppress
 
+import httpx
 import pytest
 
 from hermes.errors import EngineFailed, InvalidConfiguration
@@ -294,3 +295,60 @@ def test_a_version_that_is_named_stays(monkeypatch):
         "POST /v1/predictions",
     ]
     assert json.loads(server.requests[1][2])["version"] == "v7"
+
+
+@pytest.mark.parametrize(
+    ("stream", "sent"),
+    [
+        ("http://127.0.0.1:{port}/stream", True),
+        ("http://localhost:{port}/stream", False),
+        ("https://stream.replicate.com/v1/streams/a", True),
+        ("http://stream.replicate.com/v1/streams/a", False),
+        ("https://evilreplicate.com/", False),
+        ("https://stream.replicate.com.evil.example/", False),
+    ],
+)
+def test_the_token_goes_to_replicate_alone_whatever_stream_is_named(monkeypatch, stream, sent):
+    seen = []
+
+    class Network(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            seen.append(request)
+            if request.method == "POST":
+                urls = {"stream": stream.format(port=request.url.port)}
+                return httpx.Response(201, json={"id": "p1", "status": "succeeded", "output": [], "urls": urls})
+            return httpx.Response(200, text="event: done\ndata: {}\n\n")
+
+    async def do(upstream):
+        upstream._version, upstream._http._transport = "v1", Network()
+        await events_of(upstream)
+
+    on_replicate(monkeypatch, do=do)
+    created, streamed = seen
+    assert created.headers["authorization"] == "Bearer r8_secret"
+    assert streamed.headers.get("authorization") == ("Bearer r8_secret" if sent else None)
+
+
+def test_a_run_on_replicate_that_is_canceled_twice_is_forgotten(monkeypatch):
+    class Network(httpx.AsyncBaseTransport):
+        """Nothing but the creation is answered."""
+
+        asked = None
+
+        async def handle_async_request(self, request):
+            self.asked = request.url.path
+            if request.url.path == "/v1/predictions":
+                return httpx.Response(201, json={"id": "p1", "status": "starting"})
+            return await asyncio.Event().wait()
+
+    async def do(upstream):
+        upstream._version, upstream._http._transport = "v1", (network := Network())
+        task = asyncio.create_task(events_of(upstream))
+        for path in ("/v1/predictions/p1", "/v1/predictions/p1/cancel"):
+            while network.asked != path:
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return upstream._ids
+
+    assert on_replicate(monkeypatch, do=do)[0] == {}

@@ -1,6 +1,7 @@
 """Webhooks to a receiver on this machine, from a gateway in the test's own event loop."""
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -20,7 +21,7 @@ from hermes.gateway import GatewaySettings, webhooks
 from hermes.gateway.addresses import address_of
 from hermes.gateway.app import Gateway
 from hermes.gateway.destinations import Busy
-from hermes.gateway.run import Hook
+from hermes.gateway.run import Hook, Run
 from tests.support.asgi_gateway import FakeUpstream, serving
 
 ASKED = {"version": "local/model", "input": {"prompt": "Hi"}}
@@ -33,7 +34,7 @@ HOOK = Hook("http://127.0.0.1:9/", ())
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(webhooks, "BETWEEN_SECONDS", 0)
-    monkeypatch.setattr(webhooks, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(webhooks, "SECOND_TRY_SECONDS", 0)
 
 
 class Receiver:
@@ -205,7 +206,7 @@ def test_a_receiver_that_never_takes_it_is_given_up_with_a_line_in_the_log(caplo
 
 def test_what_was_not_delivered_is_sent_after_a_start_with_the_same_signature(tmp_path, monkeypatch):
     monkeypatch.setattr(webhooks, "CLOSE_SECONDS", 0)
-    monkeypatch.setattr(webhooks, "RETRY_SECONDS", 3600)
+    monkeypatch.setattr(webhooks, "SECOND_TRY_SECONDS", 3600)
     settings = HERE | TOKENS | {"store": tmp_path / "runs.sqlite"}
 
     async def main():
@@ -458,7 +459,7 @@ def test_no_proxy_is_asked(monkeypatch):
 
 def test_a_token_whose_receivers_take_nothing_makes_no_more(monkeypatch):
     monkeypatch.setattr(webhooks, "MAX_UNDELIVERED", 2)
-    monkeypatch.setattr(webhooks, "RETRY_SECONDS", 3600)
+    monkeypatch.setattr(webhooks, "SECOND_TRY_SECONDS", 3600)
     monkeypatch.setattr(webhooks, "CLOSE_SECONDS", 0)
 
     async def main():
@@ -471,6 +472,104 @@ def test_a_token_whose_receivers_take_nothing_makes_no_more(monkeypatch):
     anna, bert = asyncio.run(main())
     assert (anna.status_code, anna.json()["error"]["code"], bert.status_code) == (429, "too_many_webhooks", 201)
     assert anna.headers["retry-after"] == "10"
+
+
+def live_runs(ids):
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Run) and each.id in ids]
+
+
+def test_a_webhook_without_a_free_slot_is_not_told_what_comes_before_the_end(monkeypatch):
+    """A prediction that waits for a slot is counted nowhere, and may be a megabyte."""
+    monkeypatch.setattr(webhooks, "AT_ONCE", 1)
+    upstream, answers = FakeUpstream(hold=True), asyncio.Event()
+
+    async def main():
+        async with receiving() as receiver, serving(upstream, **HERE) as (gateway, client):
+            take = receiver.take
+
+            async def slowly(reader, writer):
+                begun.append(reader)
+                await answers.wait()
+                await take(reader, writer)
+
+            begun = []
+            async with await asyncio.start_server(slowly, "127.0.0.1", 0) as server:
+                url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+                body = ASKED | {"webhook": url, "webhook_events_filter": ["start", "completed"]}
+                made = [(await client.post("/v1/predictions", json=body)).json()["id"]]
+                while not begun:
+                    await asyncio.sleep(0.001)
+                made += [(await client.post("/v1/predictions", json=body)).json()["id"] for _ in range(3)]
+                upstream.go.set()
+                async with asyncio.timeout(5):
+                    while gateway.runs.running or len(live_runs(made)) > 1:
+                        await asyncio.sleep(0.001)
+                answers.set()
+                await delivered(gateway)
+            told = [(made.index(json.loads(text)["id"]), json.loads(text)["status"]) for _, _, text in receiver.got]
+            return sorted(told)
+
+    assert asyncio.run(main()) == [(0, "starting"), *((number, "succeeded") for number in range(4))]
+
+
+def test_predictions_with_webhooks_are_counted_before_their_end(monkeypatch):
+    monkeypatch.setattr(webhooks, "MAX_UNDELIVERED", 2)
+    upstream = FakeUpstream(hold=True)
+
+    async def main():
+        async with receiving() as receiver, serving(upstream, **HERE) as (gateway, client):
+            body = ASKED | {"webhook": receiver.url, "webhook_events_filter": ["start"]}
+            statuses = [(await client.post("/v1/predictions", json=body)).status_code for _ in range(3)]
+            upstream.go.set()
+            await delivered(gateway)
+            return statuses, (await client.post("/v1/predictions", json=body)).status_code
+
+    assert asyncio.run(main()) == ([201, 201, 429], 201)
+
+
+def test_a_bug_in_one_delivery_holds_up_no_other_and_is_logged_by_its_type(monkeypatch, caplog):
+    monkeypatch.setattr(webhooks, "AT_ONCE", 2)
+    sent, left = [], [(f"run{number}", "anna", HOOK) for number in range(9)]
+
+    async def attempt(run_id, *_):
+        if run_id in ("run0", "run1", "run2"):
+            raise KeyError("what a prompt said")
+        sent.append(run_id)
+
+    async def undelivered():
+        return left
+
+    async def main():
+        gateway._webhooks._try, gateway._store.undelivered = attempt, undelivered
+        await gateway._webhooks.resume()
+        await asyncio.gather(*gateway._webhooks._tasks)
+        await gateway.runs.close()
+
+    gateway = Gateway(GatewaySettings(tokens=(), **HERE), [FakeUpstream()])
+    gateway.app()
+    asyncio.run(main())
+    assert sent == [f"run{number}" for number in range(3, 9)]
+    assert [line for line in caplog.messages if "KeyError" in line] == [
+        f"gateway: run run{number}: its webhook is sent at the next start: KeyError" for number in range(3)
+    ]
+    assert "what a prompt said" not in caplog.text
+
+
+def test_a_bug_before_the_end_loses_no_last_event(caplog):
+    async def main():
+        async with receiving() as receiver, serving(**HERE) as (gateway, client):
+
+            async def broken(*_):
+                raise KeyError("what a prompt said")
+
+            gateway._webhooks._tell = broken
+            await post(client, receiver.url)
+            return await delivered(gateway), receiver.statuses_told
+
+    assert asyncio.run(main()) == ([], ["succeeded"])
+    assert "KeyError" in caplog.text
+    assert "what a prompt said" not in caplog.text
 
 
 def test_a_receiver_that_answers_without_end_is_not_read_to_the_end():
