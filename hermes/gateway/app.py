@@ -70,7 +70,9 @@ class Gateway:
         """Returns the ASGI application."""
         openai = OpenAIApi(self.runs, self._bodies, self._memory, self.settings.names, self.check)
         responses = ResponsesApi(openai)
-        self._webhooks = webhooks = Webhooks(self.settings, self.pool, self._store, self.runs, self._bodies)
+        self._webhooks = webhooks = Webhooks(
+            self.settings, self.pool, self._store, self.runs, self._bodies, self._memory
+        )
         replicate = ReplicateApi(
             self.settings, self.runs, self._bodies, webhooks, self.document, self.check, self._memory
         )

@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 from hermes.client.cog import tls
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.destinations import Busy, Destination, Destinations, Forbidden, Unresolved
+from hermes.gateway.memory import Memory
 from hermes.gateway.pool import Pool
 from hermes.gateway.predictions import Predictions
 from hermes.gateway.problems import Problem
@@ -43,14 +44,16 @@ MAX_UNDELIVERED = 200  # predictions of one token, running or ended, whose webho
 class Webhooks:
     """What sends them. They are disabled unless the operator lists where they may go."""
 
-    def __init__(self, settings: GatewaySettings, pool: Pool, store: Store, runs: Runs, bodies: Bodies):
+    def __init__(self, settings: GatewaySettings, pool: Pool, store: Store, runs: Runs, bodies: Bodies, memory: Memory):
         """Args:
         settings: say which hosts are allowed.
         pool: its upstreams are never sent a webhook.
         store: has those that were not delivered before the gateway ended, and the key for signatures.
         runs: have what is sent.
         bodies: has the threads where large ones are written.
+        memory: counts what is being sent.
         """
+        self._memory = memory
         self._base = settings.urls[0]
         self._destinations = Destinations(settings.webhooks, lambda: [*settings.urls, *_upstream_urls(pool)])
         self._enabled = bool(settings.webhooks)
@@ -229,7 +232,12 @@ class Webhooks:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signature,
         }
-        return await self._post(to, content, headers)
+        held = run.size + len(content)
+        self._memory.add(held, run.owner)
+        try:
+            return await self._post(to, content, headers)
+        finally:
+            self._memory.give_back(held, run.owner)
 
     async def _post(self, to: Destination, content: bytes, headers: dict[str, str]) -> str | None:
         """Returns why it was not taken, or None."""

@@ -572,6 +572,25 @@ def test_a_bug_before_the_end_loses_no_last_event(caplog):
     assert "what a prompt said" not in caplog.text
 
 
+def test_what_is_being_sent_is_counted(monkeypatch):
+    async def main():
+        async with receiving() as receiver, serving(**HERE, **TOKENS) as (gateway, client):
+            held = []
+
+            async def post_and_look(*args, post=gateway._webhooks._post):
+                held.append((gateway._memory.held, gateway._memory._of_owners["anna"]))
+                return await post(*args)
+
+            monkeypatch.setattr(gateway._webhooks, "_post", post_and_look)
+            await post(client, receiver.url, ANNA, webhook_events_filter=["completed"])
+            await delivered(gateway)
+            return held, len(receiver.got[0][2]), gateway._memory.held
+
+    [(held, of_anna)], sent, afterwards = asyncio.run(main())
+    assert held == of_anna > sent
+    assert afterwards == 0
+
+
 def test_a_receiver_that_answers_without_end_is_not_read_to_the_end():
     async def endless(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
