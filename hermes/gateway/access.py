@@ -26,7 +26,8 @@ from hermes.gateway.tokens import digest_of
 from hermes.text import shortened
 
 log = logging.getLogger(__name__)
-OPEN = ("/", "/healthz", "/health", "/ping", "/version")  # without a token; so are the page's files, and streams,
+PROBES = ("/healthz", "/health", "/ping")  # of load balancers; a 503 is no refusal
+OPEN = (*PROBES, "/", "/version")  # without a token; so are the page's files, and streams,
 OPEN_FOLDERS = ("/page/", "/stream/")  # whose addresses are secrets
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 KNOWN_PARAM = re.compile(r"[a-z_]{1,40}(?=[.\[]|\Z)")  # the rest may be what a client wrote
@@ -180,7 +181,7 @@ class Gate:
         caller: Caller = scope["state"]["caller"]
         route = getattr(scope.get("route"), "path", "")
         self._metrics.count_response(caller.token, route, status)
-        if status >= 400:
+        if status >= 400 and route not in PROBES:
             problem = scope["state"].get("problem")
             param = KNOWN_PARAM.match(getattr(problem, "param", None) or "")
             line = {

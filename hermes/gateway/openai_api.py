@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hermes.client.cog import Json
@@ -179,6 +179,8 @@ async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> Asyn
             yield event({**shape.head(chunk=True), "choices": [], "usage": reply.usage()})
     except Problem as problem:
         yield event({"error": problem.body()["error"]})
+    except ClientDisconnect:
+        return
     except Exception as bug:
         yield event({"error": of_bug("a stream", bug).body()["error"]})
     yield "data: [DONE]\n\n"

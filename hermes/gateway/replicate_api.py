@@ -247,8 +247,8 @@ class ReplicateApi:
         run = await self._runs.find(run_id, caller_of(request).token) if len(run_id) <= MAX_ID else None
         if not run:
             quoted = shortened(repr(run_id), MAX_ID)
-            hours = f"{self._settings.keep / 3600:g} h"
-            raise Problem(404, f"there is no prediction {quoted}; the gateway keeps one for {hours} after its end")
+            seconds = f"{self._settings.keep:g} s"
+            raise Problem(404, f"there is no prediction {quoted}; the gateway keeps one for {seconds} after its end")
         return run
 
     def _entry(self, name: str) -> Json:

@@ -43,6 +43,7 @@ class Reply:
         self._runs, self._bodies = runs, bodies
         self._may_call, self._named, self._parallel = parsed.may_call, parsed.named, parsed.parallel_calls
         self._per_prompt = parsed.per_prompt
+        self._given_up = False
         self.runs: list[Run] = []
         try:
             for inputs in parsed.inputs:
@@ -68,7 +69,7 @@ class Reply:
     async def parts(self) -> AsyncGenerator[tuple[int, Part | Heartbeat | None]]:
         """The parts of all, with the number of the run; None is the end of one. Raises Problem if one fails.
 
-        Where no part comes, HEARTBEAT comes within PING_SECONDS.
+        Where no part comes, HEARTBEAT comes within PING_SECONDS. Raises ClientDisconnect once the reply is given up.
         """
         queue: asyncio.Queue[tuple[int, Part | Problem | Heartbeat | None]] = asyncio.Queue()
         readers = [asyncio.create_task(self._read(number, queue)) for number in range(len(self.runs))]
@@ -88,7 +89,7 @@ class Reply:
                 number, part = await queue.get()
                 last = loop.time()
                 if isinstance(part, Problem):
-                    raise part
+                    raise ClientDisconnect if self._given_up else part
                 if part is None:
                     going_on.remove(number)
                 yield (going_on[0] if part is HEARTBEAT else number), part
@@ -121,6 +122,7 @@ class Reply:
 
     def give_up(self) -> None:
         """End what runs still, and let go of what has ended: nobody reads it any more."""
+        self._given_up = True
         for run in self.runs:
             self._runs.abandon(run)
 

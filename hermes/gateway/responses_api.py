@@ -12,7 +12,7 @@ from itertools import count
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hermes.client.cog import Json
@@ -129,7 +129,7 @@ class ResponsesApi:
             async with aclosing(reply.parts()) as parts:
                 async for _, part in parts:
                     writer.take(part)
-            writer.close()
+            writer.close(status_of(reply))
         reply.give_up()
         return CountedResponse(writer.ended(reply).encode(), self._openai.memory, reply.runs[0].owner, always=True)
 
@@ -191,13 +191,13 @@ class _ResponseWriter:
             return self._take_call(part)
         return self._take_text(part) if isinstance(part, str) else []
 
-    def close(self) -> list[str]:
+    def close(self, status: str = "completed") -> list[str]:
         """The events that end a message, if one is open."""
         if self._text is None:
             return []
         text, self._text = "".join(self._text), None
         content = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        self._output[-1] |= {"status": "completed", "content": [content]}
+        self._output[-1] |= {"status": status, "content": [content]}
         at = self._at() | {"content_index": 0}
         return [
             self.event("response.output_text.done", **at, text=text, logprobs=[]),
@@ -263,9 +263,12 @@ async def _stream(reply: Reply, writer: _ResponseWriter) -> AsyncIterator[str]:
             async for _, part in parts:
                 if events := writer.take(part):
                     yield "".join(events)
-        yield "".join(writer.close())
+        yield "".join(writer.close(status_of(reply)))
         yield writer.event_with_response(f"response.{status_of(reply)}", writer.ended(reply))
+    except ClientDisconnect:
+        return
     except Exception as error:
         problem = error if isinstance(error, Problem) else of_bug("a stream", error)
+        yield "".join(writer.close("incomplete"))
         said = {"code": problem.code or "server_error", "message": problem.message}
         yield writer.event_with_response("response.failed", writer.response("failed", error=said))

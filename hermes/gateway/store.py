@@ -196,11 +196,13 @@ class Store:
                 run(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 run("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
             result = json.dumps({"error": str(Interrupted())})
-            run(
+            interrupted = run(
                 "UPDATE predictions SET status = 'failed', result = ?, ended = ?, bytes = bytes + ? "
                 "WHERE ended IS NULL",
                 (result, _micros(datetime.now(UTC)), len(result)),
-            )
+            ).rowcount
+        if interrupted:
+            log.info("gateway: %s predictions had not ended when it ended; they have failed with E1206", interrupted)
         self._secret: bytes = self._one("SELECT bytes FROM secret")[0]
 
     def _insert(self, row: tuple[Any, ...]) -> None:

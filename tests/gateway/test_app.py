@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from contextlib import suppress
 
 import httpx
@@ -43,8 +44,10 @@ def test_without_an_upstream_the_answer_is_503_with_retry_after(path):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/health", "/ping"])
-def test_a_load_balancer_is_told_without_a_token_whether_an_upstream_is_ready(path):
-    assert ask("GET", path, settings={"tokens": ("right",)}).status_code == 503
+def test_a_load_balancer_is_told_without_a_token_whether_an_upstream_is_ready(path, caplog):
+    with caplog.at_level(logging.INFO, "hermes"):
+        assert ask("GET", path, settings={"tokens": ("right",)}).status_code == 503
+    assert "refused" not in caplog.text, "it asks every second"
 
 
 def test_the_version_is_that_of_the_package():

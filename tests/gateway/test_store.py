@@ -1,5 +1,6 @@
 import asyncio
 import json
+import logging
 import sqlite3
 import subprocess
 import sys
@@ -65,7 +66,9 @@ def test_an_ended_run_is_read_as_it_was_written(tmp_path, in_file):
     asyncio.run(main())
 
 
-def test_what_was_committed_is_found_again_and_what_had_not_ended_has_failed(tmp_path):
+def test_what_was_committed_is_found_again_and_what_had_not_ended_has_failed(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "hermes")
+
     async def main(path):
         running, ended = run_of("anna", 1, webhook=HOOK), run_of(number=2)
         async with opened(path) as store:
@@ -81,6 +84,7 @@ def test_what_was_committed_is_found_again_and_what_had_not_ended_has_failed(tmp
             assert await store.undelivered() == [(running.id, "anna", HOOK)]
 
     asyncio.run(main(tmp_path / "kept.db"))
+    assert "1 predictions had not ended" in caplog.text
 
 
 def test_a_webhook_is_undelivered_until_it_took_the_end(tmp_path):

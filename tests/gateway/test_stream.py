@@ -99,6 +99,20 @@ def test_a_client_that_left_is_no_failure():
         asyncio.run(main())
 
 
+def test_so_it_is_after_the_first_piece(caplog):
+    async def main():
+        reply = reply_of("Hi", {"status": "canceled", "cancel_asked": True})
+        reply.give_up()
+        with pytest.raises(ClientDisconnect):
+            await reply.whole()
+        left = reply_of("Hi", {"status": "canceled", "cancel_asked": True})
+        left.give_up()
+        return [text async for text in _stream(left, _Chat("m"), usage=True)]
+
+    assert len(asyncio.run(main())) <= 2
+    assert caplog.text == ""
+
+
 def test_a_prediction_that_the_server_canceled_is_one_to_send_again():
     async def main():
         await reply_of({"status": "canceled"}).begun()
@@ -132,6 +146,19 @@ def test_a_response_that_fails_has_the_code_of_its_error():
 
     last = asyncio.run(main())[-1]
     assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "E1203")
+    [item] = last["response"]["output"]
+    assert (item["status"], item["content"][0]["text"]) == ("incomplete", "Hi")
+
+
+def test_a_response_that_was_cut_off_has_an_incomplete_item():
+    async def main():
+        cut = {**DONE, "metrics": {**DONE["metrics"], "finish_reason": "length"}}
+        return bodies_of(
+            [text async for text in responses_stream(reply_of("Hi", cut), _ResponseWriter(b'"model":"m"'))]
+        )
+
+    last = asyncio.run(main())[-1]
+    assert (last["type"], last["response"]["output"][0]["status"]) == ("response.incomplete", "incomplete")
 
 
 @pytest.fixture
