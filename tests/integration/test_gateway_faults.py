@@ -12,7 +12,8 @@ from tests.support.endings import cogs_server
 from tests.support.gateways import MODEL, gateway_before
 from tests.support.servers import TINY_SLOTS, serving
 
-LONG = {"temperature": 0, "max_tokens": 250, "extra_body": {"min_tokens": 250}}
+TOKENS = 900  # some seconds, in which all of them run
+LONG = {"temperature": 0, "max_tokens": TOKENS, "extra_body": {"min_tokens": TOKENS}}
 pytestmark = pytest.mark.xdist_group("tiny servers")
 
 
@@ -42,6 +43,7 @@ def two_servers(tiny_server, tiny_model):
 def test_one_of_two_servers_is_killed_and_comes_back(two_servers):
     one, other, start = two_servers
     with gateway_before(one.url, other.url, options=["--slots", str(TINY_SLOTS)]) as gateway:
+        until(lambda: ready(gateway, one) and ready(gateway, other), 10, "both are ready")
         client = OpenAI(base_url=gateway.openai, api_key="none", max_retries=0)
 
         def ask(number):
