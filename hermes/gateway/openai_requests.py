@@ -153,19 +153,23 @@ def _message(message: Json, at: str) -> Json:
         message["role"] = "system"
     content = message.get("content")
     if isinstance(content, list):
-        for index, part in enumerate(content):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            if kind not in ("text", "input_text", "output_text", "refusal"):
-                raise unsupported(f"{at}.content[{index}]", f"is {kind!r}; the model reads only text")
-        texts = [part.get("text", part.get("refusal")) for part in content]
-        if odd := next((index for index, text in enumerate(texts) if not isinstance(text, str)), None) is not None:
-            raise Problem(400, f"{at}.content[{odd}].text: has to be a string", param=f"{at}.content")
-        content = "".join(texts)
+        content = "".join(_text(part, f"{at}.content[{index}]") for index, part in enumerate(content))
     if content is None and message["role"] == "assistant":
         content = ""
     if not isinstance(content, str):
         raise Problem(400, f"{at}.content: has to be text, or a list of text parts", param=f"{at}.content")
     return message | {"content": content}
+
+
+def _text(part: Any, at: str) -> str:
+    """The text of a part of a message."""
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    if kind not in ("text", "input_text", "output_text", "refusal"):
+        raise unsupported(at, f"is {kind!r}; the model reads only text")
+    text = part.get("text", part.get("refusal"))
+    if not isinstance(text, str):
+        raise Problem(400, f"{at}.text: has to be a string", param=f"{at}.text")
+    return text
 
 
 def choice_of(choice: str | Json) -> str:

@@ -16,6 +16,7 @@ from itertools import count
 
 from hermes.client.cog import Json
 from hermes.errors import EngineFailed, InvalidConfiguration
+from hermes.gateway.problems import of_bug
 from hermes.gateway.upstream import OPTION, Full, Unavailable, Upstream
 
 log = logging.getLogger(__name__)
@@ -183,8 +184,7 @@ class Pool:
                 ready, problem = False, str(unavailable)
                 self._end_unreachable(backend)
             except Exception as bug:  # the others are watched all the same
-                log.exception("gateway: %s", backend.upstream.name)
-                ready, problem = False, repr(bug)
+                ready, problem = False, of_bug(backend.upstream.name, bug).message
             self._set_ready(backend, ready, problem)
             self._serve()
             await asyncio.sleep(POLL_SECONDS)

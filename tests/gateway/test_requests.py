@@ -83,6 +83,13 @@ def test_messages_are_those_of_predict_py(messages, turns):
     assert chat(messages=messages)["messages"] == turns
 
 
+@pytest.mark.parametrize("part", [{"text": None}, {"text": {"a": 1}}, {}, {"text": ["Hi"]}])
+def test_a_part_without_a_text_is_named(part):
+    parts = [{"type": "text", "text": "Hi"}, {"type": "text", **part}]
+    with pytest.raises(Problem, match=r"messages\[0\]\.content\[1\]\.text: has to be a string"):
+        chat(messages=[{"role": "user", "content": parts}])
+
+
 SCHEMA_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}}
 
 
