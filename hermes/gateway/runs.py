@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import logging
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,30 +12,21 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hermes.client.cog import Json
-from hermes.errors import EngineFailed, ServerStopping, find_error
+from hermes.errors import EngineFailed, ServerStopping
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
+from hermes.gateway.outcome import outcome_of, text_of
 from hermes.gateway.pool import FailedEarly, Pool, QueueFull, Ticket
 from hermes.gateway.problems import Problem, of_bug
-from hermes.gateway.run import NOBODY, Hook, Outcome, Run, Status
+from hermes.gateway.run import NOBODY, Hook, Outcome, Run
 from hermes.gateway.store import Store
 from hermes.gateway.upstream import Full, Refused, Unavailable, Upstream
-from hermes.text import shown
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_SECONDS = 5.0  # until an end is written again that the store could not write
 CANCEL_SECONDS = 2.0  # for an upstream to end what it was asked to cancel
-# `aborted`: canceled before it began; replicate's client does not know it
-STATUSES: dict[Any, Status] = {
-    "succeeded": "succeeded",
-    "failed": "failed",
-    "canceled": "canceled",
-    "aborted": "canceled",
-}
-COUNTS = ("input_token_count", "output_token_count")
-CANCELED = re.compile(r"\bcancell?(ed|ation)", re.IGNORECASE)  # Python's and Cog's names of the exception
 
 
 class Runs:
@@ -254,7 +244,7 @@ class Runs:
                 if run.status == "starting":
                     run.status, run.started = "processing", datetime.now(UTC)
                 if name == "completed":
-                    outcome = _outcome(run, data)
+                    outcome = outcome_of(run, data)
                     if outcome.status == "succeeded" or outcome.refused:
                         self._pool.succeeded(upstream)
                     return outcome
@@ -265,9 +255,9 @@ class Runs:
         if name == "output":
             if not run.output:
                 self._pool.succeeded(upstream)
-            size = run.add(_unicode(data.get("chunk", "")))
+            size = run.add(text_of(data.get("chunk", "")))
         elif name == "log":
-            run.logs += (more := _unicode(data.get("data", "")))
+            run.logs += (more := text_of(data.get("data", "")))
             size = len(more)
         else:
             return
@@ -364,37 +354,3 @@ async def _read(reading: Awaitable[T]) -> T:
         return await reading
     except sqlite3.Error as error:
         raise Problem(503, f"the store cannot be read: {error}", code="store_failed", retry_after=5) from error
-
-
-def _outcome(run: Run, data: Json) -> Outcome:
-    """Returns how a prediction ended, from its last event.
-
-    A predictor that raises when it is cancelled has `failed` for coglet; any other failure stays one after a cancel.
-    """
-    if (said := data.get("status")) not in STATUSES:
-        raise EngineFailed(f"the server ended the prediction with the status {shown(said)}")
-    status, text = STATUSES[said], _unicode(data.get("error") or "")
-    found = find_error(text)
-    if status == "failed" and run.cancel_asked and not found and CANCELED.search(text):
-        status, text = "canceled", ""
-    return Outcome(
-        status,
-        found or text or None,
-        refused=(found or "").startswith("E10"),
-        metrics=_metrics(data.get("metrics")),
-        logs=_unicode(data.get("logs") or "") or None,
-    )
-
-
-def _metrics(found: Any) -> Json:
-    """Returns what can be counted and written of a server's metrics."""
-    if not isinstance(found, dict):
-        return {}
-    odd = [name for name in COUNTS if not (type(found.get(name)) is int and found[name] >= 0)]
-    return {name: value for name, value in found.items() if name not in odd}
-
-
-def _unicode(value: Any) -> str:
-    """Returns a text of a server, without half characters, which cannot be sent."""
-    text = str(value)
-    return text if text.isascii() else text.encode(errors="replace").decode()
