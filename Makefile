@@ -50,8 +50,8 @@ test-long: $(INSTALLED) $(EVALUATION) $(CLUSTER) ## Run the tests with all depth
 	$(BIN)/python -m pytest tests/cluster -m cluster
 	$(BIN)/python -m tests.soak
 
-test-clients: $(INSTALLED) ## Run the clients of docs/clients.md that are not in the lock, a few minutes
-	$(BIN)/python -m pytest tests/integration -m clients
+test-clients: $(INSTALLED) ## Run clients that are not in the lock: docs/clients.md, and loops of agents; 10 minutes
+	$(BIN)/python -m pytest tests/integration tests/clients -m clients
 
 test-cluster: $(INSTALLED) $(CLUSTER) ## Run replicas on Ray Serve, kill some, and let their number grow and shrink, 5 minutes
 	$(BIN)/python -m pytest tests/cluster -m cluster

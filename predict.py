@@ -33,9 +33,9 @@ class Predictor(BaseRunner):
             description="Fewest tokens to generate; the model cannot end its turn before.", default=0, ge=0, le=131072
         ),
         max_tokens: int = Input(
-            description="Most tokens to generate. Lowered to what the context of the model still takes after the prompt.",
+            description="Most tokens to generate. Lowered to what the context of the model still takes after the prompt. 0 generates nothing: the metric tokenized has the prompt's tokens.",
             default=512,
-            ge=1,
+            ge=0,
             le=131072,
         ),
         temperature: float = Input(
@@ -91,11 +91,11 @@ class Predictor(BaseRunner):
             default=None,
         ),
         tool_choice: str = Input(
-            description="auto: the model decides. none: no call. required: at least one call. Or the name of the tool to call.",
+            description="auto: the model decides. none: no call. required: one to four calls and nothing else. Or the name of the tool to call once, with nothing else.",
             default="auto",
         ),
         json_schema: Optional[dict] = Input(
-            description="The response is one JSON document that satisfies this JSON schema. OpenAI's response_format is taken, too.",
+            description="The response is one JSON document that satisfies this JSON schema. OpenAI's response_format is taken, too. Beside tools the response is calls or this document.",
             default=None,
         ),
         repetition_penalty: float = Input(
@@ -125,6 +125,17 @@ class Predictor(BaseRunner):
             description="As stop_sequences, but a list of texts, which may hold commas. Both may be given.",
             default=None,
         ),
+        parallel_tool_calls: bool = Input(
+            description="Whether a response may have more than one tool call.", default=True
+        ),
+        continue_final_message: bool = Input(
+            description="Whether the response goes on with the last message, which has to be the assistant's. Otherwise it begins a turn of its own.",
+            default=False,
+        ),
+        prompt_token_ids: Optional[list[int]] = Input(
+            description="The whole prompt as token ids of the model, control tokens included, in place of all other prompts.",
+            default=None,
+        ),
     ) -> AsyncConcatenateIterator[str]:
         """Stream one response."""
         pieces = self.chat.respond(
@@ -150,6 +161,9 @@ class Predictor(BaseRunner):
             truncate=truncate,
             timeout=timeout,
             stop=stop,
+            parallel_tool_calls=parallel_tool_calls,
+            continue_final_message=continue_final_message,
+            prompt_token_ids=prompt_token_ids,
         )
         async for piece in pieces:
             yield piece

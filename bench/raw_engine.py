@@ -24,9 +24,9 @@ async def serve(folder: Path, answers: int) -> None:
     settings = Settings(profile="local").with_predictor_config(folder)
     import_vllm(settings.defaults)
     plan = EnginePlan(folder, settings.engine_args)
-    with plan.starting(stall_timeout=settings.stall_timeout, start_timeout=settings.start_timeout) as engine:
+    with plan.starting(stall_timeout=settings.defaults.stall_timeout, start_timeout=settings.start_timeout) as engine:
         pass
-    llm, chatml = engine._llm, ChatML(plan.tokenizer)
+    llm, chatml = engine._llm, ChatML(plan.tokenizer, plan.vocab_size)
     sampling = Sampling(seed=0, temperature=0, min_tokens=NEW_TOKENS, max_tokens=NEW_TOKENS)
     params = engine._sampling_params(sampling, None, 1)
 

@@ -243,7 +243,7 @@ def accepts_of_llguidance(grammar: str) -> Accepts:
 
 def make_ours(schema: Any) -> tuple[Accepts, int]:
     constraint = json_constraint(schema)
-    return accepts_of_llguidance(constraint.lark(SpecialTokens())), len(constraint.unenforced["json_schema"])
+    return accepts_of_llguidance(constraint.lark(SpecialTokens())), len(constraint.json_unenforced)
 
 
 @cache

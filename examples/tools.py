@@ -24,7 +24,8 @@ run = run_tools(
     model,
     "Fetch the stock fundamentals data for Tesla (TSLA)",
     [get_stock_fundamentals],
-    tool_choice="required",  # the small model would not call by itself; Hermes does with "auto", the default
+    # The small model would not call by itself; Hermes does with "auto", the default.
+    tool_choice="get_stock_fundamentals",
     max_rounds=1,
     max_tokens=150,
     temperature=0.5,

@@ -63,19 +63,19 @@ class WeightsError(RequestError):
 
 
 class EmptyRequest(RequestError):
-    """The request has no prompt, no messages and no prompt_template."""
+    """The request has no prompt, no messages, no prompt_template and no prompt_token_ids."""
 
     code = "E1001"
 
     def __init__(self) -> None:
         super().__init__(
-            "there is no prompt, no messages and no prompt_template; send one of them, "
+            "there is no prompt, no messages, no prompt_template and no prompt_token_ids; send one of them, "
             'in the body of a POST within {"input": {...}}'
         )
 
 
 class PromptTooLong(RequestError):
-    """The prompt leaves no room for a response in the model's context."""
+    """The prompt leaves no room for a response in the model's context, or is too long to be counted."""
 
     code = "E1002"
 
@@ -91,7 +91,7 @@ class PromptTooLong(RequestError):
         """Args:
         prompt_tokens: of the prompt, without turns that may be left out.
         max_tokens: of the request.
-        context_tokens: of the model.
+        context_tokens: of the model; with a max_tokens of 0 the most that are counted.
         at_least: whether prompt_tokens is a lower bound.
         truncate: whether the oldest turns were left out; None if the prompt has no messages.
         """
@@ -101,9 +101,12 @@ class PromptTooLong(RequestError):
             False: ", or set truncate to 'oldest_turns'",
             None: "",
         }
+        room = f"the model takes {context_tokens} with at least 1 to generate"
+        if not max_tokens:
+            room = f"with that, fewer than {context_tokens} are counted"
         super().__init__(
             f"{what} is {'at least ' if at_least else ''}{prompt_tokens} tokens and max_tokens is {max_tokens}; "
-            f"the model takes {context_tokens} with at least 1 to generate; "
+            f"{room}; "
             f"shorten it by at least {prompt_tokens - context_tokens + 1} tokens{advice[truncate]}"
         )
 

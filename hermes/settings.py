@@ -51,6 +51,7 @@ class Profile:
     on_gpus: bool  # which must be there before anything else starts
     engine_args: Mapping[str, Any]  # for vLLM's AsyncEngineArgs
     environment: Mapping[str, str] = field(default_factory=dict)  # variables for vLLM, unless the process has set them
+    stall_timeout: float = 60.0  # the default of the setting
 
 
 PRODUCTION = Profile(
@@ -102,6 +103,7 @@ LOCAL = Profile(
         # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
         "enable_chunked_prefill": False,
     },
+    stall_timeout=600.0,  # a prompt is one step, and one of 6,600 tokens took over a minute on a busy machine
     environment={
         "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
         # vLLM 0.32 cannot load on a CPU what it compiled ahead of time. Inductor's own cache can be loaded.
@@ -159,7 +161,7 @@ class Settings(DeathGrace):
     packed_cache: bool = False  # use the compiled code that came in the archive of the weights
     request_timeout: PositiveFloat = 900  # seconds until a prediction ends with its text so far
     start_timeout: PositiveFloat = 3600  # seconds for the engine to load the model and to answer once
-    stall_timeout: PositiveFloat = 60  # seconds without progress until a busy engine counts as dead
+    stall_timeout: PositiveFloat | None = None  # seconds without progress until a busy engine is dead; None: by profile
     shutdown_grace: NonNegativeFloat = 4  # seconds for running predictions after SIGTERM
     stream_interval: PositiveInt = 2  # tokens a piece of each response that begins while 16 run; 1 streams each token
     log_prompts: bool = False  # write prompts and answers to the log, for debugging

@@ -86,6 +86,8 @@ def test_the_metrics_are_those_that_are_recorded():
     for inputs in ({"tools": [{"name": "f"}]}, {"json_schema": {}}, {"truncate": "oldest_turns"}):
         meter = Meter(
             request(**inputs),
+            context_tokens=1,
+            tokenized={},
             input_token_count=1,
             max_tokens=1,
             time_to_first_token=1.0,

@@ -41,12 +41,18 @@ class ModelTokenizer(Protocol):
 class ChatML:
     """The encoder for one model. It has no mutable state, so threads may share it."""
 
-    def __init__(self, tokenizer: ModelTokenizer):
+    def __init__(self, tokenizer: ModelTokenizer, vocab_size: int | None = None):
         """Build the encoder from the model's own tokenizer.
+
+        Args:
+            tokenizer: of the model.
+            vocab_size: of the model. A tokenizer may have more tokens; the engine would die of their ids.
 
         Raises InvalidConfiguration if the model does not know ChatML.
         """
         spec = json.loads(tokenizer.backend_tokenizer.to_str())
+        self._vocab_size = vocab_size or tokenizer.backend_tokenizer.get_vocab_size()
+        spec["added_tokens"] = [token for token in spec["added_tokens"] if token["id"] < self._vocab_size]
         spec["truncation"] = spec["padding"] = None
         bos = tokenizer.bos_token
         self._control = _tokenizer(spec)
@@ -58,10 +64,10 @@ class ChatML:
         # SmolLM2 calls <|im_start|> its BOS; only a token of its own goes before the conversation.
         self.bos_ids = [] if bos in (None, START) else [self._id(str(bos))]
 
-    def encode(self, messages: Iterable[Message]) -> list[int]:
-        """Token ids of the conversation, up to the beginning of the assistant's turn."""
+    def encode(self, messages: Iterable[Message], begun: str = "") -> list[int]:
+        """Token ids of the conversation, up to the assistant's turn, of which there may be a beginning."""
         turns = [self.encode_turn(message) for message in messages]
-        return [*self.bos_ids, *(token_id for turn in turns for token_id in turn), *self.opening()]
+        return [*self.bos_ids, *(token_id for turn in turns for token_id in turn), *self.opening(begun)]
 
     def encode_turn(self, message: Message) -> list[int]:
         """Token ids of one turn.
@@ -69,22 +75,34 @@ class ChatML:
         Some models have tokens for <tool_call> and the like. User turns never get them: what a user types stays text.
         Tool results have them escaped before, see definitions.json_within_tags.
         """
-        tokenizer = self._text if message.role == "user" else self._with_tags
-        text = _ids(tokenizer, f"{message.role}\n{message.content}")
-        return [self.start_id, *text, self.end_id, *_ids(self._text, "\n")]
+        return [*self._open_turn(message), self.end_id, *_ids(self._text, "\n")]
 
-    def opening(self) -> list[int]:
-        """Token ids of the beginning of the turn that the model is to complete."""
-        return [self.start_id, *_ids(self._text, "assistant\n")]
+    def opening(self, begun: str = "") -> list[int]:
+        """Token ids of the turn that the model is to complete: its beginning, and the text that it has already."""
+        return self._open_turn(Message("assistant", begun))
+
+    def _open_turn(self, message: Message) -> list[int]:
+        tokenizer = self._text if message.role == "user" else self._with_tags
+        return [self.start_id, *_ids(tokenizer, f"{message.role}\n{message.content}")]
 
     def encode_raw(self, prompt: str) -> list[int]:
-        """Token ids of a prompt that has control tokens written out. It gets BOS before it if it has none."""
-        ids = _ids(self._control, prompt)
-        return ids if ids[: len(self.bos_ids)] == self.bos_ids else [*self.bos_ids, *ids]
+        """Token ids of a prompt that has control tokens written out."""
+        return _ids(self._control, prompt)
+
+    def missing_bos(self, token_ids: list[int]) -> list[int]:
+        """What has to stand before a raw prompt: BOS, if the model has one and the prompt does not begin with it."""
+        return [] if token_ids[: len(self.bos_ids)] == self.bos_ids else self.bos_ids
 
     def shown(self, token_ids: list[int]) -> str:
         """Token ids as text, control tokens included."""
         return str(self._control.decode(token_ids, skip_special_tokens=False))
+
+    def token(self, token_id: int) -> str | None:
+        """The token of that id, as the vocabulary has it, or None if there is none."""
+        if not 0 <= token_id < self._vocab_size:
+            return None
+        token: str | None = self._control.id_to_token(token_id)
+        return token
 
     def fewest_tokens(self, size: int) -> int:
         """A lower bound on the tokens of a text of `size` bytes. Encoding 5 MB takes a second and a gigabyte."""

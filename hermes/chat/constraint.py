@@ -1,4 +1,4 @@
-"""The grammar that a response must follow: text in which each tool call is valid, or JSON of a schema.
+"""The grammar that a response must follow: text in which each tool call is valid, calls alone, or JSON of a schema.
 
 Source of the format: llguidance's variant of Lark
 (https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md).
@@ -7,7 +7,7 @@ Source of the format: llguidance's variant of Lark
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,9 @@ NO_CALL = rf"""response: text
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
 """
 # A lazy lexeme ends with the tag. There a call begins, and it must be valid.
+MANY_CALLS, ONE_CALL = "(text_open call)* text", "text | text_open call"
+# Calls alone end the response. A small model that may write any number of them does so, all alike.
+MORE_CALLS = 3
 CALLS = rf"""
 call: "\n" arguments "\n" close
 text_until_open[lazy]: TEXT "{OPEN}"
@@ -70,7 +73,8 @@ class Constraint:
     """A grammar for the response."""
 
     grammar: str  # of the rule `response`; its rule `text` is free text
-    unenforced: Mapping[str, Sequence[str]]  # paths that the grammar leaves out, by tool name or json_schema
+    tools_unenforced: Mapping[str, Sequence[str]] = field(default_factory=dict)  # paths that it leaves out, by tool
+    json_unenforced: Sequence[str] = ()  # and of json_schema
 
     def lark(self, tokens: SpecialTokens) -> str:
         """The whole grammar, for a model with these special tokens."""
@@ -104,7 +108,7 @@ def json_constraint(schema: Mapping[str, Any]) -> Constraint:
         enforced = enforceable(schema)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
-    return Constraint(f"response: {_json(enforced.schema)}\n", {"json_schema": enforced.unenforced})
+    return Constraint(f"response: {_json(enforced.schema)}\n", json_unenforced=enforced.unenforced)
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
@@ -115,25 +119,51 @@ def parse_json_schema(given: Any) -> dict[str, Any]:
         raise BadJsonSchema(str(problem)) from problem
 
 
-def tools_constraint(functions: Sequence[Function], tool_choice: str) -> Constraint:
-    """A grammar that allows free text, and in it only valid tool calls.
+def tools_constraint(functions: Sequence[Function], tool_choice: str, *, parallel: bool = True) -> Constraint:
+    """A grammar that allows free text, and in it only valid tool calls; or, where a call has to be, only calls.
 
     Args:
         functions: what the model may call.
-        tool_choice: "auto", "none" (no call may begin), "required" (the response begins with a call), or the name of
-            a function (the response begins with a call of it, and no other function can be called).
+        tool_choice: "auto", "none" (no call may begin), "required" (calls alone), or the name of a function (one call
+            of it alone).
+        parallel: whether there may be more than one call. After a single one, the response ends.
 
     Raises:
         BadTools: the schema of a function's arguments makes no grammar.
     """
     if tool_choice == "none":
-        return Constraint(NO_CALL, {})
-    chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
-    enforced = {function.name: of_parameters(function, enforceable) for function in chosen}
-    first = "" if tool_choice == "auto" else "open call "
+        return Constraint(NO_CALL)
+    if tool_choice == "auto":
+        return _calling(MANY_CALLS if parallel else ONE_CALL, functions)
+    chosen = [function for function in functions if tool_choice in ("required", function.name)]
+    return _calling(_calls_alone(parallel and tool_choice == "required"), chosen)
+
+
+def calls_or_json_constraint(
+    functions: Sequence[Function], schema: Mapping[str, Any], *, parallel: bool = True
+) -> Constraint:
+    """A grammar that allows calls alone, or JSON of the schema; the first character says which.
+
+    Text before a call would make it no grammar at all: any text may come before a call.
+
+    Raises:
+        BadTools, BadJsonSchema: a schema makes no grammar.
+    """
+    document = json_constraint(schema)
+    rule = document.grammar.replace("response", "document", 1)
+    calling = _calling(f"{_calls_alone(parallel)} | document\n{rule.rstrip()}", functions)
+    return replace(calling, json_unenforced=document.json_unenforced)
+
+
+def _calls_alone(several: bool) -> str:
+    return f'open call ("\\n" open call){{0,{MORE_CALLS}}}' if several else "open call"
+
+
+def _calling(response: str, functions: Sequence[Function]) -> Constraint:
+    enforced = {function.name: of_parameters(function, enforceable) for function in functions}
     calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
     return Constraint(
-        f"response: {first}(text_open call)* text\narguments: {calls}{CALLS}",
+        f"response: {response}\narguments: {calls}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
     )
 

@@ -28,14 +28,18 @@ class Inputs(TypedDict):
     truncate: str
     timeout: float | None
     stop: Sequence[str] | None
+    parallel_tool_calls: bool
+    continue_final_message: bool
+    prompt_token_ids: Sequence[int] | None
 
 
 SMALL = 8192  # characters
 
 
 def is_small(inputs: Inputs) -> bool:
-    """Whether these inputs are read within a millisecond or two: short texts, no schema."""
-    return not (inputs["tools"] or inputs["json_schema"]) and _left(list(inputs.values()), SMALL) > 0
+    """Whether these inputs are read within a millisecond or two: short texts, no schema, no token ids."""
+    slow = inputs["tools"] or inputs["json_schema"] or inputs["prompt_token_ids"]
+    return not slow and _left(list(inputs.values()), SMALL) > 0
 
 
 def _left(value: object, room: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import UNFINISHED, FinishReason
 from hermes.chat.request import Request
 from hermes.json_schema.validate import Validator
@@ -21,19 +22,20 @@ def typed_record(request: Request, text: str, finish_reason: FinishReason | None
 
     The finish reason is None if an error or a cancel broke the response off.
     """
-    unenforced = request.constraint.unenforced if request.constraint else {}
+    constraint = request.constraint or Constraint("")
+    is_document = request.json_schema is not None and not (request.may_call and text.startswith("<"))
     if request.functions:
         schemas = {function.name: function.parameters for function in request.functions}
-        asked_for = "" if request.tool_choice == "none" else text
-        reading = read_tool_calls(asked_for, schemas, cut=finish_reason != "stop")
+        with_calls = text if request.may_call and not is_document else ""  # a document may hold the text of a call
+        reading = read_tool_calls(with_calls, schemas, cut=finish_reason != "stop")
         if reading.calls and finish_reason == "stop":  # "length" stays: a call may have been cut off
             finish_reason = "tool_calls"
         yield "tool_calls", [asdict(call) for call in reading.calls]
         yield "tool_call_errors", [asdict(call) for call in reading.bad]
-        yield "tools_unenforced", {name: list(places) for name, places in unenforced.items() if places}
+        yield "tools_unenforced", {name: list(places) for name, places in constraint.tools_unenforced.items() if places}
     if request.json_schema is not None:
-        yield "json_unenforced", list(unenforced.get("json_schema", ()))
-        if finish_reason is not None:
+        yield "json_unenforced", list(constraint.json_unenforced)
+        if is_document and finish_reason is not None:
             problem = _json_problem(text, request, finish_reason)
             yield "json_valid", problem is None
             if problem:

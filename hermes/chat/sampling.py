@@ -41,8 +41,8 @@ class Sampling:
         for name, value in vars(self).items():
             if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:  # NaN is not, either
                 raise BadSampling(f"{name} is {shown(value)}; it must be a number of at most {MAX_NUMBER} either way")
-        if self.max_tokens < 1:
-            raise BadSampling(f"max_tokens is {self.max_tokens}; ask for at least 1")
+        if self.max_tokens < 0:
+            raise BadSampling(f"max_tokens is {self.max_tokens}; ask for at least 0")
         if not 0 <= self.min_tokens <= self.max_tokens:
             raise BadSampling(f"min_tokens is {self.min_tokens}; it must be from 0 to max_tokens, {self.max_tokens}")
         if not 0 < self.top_p <= 1:

@@ -14,23 +14,29 @@ class Prompt:
 
     token_ids: list[int]
     dropped_turns: int = 0
+    bos: int = 0  # ids at the beginning that are no part of what the client sent
 
 
-def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, max_tokens: int) -> Prompt:
+def truncated(
+    messages: Sequence[Message], chatml: ChatML, context_tokens: int, max_tokens: int, begun: str = ""
+) -> Prompt:
     """The prompt without the oldest turns that have to go for the response to fit.
 
     Room is made for max_tokens, but for at most half of the context. A call and its results go together. System turns,
-    the last user turn and the last turn always stay. Turns that go are not encoded.
+    the last user turn and the last turn always stay, and so does what is `begun` of the response. Turns that go are not
+    encoded.
 
     Raises PromptTooLong if the turns that stay are too long by a lower bound, so they are not encoded.
     """
     units = _units(messages)
     may_go = {index for unit in units for index in unit}
     stay = [index for index in range(len(messages)) if index not in may_go]
-    fewest = sum(chatml.fewest_tokens_of_turn(messages[index]) for index in stay)
+    fewest = sum(chatml.fewest_tokens_of_turn(messages[index]) for index in stay) + chatml.fewest_tokens(
+        len(begun.encode())
+    )
     if fewest >= context_tokens:
         raise PromptTooLong(fewest, max_tokens, context_tokens, at_least=True, truncate=True)
-    head, opening = chatml.bos_ids, chatml.opening()
+    head, opening = chatml.bos_ids, chatml.opening(begun)
     turns = {index: chatml.encode_turn(messages[index]) for index in stay}
     room = context_tokens - min(max_tokens, context_tokens // 2) - len(head) - len(opening)
     room -= sum(map(len, turns.values()))
@@ -43,7 +49,7 @@ def truncated(messages: Sequence[Message], chatml: ChatML, context_tokens: int, 
             break
         turns |= encoded
     kept = [token_id for index in sorted(turns) for token_id in turns[index]]
-    return Prompt([*head, *kept, *opening], len(messages) - len(turns))
+    return Prompt([*head, *kept, *opening], len(messages) - len(turns), bos=len(head))
 
 
 def _units(messages: Sequence[Message]) -> list[list[int]]:

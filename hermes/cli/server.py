@@ -1,7 +1,10 @@
 """python -m hermes predict | serve: Cog's server of this folder, without Docker."""
 
 import os
-import time
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -46,7 +49,8 @@ def serve(
     with local_server(host=host, port=port) as server:
         wait_until_ready(server)
         notes.print(f"serving at {server.url}; Ctrl-C to stop")
-        wait_for_interrupt(server)
+        with ending_with(server), suppress(KeyboardInterrupt):
+            threading.Event().wait()
         notes.print("stopping")
 
 
@@ -68,14 +72,27 @@ def wait_until_ready(server: LocalServer) -> None:
         server.wait_until_ready()
 
 
-def wait_for_interrupt(server: LocalServer) -> None:
-    """Wait for Ctrl-C. Raises ServerFailed if the server ends first."""
+@contextmanager
+def ending_with(server: LocalServer) -> Iterator[None]:
+    """Run until Ctrl-C. If the server ends first, that ends what runs here in the same way, and raises ServerFailed."""
+    done, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            if server.health()["status"] == "STOPPED":
+                ended.set()
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
-        while server.health()["status"] != "STOPPED":
-            time.sleep(1)
-    except KeyboardInterrupt:
-        return
-    raise ServerFailed("the server has ended by itself")
+        yield
+    finally:
+        done.set()
+        watcher.join()
+    if ended.is_set():
+        raise ServerFailed("the server has ended by itself")
 
 
 def summary(metrics: dict[str, Any]) -> str:

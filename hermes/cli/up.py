@@ -8,7 +8,7 @@ import typer
 
 from hermes.cli.gateway import OPTIONS, gateway_options, run
 from hermes.cli.ports import require_free
-from hermes.cli.server import local_server, wait_until_ready
+from hermes.cli.server import ending_with, local_server, wait_until_ready
 from hermes.errors import InvalidConfiguration
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.upstream import open_upstream
@@ -35,7 +35,8 @@ def up(
     require_free(settings.host, settings.port)
     with local_server() as server:
         wait_until_ready(server)
-        run(settings, [open_upstream(server.url, server_settings.slots)])
+        with ending_with(server):
+            run(settings, [open_upstream(server.url, server_settings.slots)])
 
 
 def make_folder(folder: Path) -> None:

@@ -77,7 +77,8 @@ class EnginePlan:
 
             self._config = _vllm_config(folder, engine_args)
             self.tokenizer: Any = cached_tokenizer_from_config(self._config.model_config)  # a transformers tokenizer
-        self._end_tokens = end_tokens(folder, self.tokenizer, self._config.model_config.get_vocab_size())
+        self.vocab_size: int = self._config.model_config.get_vocab_size()
+        self._end_tokens = end_tokens(folder, self.tokenizer, self.vocab_size)
 
     @contextmanager
     def starting(self, *, stall_timeout: float, start_timeout: float) -> Iterator["Engine"]:

@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hermes.gateway.bodies import too_large
 from hermes.gateway.caller import Caller
+from hermes.gateway.encodings import encoding_of
+from hermes.gateway.messages_errors import body_of, is_anthropic, status_of
 from hermes.gateway.metrics import Metrics
 from hermes.gateway.problems import Problem, of_bug
 from hermes.gateway.settings import GatewaySettings
@@ -80,13 +82,15 @@ class Gate:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                sent = MutableHeaders(scope=message)
+                for name in ("x-request-id", "request-id")[: 1 + is_anthropic(path)]:
+                    sent[name] = request_id
                 self._count(scope, message["status"])
             await send(message)
 
         app = self._app
         try:
-            self._check_host(headers.get("host", ""))
+            self._check_host(_host(scope, headers))
             self._check_host(address.host)
             self._check_origin(path, headers, address)
             scope["state"]["caller"] = Caller(self._token(path, headers), request_id)
@@ -103,7 +107,7 @@ class Gate:
                 await response_of(fault, scope)(scope, receive, answer)
 
     def _address(self, scope: Scope, headers: Headers) -> BaseUrl:
-        found = {"scheme": scope["scheme"], "host": headers.get("host", ""), "prefix": ""}
+        found = {"scheme": scope["scheme"], "host": _host(scope, headers), "prefix": ""}
         if self._is_proxy((scope.get("client") or ("",))[0]):
             # what was sent before the proxy added its own is the client's
             said = {name: headers.getlist(f"x-forwarded-{name}")[-1:] for name in ("proto", "host", "prefix")}
@@ -154,13 +158,16 @@ class Gate:
     def _token(self, path: str, headers: Headers) -> str:
         """Returns the name of the token. Raises Problem if one is needed and it is none of the gateway's."""
         names: Mapping[bytes, str] = self._settings.token_names
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        found = names.get(digest_of(token.strip().encode("latin-1")))
-        if names and found is not None and scheme.lower() in ("bearer", "token"):
-            return found
+        tokens = _tokens(headers)
+        owners = {names.get(digest_of(token.encode("latin-1")), "") for token in tokens}
+        if len(owners) == 1 and (owner := owners.pop()):
+            return owner
         if names and path not in OPEN and not path.startswith(OPEN_FOLDERS):
-            wrong = "the token is none of the gateway's" if token else "there is no token"
-            raise Problem(401, f"{wrong}; send one as Authorization: Bearer TOKEN", code="invalid_api_key")
+            one = "the token is none of the gateway's" if tokens else "there is no token"
+            wrong = "Authorization and x-api-key have no token of one name" if len(tokens) > 1 else one
+            raise Problem(
+                401, f"{wrong}; send one as Authorization: Bearer TOKEN, or as x-api-key", code="invalid_api_key"
+            )
         return ""
 
     def _check_body(self, method: str, headers: Headers) -> None:
@@ -171,8 +178,7 @@ class Gate:
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             kind = headers.get("content-type") or "missing"
             raise Problem(415, f"the Content-Type is {kind[:80]}; send JSON, with Content-Type: application/json")
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            raise Problem(415, f"the Content-Encoding is {headers['content-encoding'][:80]}; send it without one")
+        encoding_of(headers)  # refuses what is not read
         if length.isascii() and length.isdecimal() and (len(length) > 15 or int(length) > self._settings.max_body):
             raise too_large(self._settings.max_body)
 
@@ -201,7 +207,18 @@ class Gate:
 def response_of(problem: Problem, scope: Scope) -> Response:
     """Returns the response that tells a problem, which the log then has, too."""
     scope["state"]["problem"] = problem
+    if is_anthropic(scope["path"]):
+        body = body_of(problem, scope["state"]["caller"].request_id)
+        return JSONResponse(body, status_of(problem), problem.headers())
     return JSONResponse(problem.body(), problem.status, problem.headers(), media_type="application/problem+json")
+
+
+def _host(scope: Scope, headers: Headers) -> str:
+    """Returns the Host header. Load balancers that speak HTTP/1.0 send none: then it is the address they found."""
+    if "host" in headers or scope["http_version"] != "1.0" or not scope.get("server"):
+        return headers.get("host", "")
+    host, port = scope["server"]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _path(path: str, prefix: str) -> str:
@@ -224,6 +241,13 @@ def _may_be_strangers(host: str) -> bool:
         name = host.lower().removesuffix(".")
         return not name or ("." in name and not name.endswith(PRIVATE_NAMES))
     return False
+
+
+def _tokens(headers: Headers) -> list[str]:
+    """Returns the tokens of a request: Anthropic's clients have a header of their own for one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    bearer = token if scheme.lower() in ("bearer", "token") else ""
+    return [each.strip() for each in (bearer, headers.get("x-api-key", "")) if each.strip()]
 
 
 def _without_port(origin: str) -> str:

@@ -19,17 +19,22 @@ from starlette.types import ASGIApp
 from hermes.client.cog import Json
 from hermes.gateway.access import Gate, response_of
 from hermes.gateway.bodies import Bodies
+from hermes.gateway.context import Context
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
+from hermes.gateway.messages_api import MessagesApi
 from hermes.gateway.metrics import Metrics
 from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.pool import Backend, Pool, QueueFull
 from hermes.gateway.problems import Problem, of_full
 from hermes.gateway.replicate_api import ReplicateApi
+from hermes.gateway.response_store import ResponseStore
 from hermes.gateway.responses_api import ResponsesApi
+from hermes.gateway.run import Run
 from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.store import Store
+from hermes.gateway.tokens_api import TokensApi
 from hermes.gateway.upstream import Upstream
 from hermes.gateway.webhooks import Webhooks
 from hermes.version import VERSION
@@ -54,6 +59,8 @@ class Gateway:
         self._bodies = Bodies(settings.max_body, self._memory)
         self._metrics = Metrics(self.pool, self._memory)
         self._store = Store(settings.store)
+        self._responses = ResponseStore(self._store, settings.max_body)
+        self._context = Context(self.pool, self.check)
         self.runs = Runs(
             self.pool,
             self._store,
@@ -62,19 +69,20 @@ class Gateway:
             keep_runs=settings.keep_runs,
             keep_bytes=settings.keep_bytes,
             max_per_token=settings.max_per_token,
-            on_end=self._metrics.count_run,
+            on_end=self._ended,
         )
         self._check: tuple[Json, InputCheck] | None = None
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
         openai = OpenAIApi(self.runs, self._bodies, self._memory, self.settings.names, self.check)
-        responses = ResponsesApi(openai)
+        responses = ResponsesApi(openai, self._responses)
+        messages, tokens = MessagesApi(openai), TokensApi(openai)
         self._webhooks = webhooks = Webhooks(
             self.settings, self.pool, self._store, self.runs, self._bodies, self._memory
         )
         replicate = ReplicateApi(
-            self.settings, self.runs, self._bodies, webhooks, self.document, self.check, self._memory
+            self.settings, self.runs, self._bodies, webhooks, self.document, self.check, self._memory, self._context
         )
         routes = [
             Route("/", self._index),
@@ -82,10 +90,21 @@ class Gateway:
             Route("/health", self._alive),
             Route("/ping", self._alive),
             Route("/version", self._version),
+            Route("/load", self._load),
             Route("/metrics", self._show_metrics),
             Route("/chat/completions", openai.chat, methods=["POST"]),
             Route("/completions", openai.complete, methods=["POST"]),
             Route("/responses", responses.respond, methods=["POST"]),
+            Route("/responses/compact", responses.unsupported, methods=["POST"]),
+            Route("/responses/input_tokens", responses.unsupported, methods=["POST"]),
+            Route("/responses/{id}", responses.get),
+            Route("/responses/{id}", responses.delete, methods=["DELETE"]),
+            Route("/responses/{id}/cancel", responses.cancel, methods=["POST"]),
+            Route("/responses/{id}/input_items", responses.input_items),
+            Route("/messages", messages.create, methods=["POST"]),
+            Route("/messages/count_tokens", messages.count_tokens, methods=["POST"]),
+            Route("/tokenize", tokens.tokenize, methods=["POST"]),
+            Route("/detokenize", tokens.detokenize, methods=["POST"]),
             Route("/predictions", replicate.create, methods=["POST"]),
             Route("/predictions", replicate.list),
             Route("/predictions/{id}", replicate.get),
@@ -108,9 +127,9 @@ class Gateway:
             cors = Middleware(
                 CORSMiddleware,
                 allow_origins=self.settings.origins,
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "retry-after"],
+                expose_headers=["x-request-id", "request-id", "retry-after"],
                 allow_private_network=True,  # Chrome asks for it where the gateway has a private address
             )
             middleware.insert(0, cors)
@@ -162,6 +181,10 @@ class Gateway:
             for backend in self.pool.backends:
                 await backend.upstream.close()
 
+    def _ended(self, run: Run) -> None:
+        self._metrics.count_run(run)
+        self._context.learn(run)
+
     async def _index(self, request: Request) -> Response:  # noqa: ARG002
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
@@ -176,6 +199,10 @@ class Gateway:
 
     async def _version(self, request: Request) -> Response:  # noqa: ARG002
         return JSONResponse({"version": VERSION})
+
+    async def _load(self, request: Request) -> Response:  # noqa: ARG002
+        """GET /load, as vLLM's server has it: how many predictions are queued or running."""
+        return JSONResponse({"server_load": self.runs.running})
 
     @property
     def _ready(self) -> bool:

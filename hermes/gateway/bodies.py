@@ -6,6 +6,7 @@ A token has one such work at a time in each pool, so a token with twenty of them
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from hermes.errors import ServerStopping
+from hermes.gateway.encodings import Decoder, encoding_of
 from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem, of_invalid
 from hermes.gateway.turns import Turns
@@ -28,6 +30,11 @@ PART_BYTES, PART_SECONDS = 16 * 2**10, 10.0  # so much of a body arrives in this
 MAX_SAID = 200  # characters
 SMALL = 32 * 2**10  # bytes; these do not queue behind larger ones
 BOM = b"\xef\xbb\xbf"
+HIGH, LOW = rb"\\u[dD][89abAB][\da-fA-F]{2}", rb"\\u[dD][c-fC-F][\da-fA-F]{2}"
+HALVES = re.compile(  # of a pair, escaped
+    rb"\\u[dD](?:[89abAB][\da-fA-F]{2}(?!%s)|[c-fC-F][\da-fA-F]{2}(?<!%s%s))" % (LOW, HIGH, LOW)
+)
+BACKSLASH, NUL = rb"\\", b"\0\0"  # an escaped one, and what no JSON has
 T = TypeVar("T")
 
 
@@ -48,8 +55,9 @@ class Bodies:
     async def read(self, request: Request, take: Callable[[Any], T]) -> T:
         """Returns what `take` makes of the JSON value, in a thread.
 
-        Raises Problem if the body is too large, too slow, nested too deeply or not JSON, if `take` finds it invalid
-        (pydantic's ValidationError), if the gateway holds too much already, or is stopping. Raises ClientDisconnect.
+        Raises Problem if the body is too large, too slow, nested too deeply or not JSON in an encoding that is read, if
+        `take` finds it invalid (pydantic's ValidationError), if the gateway holds too much already, or is stopping.
+        Raises ClientDisconnect.
         """
         owner = request.state.caller.token
         held: list[bytes] = []
@@ -59,7 +67,10 @@ class Bodies:
             held.clear()  # a traceback may keep the list
 
         try:
+            encoding = encoding_of(request.headers)
             await self._receive(request, held, owner)
+            if encoding:
+                await self._decode(encoding, held, owner)
         except BaseException:
             give_back()
             raise
@@ -147,6 +158,19 @@ class Bodies:
                     part = 0
                     limit.reschedule(min(end, loop.time() + PART_SECONDS))
 
+    async def _decode(self, encoding: str, held: list[bytes], owner: str) -> None:
+        """Put in the place of a compressed body what it becomes, which may be a thousand times as much."""
+        received = len(held)
+        decoder, size = Decoder(encoding, b"".join(held)), 0
+        while piece := await self.in_thread(size, decoder.next, owner):
+            size += len(piece)
+            if size > self._max_body:
+                raise too_large(self._max_body)
+            self._memory.take(len(piece), owner)
+            held.append(piece)
+        self._memory.give_back(sum(map(len, held[:received])), owner)
+        del held[:received]
+
 
 def _stopping(grace: float) -> Problem:
     return Problem(503, str(ServerStopping(grace)), code=ServerStopping.code)
@@ -179,13 +203,33 @@ def _parsed(body: bytes, take: Callable[[Any], T]) -> T | Problem:
 def json_of(body: bytes) -> Any:
     """Returns the JSON value in a body. Raises Problem if it is none, or has too many values, or too deep."""
     try:
-        value = from_json(body.removeprefix(BOM), allow_inf_nan=False)
+        value = _with_halves(body.removeprefix(BOM))
     except ValueError as error:
         if "recursion limit" in str(error):
             raise too_deep() from error
         raise Problem(400, f"the body cannot be read as JSON: {shortened(str(error), MAX_SAID)}") from error
     _check_limits(value)
     return value
+
+
+def without_halves(json: bytes) -> bytes:
+    """Returns JSON with U+FFFD for half a character."""
+    if b"\0" in json:  # it is none
+        return json
+    return HALVES.sub("\ufffd".encode(), json.replace(BACKSLASH, NUL)).replace(NUL, BACKSLASH)
+
+
+def _with_halves(body: bytes) -> Any:
+    """Returns the JSON value in a body, U+FFFD in it for half a character. Raises ValueError if it is none.
+
+    Clients cut texts within an emoji, and send the same conversation again and again. A Cog server refuses it.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        if (mended := without_halves(body)) == body:
+            raise
+    return from_json(mended, allow_inf_nan=False)
 
 
 def _check_limits(value: Any) -> None:

@@ -1,28 +1,31 @@
 """OpenAI's chat completions and completions (https://platform.openai.com/docs/api-reference), over runs."""
 
-import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hermes.client.cog import Json
-from hermes.gateway.answer import Part
+from hermes.gateway.answer import Arguments, CallStart, Part
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import caller_of
+from hermes.gateway.chat_requests import ChatRequest
+from hermes.gateway.completion_requests import CompletionRequest
 from hermes.gateway.counted import CountedResponse
 from hermes.gateway.events import compact, event
+from hermes.gateway.fields import without_nulls
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
-from hermes.gateway.openai_requests import ChatRequest, CompletionRequest, ParsedRequest, Sampled, body_of
-from hermes.gateway.problems import Problem, of_bug
-from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Reply, ReplyStream, cancel_on_disconnect
+from hermes.gateway.openai_requests import ParsedRequest, Sampled
+from hermes.gateway.problems import Problem, of_error
+from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Call, Reply, ReplyStream, cancel_on_disconnect
 from hermes.gateway.runs import Runs
-from hermes.tool_calls.call import ToolCall
+
+S = TypeVar("S", bound=Sampled)
 
 
 class OpenAIApi:
@@ -38,49 +41,73 @@ class OpenAIApi:
         names: of the model.
         check: of the inputs that the upstreams take; raises Problem while none was ready.
         """
-        self._runs, self._bodies, self.memory, self._names, self._check = runs, bodies, memory, names, check
+        self._runs, self.bodies, self.memory, self._names, self._check = runs, bodies, memory, names, check
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         parsed, reply = await self.begin(request, ChatRequest)
-        return await self._answer(request, parsed, reply, _Chat(parsed.model))
+        return await self._choices(request, parsed, reply, _Chat(parsed.model))
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/completions."""
         parsed, reply = await self.begin(request, CompletionRequest)
-        return await self._answer(request, parsed, reply, _Completion(parsed.model))
+        return await self._choices(request, parsed, reply, _Completion(parsed.model))
 
-    async def begin(self, request: Request, kind: type[Sampled]) -> tuple[ParsedRequest, Reply]:
-        """Read a request and begin its reply. Raises Problem if it cannot be answered."""
+    async def begin(
+        self, request: Request, kind: type[S], prepare: Callable[[S], S] = lambda body: body
+    ) -> tuple[ParsedRequest, Reply]:
+        """Read a request and begin its reply. Raises Problem if it cannot be answered.
+
+        Args:
+            request: whose body it is.
+            kind: of request.
+            prepare: is called with what was read, in a thread.
+        """
 
         def take(value: Any) -> ParsedRequest:
-            body = kind.model_validate(body_of(value))
+            body = prepare(kind.model_validate(without_nulls(value)))
+            body.model = body.model or self._names[0]
             if body.model not in self._names:
                 said = f"there is no model {body.model!r}; there is {self._names[0]!r}"
                 raise Problem(404, said, param="model", code="model_not_found")
             return body.parsed(self._check())
 
-        parsed = await self._bodies.read(request, take)
-        return parsed, Reply(self._runs, self._bodies, parsed, caller_of(request))
+        parsed = await self.bodies.read(request, take)
+        return parsed, Reply(self._runs, self.bodies, parsed, caller_of(request))
 
-    async def _answer(
+    async def answer(
+        self, request: Request, reply: Reply, whole: Callable[[], Awaitable[bytes]], stream: ReplyStream | None = None
+    ) -> Response:
+        """Returns the response in any dialect, once it is known that the request is not refused.
+
+        Args:
+            request: its client may go away.
+            reply: to it.
+            whole: returns the JSON of the response, unless it is a stream.
+            stream: the response, if it is one.
+        """
+        async with cancel_on_disconnect(request, reply):
+            await reply.begun(REFUSAL_SECONDS if stream else None)
+            if stream:
+                return stream
+            written = await whole()
+        reply.give_up()
+        return CountedResponse(written, self.memory, reply.runs[0].owner, always=True)
+
+    async def _choices(
         self, request: Request, parsed: ParsedRequest, reply: Reply, shape: "_Chat | _Completion"
     ) -> Response:
-        async with cancel_on_disconnect(request, reply):
-            if parsed.stream:
-                await reply.begun(REFUSAL_SECONDS)
-                return ReplyStream(_stream(reply, shape, parsed.include_usage), reply)
-            await reply.begun()
-            answers = await reply.whole()
-        reply.give_up()
-        choices = [
-            shape.choice(number, text, calls, reply.finish_reason(number, bool(calls)))
-            for number, (text, calls) in enumerate(answers)
-        ]
-        body = {**shape.head(), "choices": choices, "usage": reply.usage()}
-        size, owner = sum(len(text) for text, _ in answers), reply.runs[0].owner
-        written = await self._bodies.in_thread(size, lambda: compact(body).encode(), owner)
-        return CountedResponse(written, self.memory, owner, always=True)
+        async def whole() -> bytes:
+            choices = [
+                shape.choice(number, text, calls, reply.finish_reason(number, bool(calls)))
+                for number, (text, calls) in enumerate(await reply.whole())
+            ]
+            body = {**shape.head(), "choices": choices, "usage": reply.usage()}
+            size = sum(run.characters for run in reply.runs)
+            return await self.bodies.in_thread(size, lambda: compact(body).encode(), reply.runs[0].owner)
+
+        stream = ReplyStream(_stream(reply, shape, parsed.include_usage), reply.give_up) if parsed.stream else None
+        return await self.answer(request, reply, whole, stream)
 
 
 class _Chat:
@@ -94,11 +121,11 @@ class _Chat:
         kind = "chat.completion.chunk" if chunk else "chat.completion"
         return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
 
-    def choice(self, index: int, text: str, calls: Sequence[ToolCall], finish_reason: str) -> Json:
+    def choice(self, index: int, text: str, calls: Sequence[Call], finish_reason: str) -> Json:
         """A whole answer."""
         message: Json = {"role": "assistant", "content": text or ("" if not calls else None), "refusal": None}
         if calls:
-            message["tool_calls"] = [tool_call(call) for call in calls]
+            message["tool_calls"] = [tool_call(call.name, call.text) for call in calls]
         return {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
 
     def first(self, index: int) -> Json:
@@ -107,8 +134,11 @@ class _Chat:
 
     def part(self, index: int, part: Part, calls: int) -> Json:
         """A part of a stream, after so many calls."""
-        if isinstance(part, ToolCall):
-            return self._delta(index, {"tool_calls": [{"index": calls, **tool_call(part)}]})
+        match part:
+            case CallStart():
+                return self._delta(index, {"tool_calls": [{"index": calls, **tool_call(part.name)}]})
+            case Arguments():
+                return self._delta(index, {"tool_calls": [{"index": calls - 1, "function": {"arguments": part.text}}]})
         return self._delta(index, {"content": part})
 
     def heartbeat(self, index: int) -> Json:
@@ -139,7 +169,7 @@ class _Completion:
         """What each body begins with."""
         return {"id": self._id, "object": "text_completion", "created": self._created, "model": self._model}
 
-    def choice(self, index: int, text: str, calls: Sequence[ToolCall], finish_reason: str | None) -> Json:  # noqa: ARG002
+    def choice(self, index: int, text: str, calls: Sequence[Call], finish_reason: str | None) -> Json:  # noqa: ARG002
         """A whole answer, or a part of it."""
         return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
@@ -161,9 +191,9 @@ class _Completion:
 
 async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> AsyncIterator[str]:
     """The events of a stream. An error in it is an event of its own, for the status is sent by then."""
-    called = [0] * len(reply.runs)
+    called = [0] * reply.predictions
     try:
-        for number in range(len(reply.runs)):
+        for number in range(reply.predictions):
             if first := shape.first(number):
                 yield event(first)
         async with aclosing(reply.parts()) as parts:
@@ -174,19 +204,20 @@ async def _stream(reply: Reply, shape: _Chat | _Completion, usage: bool) -> Asyn
                     yield event(shape.last(number, reply.finish_reason(number, bool(called[number]))))
                 else:
                     yield event(shape.part(number, part, called[number]))
-                    called[number] += isinstance(part, ToolCall)
+                    called[number] += isinstance(part, CallStart)
         if usage:
             yield event({**shape.head(chunk=True), "choices": [], "usage": reply.usage()})
-    except Problem as problem:
-        yield event({"error": problem.body()["error"]})
     except ClientDisconnect:
         return
-    except Exception as bug:
-        yield event({"error": of_bug("a stream", bug).body()["error"]})
+    except Exception as error:
+        yield event({"error": of_error("a stream", error).body()["error"]})
     yield "data: [DONE]\n\n"
 
 
-def tool_call(call: ToolCall) -> Json:
+def tool_call(name: str, arguments: str = "") -> Json:
     """A call as chat completions write it."""
-    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
-    return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
+    return {
+        "id": f"call_{secrets.token_hex(12)}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }

@@ -15,6 +15,7 @@ STATUSES: dict[Any, Status] = {
     "canceled": "canceled",
     "aborted": "canceled",
 }
+TOKEN_BYTES = 120  # of an id and its text in the metric `tokenized`, about
 COUNTS = ("input_token_count", "output_token_count")
 CANCELED = re.compile(r"\bcancell?(ed|ation)", re.IGNORECASE)  # Python's and Cog's names of the exception
 
@@ -45,6 +46,13 @@ def _metrics(found: Any) -> Json:
         return {}
     odd = [name for name in COUNTS if not (type(found.get(name)) is int and found[name] >= 0)]
     return {name: value for name, value in found.items() if name not in odd}
+
+
+def size_of(metrics: Json) -> int:
+    """Returns about how many bytes the metrics take, where they have the tokens of a prompt."""
+    tokenized = metrics.get("tokenized")
+    ids = tokenized.get("ids") if isinstance(tokenized, dict) else None
+    return TOKEN_BYTES * len(ids) if isinstance(ids, list) else 0
 
 
 def text_of(value: Any) -> str:

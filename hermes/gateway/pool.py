@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from weakref import WeakSet
 
 from hermes.client.cog import Json
 from hermes.errors import EngineFailed, InvalidConfiguration
@@ -99,6 +100,7 @@ class Pool:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InvalidConfiguration(OPTION, f"{twice} is there twice; leave one out, and raise --slots instead")
         self._queue: list[QueuedRequest] = []  # by number
+        self._coming: WeakSet[Ticket] = WeakSet()  # to the queue: a task begins only later, or is canceled before
         self._numbers = count()
         self._max_waiting, self._max_wait = max_waiting, max_wait
         self._last_document: Json | None = None
@@ -114,11 +116,17 @@ class Pool:
         known = (backend.document for backend in self.backends if backend.ready and backend.document)
         return next(known, self._last_document)
 
-    def ticket(self) -> Ticket:
-        """Returns the next number in the order of coming. Raises QueueFull if no more may wait."""
-        if self.waiting >= self._max_waiting and not self._choice(None):
+    def ticket(self, *, follows: bool = False) -> Ticket:
+        """Returns the next number in the order of coming. Raises QueueFull if no more may wait.
+
+        `follows`: takes the place of one that has ended, and is never refused.
+        """
+        free = sum(max(backend.free, 0) for backend in self.backends) if self._choice(None) else 0
+        if not follows and self.waiting + len(self._coming) >= self._max_waiting + free:
             raise QueueFull(f"the queue is full: {self.waiting} requests are waiting", retry_after=10)
-        return Ticket(next(self._numbers), time.monotonic() + self._max_wait)
+        ticket = Ticket(next(self._numbers), time.monotonic() + self._max_wait)
+        self._coming.add(ticket)
+        return ticket
 
     def has_other(self, upstream: Upstream | None) -> bool:
         """Whether another upstream than this one is ready and not ejected."""
@@ -209,6 +217,7 @@ class Pool:
         return next(backend for backend in self.backends if backend.upstream is upstream)
 
     async def _turn(self, request: QueuedRequest) -> Backend:
+        self._coming.discard(request.ticket)
         insort(self._queue, request, key=_number)
         self._serve()
         try:

@@ -5,6 +5,7 @@ Replicate's clients read RFC 9457's title, detail and status. OpenAI's read erro
 
 import logging
 import re
+from collections.abc import Iterable, Mapping
 from traceback import format_tb
 
 from pydantic import ValidationError
@@ -35,8 +36,13 @@ TITLES = {
     502: "Bad gateway",
     503: "Service unavailable",
 }
+# The field of a request that an error of the package is about. Each dialect has its own.
 PARAMS = {"E1001": "messages", "E1002": "messages", "E1005": "messages", "E1006": "tools", "E1007": "response_format"}
+PLACE = re.compile(  # in an error: an input, and a part of it
+    r"\b(messages\[\d+\]|prompt_token_ids|continue_final_message)([\w.\[\]]*)"
+)
 TOO_LONG = re.compile(r"is (?P<prompt>(?:at least )?\d+) tokens and .*; the model takes (?P<context>\d+) with")
+OF_UNION = re.compile(r"str|(?:list|dict)\[.*\]")  # what pydantic adds to a place: the type that it tried
 MAX_SAID, MAX_PARAM = 2000, 200  # characters
 BUSY = ("E1203", "E1205", "E1206")  # the request can be sent again
 
@@ -87,8 +93,13 @@ def of_bug(what: str, bug: Exception) -> Problem:
     return Problem(500, f"the gateway failed: {type(bug).__name__}")
 
 
-def of_failed(run: Run) -> Problem:
-    """The problem of a run that failed."""
+def of_error(what: str, error: Exception) -> Problem:
+    """The problem that an error is, or that of a bug; `what` failed."""
+    return error if isinstance(error, Problem) else of_bug(what, error)
+
+
+def of_failed(run: Run, params: Mapping[str, str] = PARAMS, places: Mapping[str, str] | None = None) -> Problem:
+    """The problem of a run that failed. `params`, `places`: see of_refused."""
     if run.status == "canceled":
         return Problem(503, "the server canceled the prediction; send the request again", retry_after=1)
     message = run.error or "the prediction failed"
@@ -96,29 +107,50 @@ def of_failed(run: Run) -> Problem:
     if run.retry_after:
         return of_full(message, run.retry_after)
     if found := TOO_LONG.search(message) if code == "E1002" else None:
+        param = params[code]
+        message = message.partition(", or set truncate")[0]  # an input that not all APIs have
         said = (
-            f"This model's maximum context length is {found['context']} tokens. However, your messages resulted in "
-            f"{found['prompt']} tokens. Please reduce the length of the messages. ({message})"
+            f"This model's maximum context length is {found['context']} tokens. However, your {param} resulted in "
+            f"{found['prompt']} tokens. Please reduce the length of the {param}. ({message})"
         )
-        return Problem(400, said, param="messages", code="context_length_exceeded")
+        return Problem(400, said, param=param, code="context_length_exceeded")
     if run.refused:
-        return of_refused(message)
+        return of_refused(message, params, places)
     return Problem(503 if code in BUSY else 500, message, code=code if code.startswith("E1") else None)
 
 
-def of_refused(message: str) -> Problem:
-    """The problem of inputs that the model does not take; the message may begin with a code."""
-    code = message[:5]
-    return Problem(400, message, param=PARAMS.get(code), code=code if code.startswith("E1") else None)
+def of_refused(message: str, params: Mapping[str, str] = PARAMS, places: Mapping[str, str] | None = None) -> Problem:
+    """The problem of inputs that the model does not take; the message may begin with a code.
+
+    Args:
+        message: of the package, which names its inputs.
+        params: the field that an error is about, by its code.
+        places: where the client sent an input, such as `input[5]` for `messages[3]`. The problem names these.
+    """
+    places, code = places or {}, message[:5]
+    param = params.get(code)
+    if code == "E1001" and param not in (None, "messages"):  # in an API that has no `input` around it
+        param = places.get("prompt_token_ids", param)
+        return Problem(400, f"E1001 EmptyRequest: {param} is empty; send some text", param=param, code=code)
+    if places and code == "E1005" and (found := PLACE.search(message)):
+        param = places.get(found[1], found[1]) + found[2]
+    message = PLACE.sub(lambda found: places.get(found[1], found[1]) + found[2], message)
+    return Problem(400, message, param=param, code=code if code.startswith("E1") else None)
 
 
 def of_invalid(error: ValidationError) -> Problem:
     """The problem of a request that has not the shape that it should have."""
     first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(map(str, first["loc"])) or None
+    place = place_of([part for part in first["loc"] if not (isinstance(part, str) and OF_UNION.fullmatch(part))])
     if first["type"] == "model_type":
         return Problem(400, f"{place or 'the body'}: has to be a JSON object", param=place)
     return Problem(400, f"{place or 'the body'}: {first['msg']}", param=place)
+
+
+def place_of(path: Iterable[str | int]) -> str | None:
+    """Returns a place in a body, such as `messages[0].content`, or None for the body itself."""
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return place.removeprefix(".") or None
 
 
 def unsupported(name: str, why: str) -> Problem:

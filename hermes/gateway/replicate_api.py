@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from hermes.client.cog import Json, given
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller, caller_of
+from hermes.gateway.context import Context
 from hermes.gateway.counted import CountedResponse
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
@@ -75,6 +76,7 @@ class ReplicateApi:
         document: Callable[[], Json],
         check: Callable[[], InputCheck],
         memory: Memory,
+        context: Context,
     ):
         """Args:
         settings: the names of the model.
@@ -84,7 +86,9 @@ class ReplicateApi:
         document: returns the OpenAPI document of the upstreams; raises Problem while none was ready.
         check: of the inputs that the upstreams take; raises Problem likewise.
         memory: counts inputs whose webhook is being looked up, and responses.
+        context: knows the model's.
         """
+        self._context = context
         self._settings, self._runs, self._bodies, self._webhooks = settings, runs, bodies, webhooks
         self._document, self._check, self._memory = document, check, memory
         self._predictions, self._streams = Predictions(settings.model, bodies), Streams(bodies, memory)
@@ -170,26 +174,27 @@ class ReplicateApi:
         return self._streams.response(run, *last_event(request.headers.get("last-event-id", "")))
 
     async def models(self, request: Request) -> Response:
-        """GET /v1/models, for both dialects: OpenAI's `data`, Replicate's `results`."""
-        data = [self._entry(name) for name in self._settings.names]
-        return JSONResponse({"object": "list", "data": data, **page([self._model(request.state.base)])})
+        """GET /v1/models, for both dialects: OpenAI's `data`, Replicate's `results`. It has no OpenAPI document."""
+        data = [await self._entry(name, request) for name in self._settings.names]
+        results = [self._model(request.state.base, {})]
+        return JSONResponse({"object": "list", "data": data, **page(results)})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}, or /v1/models/{alias} as OpenAI's client asks."""
         name = _reference(request)
         self._known(name)
-        described = self._model(request.state.base) if "owner" in request.path_params else {}
-        return JSONResponse(described | self._entry(name))
+        described = self._model(request.state.base, self._document()) if "owner" in request.path_params else {}
+        return JSONResponse(described | await self._entry(name, request))
 
     async def versions(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions."""
         self._known(_reference(request))
-        return JSONResponse(page([self._version()]))
+        return JSONResponse(page([self._version(self._document())]))
 
     async def version(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions/{id}."""
         self._known("{owner}/{name}:{id}".format(**request.path_params))
-        return JSONResponse(self._version())
+        return JSONResponse(self._version(self._document()))
 
     async def deployment(self, request: Request) -> Response:
         """GET /v1/deployments/{owner}/{name}."""
@@ -251,12 +256,16 @@ class ReplicateApi:
             raise Problem(404, f"there is no prediction {quoted}; the gateway keeps one for {seconds} after its end")
         return run
 
-    def _entry(self, name: str) -> Json:
-        """The model as OpenAI's API has it."""
-        owner = self._settings.model.partition("/")[0]
-        return {"id": name, "object": "model", "created": int(self._began.timestamp()), "owned_by": owner}
+    async def _entry(self, name: str, request: Request) -> Json:
+        """The model as OpenAI's API has it, with its context as vLLM's server has it."""
+        owner, context = (
+            self._settings.model.partition("/")[0],
+            await self._context.tokens(self._runs, caller_of(request)),
+        )
+        entry = {"id": name, "object": "model", "created": int(self._began.timestamp()), "owned_by": owner}
+        return entry | {"root": self._settings.model, "parent": None, "max_model_len": context}
 
-    def _model(self, base: str) -> Json:
+    def _model(self, base: str, document: Json) -> Json:
         """The model as Replicate's API has it."""
         owner, _, name = self._settings.model.partition("/")
         return {
@@ -272,16 +281,15 @@ class ReplicateApi:
             "cover_image_url": None,
             "default_example": None,
             "is_official": False,
-            "latest_version": self._version(),
+            "latest_version": self._version(document),
         }
 
-    def _version(self) -> Json:
-        document = self._document()
+    def _version(self, shown: Json) -> Json:
         return {
             "id": self.version_id,
             "created_at": time(self._began),
-            "cog_version": document["info"]["version"],
-            "openapi_schema": document,
+            "cog_version": self._document()["info"]["version"],
+            "openapi_schema": shown,
         }
 
 

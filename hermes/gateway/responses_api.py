@@ -1,274 +1,238 @@
-"""OpenAI's responses (https://platform.openai.com/docs/api-reference/responses), without a memory, over runs.
+"""OpenAI's responses (https://platform.openai.com/docs/api-reference/responses), over runs.
 
-Codex speaks nothing else, and pydantic-ai and openai-agents ask so by default. What a conversation was comes with each
-request, as it does for `store: false`.
+Codex speaks nothing else, and pydantic-ai and openai-agents use it by default. Responses are kept by id, so a request
+may refer to an earlier one, or to an item of it. With `store: false` the whole conversation comes with each request.
 """
 
-import secrets
-import time
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from itertools import count
-from typing import Annotated, Any, TypeAlias
+from functools import partial
+from typing import Any, NoReturn
 
-from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from hermes.client.cog import Json
-from hermes.gateway.answer import Part
+from hermes.gateway.caller import caller_of
 from hermes.gateway.counted import CountedResponse
-from hermes.gateway.events import compact, event
-from hermes.gateway.inputs import InputCheck
-from hermes.gateway.openai_api import OpenAIApi, tool_call
-from hermes.gateway.openai_requests import MAX_TOKENS, ParsedRequest, Sampled, form_of, messages_of
-from hermes.gateway.problems import Problem, of_bug, unsupported
-from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Heartbeat, Reply, ReplyStream, cancel_on_disconnect
-from hermes.tool_calls.call import ToolCall
+from hermes.gateway.events import compact
+from hermes.gateway.openai_api import OpenAIApi
+from hermes.gateway.problems import Problem, of_error, unsupported
+from hermes.gateway.reply import Reply, ReplyStream
+from hermes.gateway.response_store import EndedResponse, ResponseStore
+from hermes.gateway.response_writer import ResponseWriter, status_of
+from hermes.gateway.responses_items import listed
+from hermes.gateway.responses_requests import ParsedResponse, ResponsesRequest
+from hermes.text import shown
 
-ECHOED = (  # in the response
-    "instructions",
-    "max_output_tokens",
-    "metadata",
-    "model",
-    "parallel_tool_calls",
-    "temperature",
-    "top_p",
-    "tool_choice",
-    "tools",
-    "truncation",
-)
-Key: TypeAlias = Annotated[str, Field(max_length=64)]  # of metadata, as OpenAI has it
-Value: TypeAlias = Annotated[str, Field(max_length=512)]
-IGNORED = ("reasoning", "item_reference")  # items that a client may send back and that say nothing here
+log = logging.getLogger(__name__)
 
-
-class ResponsesRequest(Sampled):
-    """The body of POST /v1/responses."""
-
-    input: str | list[Json]
-    instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
-    tools: list[Json] = Field([])
-    tool_choice: str | Json = "auto"
-    parallel_tool_calls: bool = True
-    text: Json = Field({})
-    truncation: str = "disabled"
-    metadata: dict[Key, Value] = Field({}, max_length=16)
-    previous_response_id: str | None = None
-    conversation: Any = None
-    background: bool = False
-
-    def inputs(self) -> Json:
-        """The inputs of predict.py."""
-        for name in ("previous_response_id", "conversation", "background"):
-            if getattr(self, name):
-                raise unsupported(name, "the gateway keeps no responses; send the whole conversation as input")
-        turns = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else turns_of(self.input)
-        if self.instructions:
-            turns = [{"role": "system", "content": self.instructions}, *turns]
-        if not turns:
-            raise Problem(400, "input: is empty", param="input")
-        inputs = self.sampling() | {
-            "system_prompt": "",
-            "messages": messages_of(turns, "input"),
-            "max_tokens": min(self.max_output_tokens or MAX_TOKENS, MAX_TOKENS),
-        }
-        if self.truncation == "auto":
-            inputs["truncate"] = "oldest_turns"
-        for index, tool in enumerate(self.tools):
-            if tool.get("type") != "function":
-                raise unsupported(f"tools[{index}]", f"is {tool.get('type')!r}; only functions can be called")
-        return inputs | form_of(self.tools, self.tool_choice, self.text.get("format") or {})
-
-    def parsed(self, check: InputCheck) -> ParsedRequest:
-        """See Sampled."""
-        echo = {name: getattr(self, name) for name in ECHOED} | {"text": self.text or {"format": {"type": "text"}}}
-        return ParsedRequest.of(
-            self, [self.inputs()], check, parallel_calls=self.parallel_tool_calls, echo=compact(echo)[1:-1].encode()
-        )
-
-
-def turns_of(items: Sequence[Json]) -> list[Json]:
-    """Chat messages out of the items of an input. Calls that follow each other are one turn."""
-    turns: list[Json] = []
-    for index, item in enumerate(items):
-        match item.get("type", "message"):
-            case "message":
-                turns.append({"role": item.get("role"), "content": item.get("content")})
-            case "function_call":
-                call = {
-                    "id": item.get("call_id"),
-                    "type": "function",
-                    "function": {"name": item.get("name"), "arguments": item.get("arguments") or "{}"},
-                }
-                if not turns or turns[-1]["role"] != "assistant":
-                    turns.append({"role": "assistant", "content": ""})
-                turns[-1].setdefault("tool_calls", []).append(call)
-            case "function_call_output":
-                turns.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
-            case kind if kind not in IGNORED:
-                raise unsupported(f"input[{index}]", f"is {kind!r}; it has to be a message, a call or its output")
-    return turns
+PAGE, MAX_PAGE = 20, 100  # items
 
 
 class ResponsesApi:
-    """The endpoint."""
+    """The endpoints. Each token sees its own responses."""
 
-    def __init__(self, openai: OpenAIApi):
-        self._openai = openai
+    def __init__(self, openai: OpenAIApi, store: ResponseStore):
+        """Args:
+        openai: begins replies.
+        store: keeps responses that have ended.
+        """
+        self._openai, self._store = openai, store
+        self._live: dict[str, LiveResponse] = {}
 
     async def respond(self, request: Request) -> Response:
         """POST /v1/responses."""
-        parsed, reply = await self._openai.begin(request, ResponsesRequest)
-        writer = _ResponseWriter(parsed.echo)
-        async with cancel_on_disconnect(request, reply):
-            await reply.begun(REFUSAL_SECONDS if parsed.stream else None)
-            if parsed.stream:
-                return ReplyStream(_stream(reply, writer), reply)
-            async with aclosing(reply.parts()) as parts:
-                async for _, part in parts:
-                    writer.take(part)
-            writer.close(status_of(reply))
-        reply.give_up()
-        return CountedResponse(writer.ended(reply).encode(), self._openai.memory, reply.runs[0].owner, always=True)
+        kept = self._store.reader(caller_of(request).token)
+        parsed, reply = await self._openai.begin(request, ResponsesRequest, lambda body: body.looked_up(kept))
+        assert isinstance(parsed, ParsedResponse)  # noqa: S101
+        live = LiveResponse(parsed, reply, self._store, self._live)
+        stream = ReplyStream(live.events(), live.close) if parsed.stream else None
+        return await self._openai.answer(request, reply, live.whole, stream)
+
+    async def get(self, request: Request) -> Response:
+        """GET /v1/responses/{id}."""
+        if request.query_params.get("stream", "false").lower() not in ("false", "0"):
+            raise unsupported("stream", "a kept response is not streamed again; leave it out")
+        owner, response_id = _owner_and_id(request)
+        if live := self._find(owner, response_id):
+            return self._answer(live.now().encode(), owner)
+        return self._answer(await self._store.response(owner, response_id) or _missing(response_id), owner)
+
+    async def delete(self, request: Request) -> Response:
+        """DELETE /v1/responses/{id}."""
+        owner, response_id = _owner_and_id(request)
+        if live := self._find(owner, response_id):
+            if not live.has_ended:
+                raise Problem(400, f"the response {shown(response_id)} is still being written; cancel it first")
+            await live.stored()
+        if not await self._store.delete(owner, response_id):
+            _missing(response_id)
+        return self._answer(compact({"id": response_id, "object": "response", "deleted": True}).encode(), owner)
+
+    async def input_items(self, request: Request) -> Response:
+        """GET /v1/responses/{id}/input_items."""
+        owner, response_id = _owner_and_id(request)
+        limit, order, after = _page_of(request)
+        live = self._find(owner, response_id)
+        items = live.parsed.conversation if live else await self._store.conversation(owner, response_id)
+        if items is None:
+            _missing(response_id)
+        work = partial(listed, items, limit=limit, order=order, after=after)
+        page = await self._openai.bodies.in_thread(len(items), work, owner)
+        if page is None:
+            raise Problem(404, f"after: there is no item {after!r}", param="after")
+        return self._answer(page, owner)
+
+    async def cancel(self, request: Request) -> Response:
+        """POST /v1/responses/{id}/cancel."""
+        owner, response_id = _owner_and_id(request)
+        live = self._find(owner, response_id)
+        if live and not live.has_ended:
+            live.cancel()
+            return self._answer(live.now().encode(), owner)
+        if not live and await self._store.response(owner, response_id) is None:
+            _missing(response_id)
+        raise Problem(400, f"the response {shown(response_id)} has ended, so it cannot be canceled")
+
+    async def unsupported(self, request: Request) -> Response:
+        """POST /v1/responses/compact and /input_tokens, which would be taken for responses of these ids."""
+        name = request.url.path.rpartition("/")[2]
+        advice = "send truncation: auto" if name == "compact" else "/tokenize and /v1/messages/count_tokens count"
+        raise Problem(404, f"{name}: there is no such endpoint; {advice}")
+
+    def _find(self, owner: str, response_id: str) -> "LiveResponse | None":
+        live = self._live.get(response_id)
+        return live if live and live.owner == owner else None
+
+    def _answer(self, body: bytes, owner: str) -> Response:
+        return CountedResponse(body, self._openai.memory, owner)
 
 
-class _ResponseWriter:
-    """A response while it is written: its items, and the events that tell of them."""
+class LiveResponse:
+    """A response that is being written. If it is to be kept, it can be found by its id meanwhile."""
 
-    def __init__(self, echo: bytes):
-        self._echo = echo  # as JSON, for it may be large
-        self._id, self._created = f"resp_{secrets.token_hex(16)}", int(time.time())
-        self._output: list[Json] = []
-        self._numbers = count()
-        self._text: list[str] | None = None  # of a message that is not whole yet
+    def __init__(
+        self, parsed: ParsedResponse, reply: Reply, store: ResponseStore, live: "dict[str, LiveResponse]"
+    ) -> None:
+        self.parsed, self.reply, self._store, self._live = parsed, reply, store, live
+        self.owner = reply.runs[0].owner
+        self.writer = ResponseWriter(parsed.echo, parsed.custom, store=parsed.store)
+        self._last: str | None = None  # its JSON, once it has ended
+        self._kept: asyncio.Future[None] | None = None  # is done when that is stored
+        self._canceled = False
 
-    def response(self, status: str, **more: Any) -> str:
-        """The response as it is, as JSON."""
-        own = {
-            "id": self._id,
-            "object": "response",
-            "created_at": self._created,
-            "status": status,
-            "error": None,
-            "incomplete_details": None,
-            "output": self._output,
-            "previous_response_id": None,
-            "store": False,
-            "usage": None,
-            **more,
-        }
-        return f"{compact(own)[:-1]},{self._echo.decode()}}}"
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._last is not None
 
-    def ended(self, reply: Reply) -> str:
-        """The response when its run has ended, as JSON."""
-        usage = reply.usage()
-        counts = {
-            "input_tokens": usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": usage["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": usage["total_tokens"],
-        }
-        reason = {"reason": "max_output_tokens"} if reply.runs[0].cut_off else None
-        return self.response(status_of(reply), incomplete_details=reason, usage=counts)
+    async def stored(self) -> None:
+        """Wait until it is stored, or could not be, once it has ended."""
+        if self._kept:
+            await asyncio.wait([self._kept])
 
-    def event(self, kind: str, **body: Any) -> str:
-        """An event, with its number."""
-        return event({"type": kind, "sequence_number": next(self._numbers), **body}, kind)
+    def now(self) -> str:
+        """Returns the response as it is, as JSON."""
+        return self._last or self.writer.response("in_progress")
 
-    def event_with_response(self, kind: str, response: str) -> str:
-        """An event that has the response as it is."""
-        head = compact({"type": kind, "sequence_number": next(self._numbers)})
-        return f'event: {kind}\ndata: {head[:-1]},"response":{response}}}\n\n'
-
-    def take(self, part: Part | Heartbeat | None) -> list[str]:
-        """The events of a part."""
-        if part is HEARTBEAT:
-            return [self._heartbeat()]
-        if isinstance(part, ToolCall):
-            return self._take_call(part)
-        return self._take_text(part) if isinstance(part, str) else []
-
-    def close(self, status: str = "completed") -> list[str]:
-        """The events that end a message, if one is open."""
-        if self._text is None:
-            return []
-        text, self._text = "".join(self._text), None
-        content = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        self._output[-1] |= {"status": status, "content": [content]}
-        at = self._at() | {"content_index": 0}
-        return [
-            self.event("response.output_text.done", **at, text=text, logprobs=[]),
-            self.event("response.content_part.done", **at, part=content),
-            self._item_done(),
-        ]
-
-    def _heartbeat(self) -> str:
-        """Returns an event that changes nothing. openai's client for JavaScript takes a response for the whole state,
-        which it is only between messages.
-        """
-        if self._text is None:
-            return self.event_with_response("response.in_progress", self.response("in_progress"))
-        return self.event("response.output_text.delta", **self._at(), content_index=0, delta="", logprobs=[])
-
-    def _take_text(self, text: str) -> list[str]:
-        events = []
-        if self._text is None:
-            self._text = []
-            events.append(self._item_added({"type": "message", "role": "assistant", "content": []}, "msg"))
-            empty = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-            events.append(self.event("response.content_part.added", **self._at(), content_index=0, part=empty))
-        self._text.append(text)
-        events.append(self.event("response.output_text.delta", **self._at(), content_index=0, delta=text, logprobs=[]))
-        return events
-
-    def _take_call(self, call: ToolCall) -> list[str]:
-        events = self.close()
-        written = tool_call(call)
-        arguments = written["function"]["arguments"]
-        item = {"type": "function_call", "call_id": written["id"], "name": call.name, "arguments": ""}
-        events.append(self._item_added(item, "fc"))
-        events.append(self.event("response.function_call_arguments.delta", **self._at(), delta=arguments))
-        events.append(
-            self.event("response.function_call_arguments.done", **self._at(), name=call.name, arguments=arguments)
-        )
-        self._output[-1] |= {"status": "completed", "arguments": arguments}
-        events.append(self._item_done())
-        return events
-
-    def _at(self) -> Json:
-        return {"item_id": self._output[-1]["id"], "output_index": len(self._output) - 1}
-
-    def _item_added(self, item: Json, kind: str) -> str:
-        self._output.append({"id": f"{kind}_{secrets.token_hex(12)}", "status": "in_progress", **item})
-        return self.event("response.output_item.added", output_index=len(self._output) - 1, item=self._output[-1])
-
-    def _item_done(self) -> str:
-        return self.event("response.output_item.done", output_index=len(self._output) - 1, item=self._output[-1])
-
-
-def status_of(reply: Reply) -> str:
-    """How a response has ended."""
-    return "incomplete" if reply.runs[0].cut_off else "completed"
-
-
-async def _stream(reply: Reply, writer: _ResponseWriter) -> AsyncIterator[str]:
-    """The events of a stream."""
-    try:
-        for kind in ("response.created", "response.in_progress"):
-            yield writer.event_with_response(kind, writer.response("in_progress"))
-        async with aclosing(reply.parts()) as parts:
+    async def whole(self) -> bytes:
+        """Returns the response when it has ended, as JSON. Raises Problem if it fails: then nobody knows its id."""
+        async with aclosing(self.reply.parts()) as parts:
             async for _, part in parts:
-                if events := writer.take(part):
-                    yield "".join(events)
-        yield "".join(writer.close(status_of(reply)))
-        yield writer.event_with_response(f"response.{status_of(reply)}", writer.ended(reply))
-    except ClientDisconnect:
-        return
-    except Exception as error:
-        problem = error if isinstance(error, Problem) else of_bug("a stream", error)
-        yield "".join(writer.close("incomplete"))
-        said = {"code": problem.code or "server_error", "message": problem.message}
-        yield writer.event_with_response("response.failed", writer.response("failed", error=said))
+                self.writer.take(part)
+        self.writer.close(status_of(self.reply))
+        return (await self._end()).encode()
+
+    async def events(self) -> AsyncIterator[str]:
+        """The events of a stream."""
+        writer = self.writer
+        if self.parsed.store:
+            self._live[writer.id] = self
+        try:
+            for kind in ("response.created", "response.in_progress"):
+                yield writer.event_with_response(kind, writer.response("in_progress"))
+            async with aclosing(self.reply.parts()) as parts:
+                async for _, part in parts:
+                    if self.has_ended:  # canceled while its client did not read
+                        break
+                    if events := writer.take(part):
+                        yield "".join(events)
+            yield "".join(writer.close(status_of(self.reply)))
+            if not self.has_ended:
+                yield writer.event_with_response(f"response.{status_of(self.reply)}", await self._end())
+        except ClientDisconnect:
+            pass  # canceled, or nobody reads it
+        except Exception as error:
+            problem = of_error("a stream", error)
+            yield "".join(writer.close("incomplete"))
+            said = {"code": problem.code or "server_error", "message": problem.message}
+            yield writer.event_with_response("response.failed", self._cut("failed", error=said))
+        if self._canceled:
+            yield writer.event_with_response("response.incomplete", self.now())
+
+    def cancel(self) -> None:
+        """End it, because its client wants it."""
+        self._canceled = True
+        self._cut("cancelled")
+        self.reply.give_up()
+
+    def close(self) -> None:
+        """Let go of it. If it has not ended, nobody reads it any more."""
+        self.reply.give_up()
+        if not self.has_ended and self._live.get(self.writer.id) is self:
+            self._cut("incomplete")
+
+    def _cut(self, status: str, **more: Any) -> str:
+        self.writer.close("incomplete")
+        self._last = self.writer.response(status, **more)
+        self._keep(self._last)
+        return self._last
+
+    async def _end(self) -> str:
+        """Returns the response with its end, when it is kept. One that cannot be kept says so."""
+        self._last = self.writer.ended(self.reply)
+        if kept := self._keep(self._last):
+            await asyncio.wait([kept])  # it is stored even if nobody waits for it any more
+            if kept.exception():
+                self.writer.store = False
+                self._last = self.writer.ended(self.reply)
+        return self._last
+
+    def _keep(self, response: str) -> "asyncio.Future[None] | None":
+        if not self.parsed.store:
+            return None
+        ended = EndedResponse(
+            id=self.writer.id,
+            owner=self.owner,
+            response=response.encode(),
+            conversation=self.parsed.conversation,
+            before=self.parsed.before,
+        )
+        self._kept = self._store.keep(ended)
+        self._kept.add_done_callback(self._forget)
+        return self._kept
+
+    def _forget(self, kept: "asyncio.Future[None]") -> None:
+        self._live.pop(self.writer.id, None)
+        if error := kept.exception():
+            log.error("gateway: response %s is not stored: %s", self.writer.id, error)
+
+
+def _owner_and_id(request: Request) -> tuple[str, str]:
+    return caller_of(request).token, request.path_params["id"]
+
+
+def _missing(response_id: str) -> NoReturn:
+    raise Problem(404, f"there is no response {shown(response_id)}", code="response_not_found")
+
+
+def _page_of(request: Request) -> tuple[int, str, str | None]:
+    """The page of a list that is asked for: how many, in which order, after which one. Raises Problem if it is none."""
+    limit, order = request.query_params.get("limit", str(PAGE)), request.query_params.get("order", "desc")
+    if not (limit.isascii() and limit.isdecimal() and len(limit) < 4 and 1 <= int(limit) <= MAX_PAGE):
+        raise Problem(400, f"limit: is {shown(limit)}; it has to be 1 to {MAX_PAGE}", param="limit")
+    if order not in ("asc", "desc"):
+        raise Problem(400, f"order: is {shown(order)}; it has to be asc or desc", param="order")
+    return int(limit), order, request.query_params.get("after")

@@ -76,6 +76,7 @@ class Run:
     begun_there: bool = False  # its present upstream has sent an event
     cancel_asked: bool = False
     abandoned: bool = False  # nobody reads it
+    holds_place: bool = False  # it counts for its token after its end too, until `Runs.release` or one that follows
     held: int = 0  # bytes that are counted for it
     characters: int = 0  # of its output
 

@@ -15,7 +15,7 @@ from hermes.client.cog import Json
 from hermes.errors import EngineFailed, ServerStopping
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
-from hermes.gateway.outcome import outcome_of, text_of
+from hermes.gateway.outcome import outcome_of, size_of, text_of
 from hermes.gateway.pool import FailedEarly, Pool, QueueFull, Ticket
 from hermes.gateway.problems import Problem, of_bug
 from hermes.gateway.run import NOBODY, Hook, Outcome, Run
@@ -81,6 +81,7 @@ class Runs:
         hook: Hook | None = None,
         cancel_after: float | None = None,
         also_held: int = 0,
+        follows: Run | None = None,
     ) -> Run:
         """Begin a prediction, in the queue.
 
@@ -94,18 +95,21 @@ class Runs:
             kept: whether it is stored and listed. `stored` waits until it is written.
             hook: the client's webhook.
             cancel_after: seconds from now until it is canceled, if it has not ended by then.
-            also_held: bytes that its response repeats of the request.
+            also_held: bytes that are kept of its request.
+            follows: an ended one of its request, which holds its place: so it is never one too many.
         """
         if self._grace is not None:
             raise Problem(503, str(ServerStopping(self._grace)), code=ServerStopping.code)
-        if self._max_per_token is not None and self._per_token[caller.token] >= self._max_per_token:
+        if not follows and self._max_per_token is not None and self._per_token[caller.token] >= self._max_per_token:
             what = f"{self._per_token[caller.token]} predictions of this token are queued or running, as many as may"
             raise Problem(429, f"{what}; wait for one to end", code="too_many_predictions", retry_after=1)
-        ticket = self._pool.ticket()
-        self._memory.take(len(inputs) + also_held, caller.token)
+        ticket = self._pool.ticket(follows=bool(follows))
+        (self._memory.add if follows else self._memory.take)(len(inputs) + also_held, caller.token)
         run = Run(inputs, caller, version, kept, hook, held=len(inputs) + also_held)
         self._runs[run.id] = run
         self._per_token[caller.token] += 1
+        if follows:
+            self.release(follows)
         if kept:
             run.added = self._store.add(run)
         run.task = asyncio.create_task(self._drive(run, ticket), name=f"run {run.id}")
@@ -167,11 +171,25 @@ class Runs:
 
     def abandon(self, run: Run) -> None:
         """End a prediction that nobody reads any more, in the background, or let go of it if it has ended."""
+        self.release(run)
         if not run.ended:
             _in_background(self.cancel(run), self._cancels)
         elif not (run.kept or run.abandoned):
             self._memory.give_back(run.held, run.owner)
         run.abandoned = True
+
+    def release(self, run: Run) -> None:
+        """Let an ended prediction count no more, or one that is in flight from its end on."""
+        if run.holds_place and run.ended:
+            self._leave(run.owner)
+        run.holds_place = False
+
+    def drop_inputs(self, run: Run) -> None:
+        """Let go of the inputs of an ended prediction that is not kept."""
+        size, run.inputs = len(run.inputs), b""
+        run.held -= size
+        if not run.abandoned:
+            self._memory.give_back(size, run.owner)
 
     async def stop(self, grace: float) -> None:
         """Take no more, wait `grace` seconds for those in flight, and end the others. What is stored can be read on."""
@@ -245,6 +263,7 @@ class Runs:
                     run.status, run.started = "processing", datetime.now(UTC)
                 if name == "completed":
                     outcome = outcome_of(run, data)
+                    self._hold(run, size_of(outcome.metrics))
                     if outcome.status == "succeeded" or outcome.refused:
                         self._pool.succeeded(upstream)
                     return outcome
@@ -261,9 +280,12 @@ class Runs:
             size = len(more)
         else:
             return
+        self._hold(run, size)
+        run.notify()
+
+    def _hold(self, run: Run, size: int) -> None:
         run.held += size
         self._memory.add(size, run.owner)
-        run.notify()
 
     def _ended(self, run: Run, task: "asyncio.Task[Outcome]") -> None:
         if not task.cancelled():
@@ -307,12 +329,16 @@ class Runs:
             self._memory.give_back(run.held, run.owner)
 
     def _finish(self, run: Run, outcome: Outcome, ended: datetime) -> None:
-        self._per_token[run.owner] -= 1
-        if not self._per_token[run.owner]:
-            del self._per_token[run.owner]
+        if not run.holds_place:
+            self._leave(run.owner)
         run.task = None
         run.finish(outcome, ended)
         self._on_end(run)
+
+    def _leave(self, owner: str) -> None:
+        self._per_token[owner] -= 1
+        if not self._per_token[owner]:
+            del self._per_token[owner]
 
     async def _find(self, run_id: str) -> Run | None:
         return self._here(run_id) or await _read(self._store.get(run_id))

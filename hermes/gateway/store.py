@@ -14,14 +14,15 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hermes.errors import Interrupted, InvalidConfiguration
+from hermes.gateway.bounded_table import EPOCH, MICROSECOND, BoundedTable, Bounds, micros, transaction
 from hermes.gateway.caller import Caller
 from hermes.gateway.run import Hook, Outcome, Run
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OPTION = "--store"
+CLOSED = "it is closed"
 APPLICATION = 0x6865726D  # SQLite's application_id, "herm"
 SCHEMA_VERSION = 1  # its user_version
 PRUNE_SECONDS = 5.0  # between two looks for what is too old, whether or not anybody asks
@@ -53,7 +55,6 @@ CREATE INDEX by_end ON predictions (ended, id) WHERE ended IS NOT NULL;
 CREATE INDEX undelivered ON predictions (ended) WHERE NOT delivered;
 """
 FIELDS = "id, owner, secret, version, inputs, status, result, created, started, first, ended, hook"
-EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 class Store:
@@ -67,23 +68,58 @@ class Store:
         Args:
             path: of the file; None keeps everything in memory.
         """
-        self._path = path
+        self._path, self._name = path, ":memory:" if path is None else str(path)
         self._thread = ThreadPoolExecutor(1, "store")
         self._closed = threading.Event()
         self._in_journal = False  # what was deleted
-        self._keep, self._keep_runs, self._keep_bytes = float("inf"), float("inf"), float("inf")
+        self.bounds = Bounds()
+        self.tables: list[BoundedTable] = []
         try:
-            self._thread.submit(self._open).result()
+            self.open(self._open)
         except BaseException:
             self._thread.shutdown()
             raise
         self._timer = threading.Thread(target=self._prune_for_ever, name="store timer", daemon=True)
         self._timer.start()
 
+    def open(self, work: Callable[[], None]) -> None:
+        """Do what opens the file, or makes tables in it. Raises InvalidConfiguration if it cannot be used."""
+        try:
+            self.wait_for(work)
+        except (sqlite3.Error, OSError) as error:
+            problem = error.strerror if isinstance(error, OSError) else str(error)
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                problem = "another gateway has it open"
+            remedy = "make its folder, or " if isinstance(error, FileNotFoundError) else ""
+            raise InvalidConfiguration(
+                OPTION, f"{self._name} cannot be used: {problem}; {remedy}name another file"
+            ) from error
+
     def limit(self, keep: float, keep_runs: int, keep_bytes: int) -> None:
-        """Keep ended predictions for `keep` seconds, and at most so many, with so many bytes in all."""
-        self._keep, self._keep_runs, self._keep_bytes = keep, keep_runs, keep_bytes
-        self._thread.submit(self._prune).result()
+        """Keep what has ended for `keep` seconds, and at most so many of each kind, with so many bytes in all."""
+        self.bounds.seconds, self.bounds.rows, self.bounds.bytes = keep, keep_runs, keep_bytes
+        self.wait_for(self.prune)
+
+    def do(self, work: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        """Returns what `work` returns, in the store's thread."""
+        loop = asyncio.get_running_loop()
+        if self._closed.is_set():
+            (closed := loop.create_future()).set_exception(sqlite3.ProgrammingError(CLOSED))
+            return closed
+        return loop.run_in_executor(self._thread, work, *args)
+
+    def wait_for(self, work: Callable[..., T], *args: Any, patience: float | None = None) -> T:
+        """Returns what `work` returns, in the store's thread. It blocks: it is for other threads.
+
+        Raises TimeoutError after `patience` seconds.
+        """
+        if self._closed.is_set():
+            raise sqlite3.ProgrammingError(CLOSED)
+        job = self._thread.submit(work, *args)
+        try:
+            return job.result(patience)
+        finally:
+            job.cancel()  # if it has not begun
 
     def secret(self) -> bytes:
         """Returns 32 random bytes, always the same: a key from which others are derived."""
@@ -93,18 +129,18 @@ class Store:
         """Write a prediction that was just created. The result is there when it is committed."""
         hook = json.dumps({"url": run.webhook.url, "events": run.webhook.events}) if run.webhook else None
         row = (
-            *(run.id, run.owner, run.secret, run.version, run.inputs, run.status, None, _micros(run.created)),
+            *(run.id, run.owner, run.secret, run.version, run.inputs, run.status, None, micros(run.created)),
             *(None, None, None, hook, run.webhook is None or not run.webhook.wants_end, len(run.inputs)),
         )
-        return self._do(self._insert, row)
+        return self.do(self._insert, row)
 
     def end(self, run: Run, outcome: Outcome, ended: datetime) -> "asyncio.Future[None]":
         """Write how a prediction ended, then delete what is too old or too much."""
-        return self._do(self._end, run, outcome, ended)
+        return self.do(self._end, run, outcome, ended)
 
     def get(self, run_id: str) -> "asyncio.Future[Run | None]":
         """Returns a prediction, or None."""
-        return self._do(self._get, run_id)
+        return self.do(self._get, run_id)
 
     def page(
         self, owner: str, cursor: str | None, size: int, max_bytes: int
@@ -114,11 +150,11 @@ class Store:
         At most `size`, and no more after `max_bytes`. The second value is the cursor of the next page, or None.
         Raises KeyError if the owner has no prediction of that id.
         """
-        return self._do(self._page, owner, cursor, size, max_bytes)
+        return self.do(self._page, owner, cursor, size, max_bytes)
 
     def undelivered(self) -> "asyncio.Future[list[tuple[str, str, Hook]]]":
         """Returns the ended predictions whose webhook has not been told so: id, owner and webhook."""
-        return self._do(self._undelivered)
+        return self.do(self._undelivered)
 
     def delivered(self, run_id: str) -> "asyncio.Future[None]":
         """Take note that the webhook of a prediction has been told its end, or will not be told any more.
@@ -128,22 +164,15 @@ class Store:
         if self._closed.is_set():
             (noted := asyncio.get_running_loop().create_future()).set_result(None)
             return noted
-        return self._do(self._mark_delivered, run_id)
+        return self.do(self._mark_delivered, run_id)
 
     async def close(self) -> None:
         """Close the file, when all that was asked for is done."""
         if not self._closed.is_set():
             self._closed.set()
             self._timer.join()
-            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._database.close())
+            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self.database.close())
             self._thread.shutdown()
-
-    def _do(self, work: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
-        loop = asyncio.get_running_loop()
-        if self._closed.is_set():
-            (closed := loop.create_future()).set_exception(sqlite3.ProgrammingError("it is closed"))
-            return closed
-        return loop.run_in_executor(self._thread, work, *args)
 
     def _prune_for_ever(self) -> None:
         with suppress(RuntimeError):  # the interpreter ends
@@ -153,42 +182,33 @@ class Store:
     # From here on: in the thread.
 
     def _open(self) -> None:
-        name = ":memory:" if self._path is None else str(self._path)
+        is_new = self._path is not None and _make_file(self._path)
+        self.database = sqlite3.connect(self._name, timeout=0, isolation_level=None)
         try:
-            is_new = self._path is not None and _make_file(self._path)
-            self._database = sqlite3.connect(name, timeout=0, isolation_level=None)
-            try:
-                self._prepare(name)
-            except BaseException:
-                self._database.close()
-                raise
-            if self._path is not None and not is_new:
-                self._path.chmod(0o600)
-        except (sqlite3.Error, OSError) as error:
-            problem = error.strerror if isinstance(error, OSError) else str(error)
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                problem = "another gateway has it open"
-            remedy = "make its folder, or " if isinstance(error, FileNotFoundError) else ""
-            raise InvalidConfiguration(
-                OPTION, f"{name} cannot be used: {problem}; {remedy}name another file"
-            ) from error
-        self._count, self._bytes = self._one("SELECT count(*), ifnull(sum(bytes), 0) FROM predictions")
+            self._prepare()
+        except BaseException:
+            self.database.close()
+            raise
+        if self._path is not None and not is_new:
+            self._path.chmod(0o600)
+        self._predictions = BoundedTable(self.database, "predictions", self.bounds)
+        self.tables.append(self._predictions)
 
-    def _prepare(self, name: str) -> None:
-        run = self._database.execute
+    def _prepare(self) -> None:
+        run = self.database.execute
         run("PRAGMA locking_mode = EXCLUSIVE")
         kind = (self._one("PRAGMA application_id")[0], self._one("PRAGMA user_version")[0])
         empty = not self._one("SELECT count(*) FROM sqlite_master")[0]
         if not empty and kind != (APPLICATION, SCHEMA_VERSION):
             what = f"has the version {kind[1]}" if kind[0] == APPLICATION else "is another program's"
             raise InvalidConfiguration(
-                OPTION, f"{name} {what}; this gateway reads version {SCHEMA_VERSION}: name another file"
+                OPTION, f"{self._name} {what}; this gateway reads version {SCHEMA_VERSION}: name another file"
             )
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run(f"PRAGMA journal_size_limit = {MAX_JOURNAL_BYTES}")
         run("PRAGMA secure_delete = ON")  # what is deleted is gone from the file
-        with self._transaction():  # it also takes the lock
+        with transaction(self.database):  # it also takes the lock
             if empty:
                 for statement in SCHEMA.split(";"):
                     run(statement)
@@ -199,44 +219,44 @@ class Store:
             interrupted = run(
                 "UPDATE predictions SET status = 'failed', result = ?, ended = ?, bytes = bytes + ? "
                 "WHERE ended IS NULL",
-                (result, _micros(datetime.now(UTC)), len(result)),
+                (result, micros(datetime.now(UTC)), len(result)),
             ).rowcount
         if interrupted:
             log.info("gateway: %s predictions had not ended when it ended; they have failed with E1206", interrupted)
         self._secret: bytes = self._one("SELECT bytes FROM secret")[0]
 
     def _insert(self, row: tuple[Any, ...]) -> None:
-        self._database.execute(f"INSERT INTO predictions VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        self.database.execute(f"INSERT INTO predictions VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
     def _end(self, run: Run, outcome: Outcome, ended: datetime) -> None:
         result = _result(run, outcome)
         size = len(run.inputs) + len(result)
-        moments = [moment and _micros(moment) for moment in (run.started, run.first, ended)]
-        with self._transaction():
-            done = self._database.execute(
+        moments = [moment and micros(moment) for moment in (run.started, run.first, ended)]
+        with transaction(self.database):
+            done = self.database.execute(
                 "UPDATE predictions SET status = ?, result = ?, started = ?, first = ?, ended = ?, bytes = ? "
                 "WHERE id = ? AND ended IS NULL",
                 (outcome.status, result, *moments, size, run.id),
             )
-        self._count, self._bytes = self._count + done.rowcount, self._bytes + size * done.rowcount
-        self._prune()
+        self._predictions.grow(run.owner, done.rowcount, size * done.rowcount)
+        self.prune()
 
     def _get(self, run_id: str) -> Run | None:
-        self._prune()
-        row = self._database.execute(f"SELECT {FIELDS} FROM predictions WHERE id = ?", (run_id,)).fetchone()  # noqa: S608
+        self.prune()
+        row = self.database.execute(f"SELECT {FIELDS} FROM predictions WHERE id = ?", (run_id,)).fetchone()  # noqa: S608
         return _run(row) if row else None
 
     def _page(self, owner: str, cursor: str | None, size: int, max_bytes: int) -> tuple[list[Run], str | None]:
-        self._prune()
+        self.prune()
         before: tuple[int, str] = (2**63 - 1, "")
         if cursor is not None:
-            found = self._database.execute(
+            found = self.database.execute(
                 "SELECT created, id FROM predictions WHERE id = ? AND owner = ?", (cursor, owner)
             ).fetchone()
             if found is None:
                 raise KeyError(cursor)
             before = found
-        rows = self._database.execute(
+        rows = self.database.execute(
             f"SELECT {FIELDS}, bytes FROM predictions WHERE owner = ? AND (created, id) < (?, ?) "  # noqa: S608
             "ORDER BY created DESC, id DESC",
             (owner, *before),
@@ -250,58 +270,35 @@ class Store:
         return runs, None
 
     def _undelivered(self) -> list[tuple[str, str, Hook]]:
-        rows = self._database.execute(
+        rows = self.database.execute(
             "SELECT id, owner, hook FROM predictions WHERE NOT delivered AND ended IS NOT NULL ORDER BY ended"
         )
         return [(run_id, owner, hook) for run_id, owner, text in rows if (hook := _hook(text))]
 
     def _mark_delivered(self, run_id: str) -> None:
-        self._database.execute("UPDATE predictions SET delivered = 1 WHERE id = ?", (run_id,))
+        self.database.execute("UPDATE predictions SET delivered = 1 WHERE id = ?", (run_id,))
 
-    def _prune(self) -> None:
-        """Delete what ended too long ago, and what ended first of what is too much."""
-        oldest = "SELECT id, ended, bytes FROM predictions WHERE ended IS NOT NULL ORDER BY ended, id"
-        limit = _micros(datetime.now(UTC)) - self._keep * 10**6
-        count, total = self._count, self._bytes
-        gone = []
-        for run_id, ended, size in self._database.execute(oldest):
-            if ended >= limit and count <= self._keep_runs and total <= self._keep_bytes:
-                break
-            gone.append((run_id,))
-            count, total = count - 1, total - size
-        if not gone:
-            return
-        try:
-            with self._transaction():
-                self._database.executemany("DELETE FROM predictions WHERE id = ?", gone)
-        except sqlite3.Error as error:
-            log.warning("gateway: old predictions could not be deleted from the store: %s", error)
-        else:
-            self._count, self._bytes, self._in_journal = count, total, True
+    def prune(self) -> None:
+        """Delete what is too old or too much."""
+        for table in self.tables:
+            self._in_journal = table.prune() or self._in_journal
+
+    def deleted(self) -> None:
+        """Take note that something was deleted: the journal is emptied at the next look."""
+        self._in_journal = True
 
     def _prune_and_empty_journal(self) -> None:
         try:
-            self._prune()
+            self.prune()
             if self._in_journal:
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._in_journal = False
         except sqlite3.Error as error:
             log.warning("gateway: old predictions could not be deleted from the store: %s", error)
 
     def _one(self, statement: str) -> tuple[Any, ...]:
-        row: tuple[Any, ...] = self._database.execute(statement).fetchone()
+        row: tuple[Any, ...] = self.database.execute(statement).fetchone()
         return row
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:  # SQLite ends it by itself after some errors
-                self._database.execute("ROLLBACK")
-            raise
 
 
 def _make_file(path: Path) -> bool:
@@ -348,10 +345,6 @@ def _hook(text: str | None) -> Hook | None:
         return None
     hook = json.loads(text)
     return Hook(hook["url"], tuple(hook["events"]))
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - EPOCH) // MICROSECOND
 
 
 def _moment(micros: int) -> datetime:

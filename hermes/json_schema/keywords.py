@@ -6,6 +6,7 @@ Source: https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md,
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from hermes.json_schema.limits import SchemaProblem
@@ -26,6 +27,11 @@ KEYWORDS = (
     *("format", "enum", "const", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 )
 LEFT_OUT = object()
+# Those of most tools. A schema without others is enforced wholly.
+NAMING = frozenset({"properties", "$defs", "definitions"})
+SURE = NAMING | {"type", "required", "items", "additionalProperties", "anyOf", "$ref", "enum", "const", "$schema"}
+EXACT = ("const", "minimum", "maximum", "minLength", "maxLength")  # beside enum, what may hold too large a number
+SURE |= {"title", "description", "default", "examples", *EXACT}
 
 
 @dataclass
@@ -72,6 +78,22 @@ class Own:
             raise SchemaProblem(at, keyword, f"is {number}; a response holds at most {MAX_COUNT}")
         self.counted += number
         return number if self.counted <= MAX_COUNTED else LEFT_OUT
+
+
+def is_surely_enforced(schema: Any) -> bool:
+    """Whether a grammar enforces all of a schema, as far as that can be said without a walk through its references.
+
+    A schema that is not valid is not.
+    """
+    if not isinstance(schema, Mapping):
+        return isinstance(schema, bool)
+    named, listed = [schema.get(name, {}) for name in NAMING], [schema.get(name, []) for name in ("anyOf", "enum")]
+    if not (all(isinstance(each, Mapping) for each in named) and all(isinstance(each, list) for each in listed)):
+        return False
+    inner = [*chain.from_iterable(each.values() for each in named), *listed[0]]
+    inner += [schema[name] for name in ("items", "additionalProperties") if name in schema]
+    exact = _is_exact([listed[1], *(schema.get(name) for name in EXACT)])
+    return SURE.issuperset(schema) and exact and all(map(is_surely_enforced, inner))
 
 
 def are_enforced(patterns: Sequence[str], at: str, keyword: str, *, others: bool = False) -> bool:

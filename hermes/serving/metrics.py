@@ -17,6 +17,7 @@ class Meter:
     """Counts one response."""
 
     request: Request | None = None  # None if the inputs are refused
+    context_tokens: int | None = None  # of the model
     keeps_text: bool = False  # of every response; the text that is to be read is kept anyway
     started: float = field(default_factory=time.perf_counter)
     input_token_count: int | None = None
@@ -28,6 +29,7 @@ class Meter:
     preemptions: int = 0
     code: str | None = None  # of the error that ended it
     text: list[str] = field(default_factory=list)
+    tokenized: dict[str, Any] | None = None  # the prompt, where that is all that was asked for
     typed: list[tuple[str, Any]] = field(default_factory=list)  # metrics that describe the text
 
     def add(self, chunk: Chunk) -> None:
@@ -47,6 +49,8 @@ class Meter:
 
     def metrics(self) -> Iterator[tuple[str, Any]]:
         """The metrics that are known, by name."""
+        if self.context_tokens is not None:
+            yield "context_tokens", self.context_tokens
         if self.request is None:
             return
         yield "seed", self.request.sampling.seed
@@ -60,6 +64,8 @@ class Meter:
         if self.time_to_first_token is not None:
             yield "time_to_first_token", round(self.time_to_first_token, 4)
             yield "tokens_per_second", round(self.output_token_count / self.seconds, 2)
+        if self.tokenized is not None:
+            yield "tokenized", self.tokenized
         if self.preemptions:
             yield "preemptions", self.preemptions
         if self.typed:

@@ -18,6 +18,7 @@ from hermes.chat.messages import Message
 from hermes.chat.request import Request
 from hermes.chat.sampling import Sampling
 from hermes.chat.template import check
+from hermes.chat.truncation import Prompt
 from hermes.engine import (
     Breaker,
     GrammarRefused,
@@ -80,8 +81,9 @@ class ChatService:
         configuring = time.monotonic()
         plan = EnginePlan(weights.folder, engine_arguments(settings, draft))
         loading = time.monotonic()
-        chatml = Beside(partial(ChatML, plan.tokenizer))
-        with plan.starting(stall_timeout=settings.stall_timeout, start_timeout=settings.start_timeout) as engine:
+        chatml = Beside(partial(ChatML, plan.tokenizer, plan.vocab_size))
+        stall_timeout = settings.stall_timeout or settings.defaults.stall_timeout
+        with plan.starting(stall_timeout=stall_timeout, start_timeout=settings.start_timeout) as engine:
             service = cls(engine, chatml.join(), settings)
             warming = time.monotonic()
             await service.warm_up()
@@ -118,7 +120,7 @@ class ChatService:
         Raises:
             HermesError: see hermes.errors.
         """
-        meter = Meter(keeps_text=self.settings.log_prompts)
+        meter = Meter(context_tokens=self.engine.context_tokens, keeps_text=self.settings.log_prompts)
         self.running += 1
         deadline = asyncio.get_running_loop().time() + min(inputs["timeout"] or inf, self.settings.request_timeout)
         try:
@@ -131,6 +133,10 @@ class ChatService:
             meter.max_tokens = sampling.max_tokens
             if self.settings.log_prompts:
                 logger.info("prompt: %s", json.dumps(self.chatml.shown(prompt.token_ids)))
+            if not sampling.max_tokens:
+                meter.tokenized, meter.finish_reason = await asyncio.to_thread(tokenized, prompt, self.chatml), "length"
+                await meter.read_text()
+                return
             interval = self.settings.stream_interval if self.running >= MANY else 1
             steps = self.engine.generate(prompt.token_ids, sampling, request.constraint, interval)
             try:  # one timer for the whole response: to make timers for each token cost more than all else
@@ -167,6 +173,12 @@ class ChatService:
 
     def _engine_line(self) -> dict[str, int]:
         return {"unfinished": self.engine.unfinished, "output_tokens": self.engine.counts.output_tokens}
+
+
+def tokenized(prompt: Prompt, chatml: ChatML) -> dict[str, Any]:
+    """The prompt for a client who only wants its tokens."""
+    ids = prompt.token_ids
+    return {"ids": ids, "strings": list(map(chatml.token, ids)), "text": chatml.shown(ids), "bos": prompt.bos}
 
 
 async def _at_once(work: Callable[..., Result], *arguments: Any) -> Result:

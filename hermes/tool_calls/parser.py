@@ -118,6 +118,8 @@ class _Reader:
             self._add(bad(self._text[block.start : closed or at], CUT_OFF if cut else problem))
         if block.trained or block.found:
             trailer = TRAILER.match(self._text, block.objects_end, at) if block.objects else None
+            if trailer and self._cut and at_end and TRAINED_END.startswith(self._text[trailer.end() :]):
+                trailer = None  # the closing tag was cut
             self._taken.append((block.start, closed or (trailer.end() if trailer else at)))
         return closed or at
 

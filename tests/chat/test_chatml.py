@@ -87,6 +87,18 @@ def test_an_added_token_that_controls_nothing_stays_one_token():
     assert chatml.encode([Message("user", "<think>")]).count(259) == 1
 
 
+def test_a_token_of_the_tokenizer_alone_is_text_for_the_model():
+    """The engine has no row for its id, and would die of it."""
+    tokenizer = byte_tokenizer(added=["<think>"])
+    known, unknown = ChatML(tokenizer), ChatML(tokenizer, vocab_size=259)
+    assert (known.token(259), unknown.token(259)) == ("<think>", None)
+    for ids in (unknown.encode([Message("user", "<think>")]), unknown.encode_raw("<think>")):
+        assert max(ids) < 259
+        assert "<think>" in shown(ids)
+    with pytest.raises(InvalidConfiguration, match=r"has no token <\|im_end\|>"):
+        ChatML(tokenizer, vocab_size=258)
+
+
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize(("role", "tokens"), [("system", 1), ("assistant", 1), ("tool", 1), ("user", 0)])
 def test_a_tag_is_the_models_own_token_in_all_turns_but_the_users(role, tokens, special):
@@ -124,9 +136,11 @@ def test_a_model_without_bos_gets_none():
 
 def test_a_raw_prompt_has_the_control_tokens_that_the_caller_wrote_and_one_bos():
     raw = "<|im_start|>user\nHi<|im_end|>\n"
-    assert shown(CHATML.encode_raw(raw)) == "<|begin_of_text|>" + raw
-    assert CHATML.encode_raw(raw) == CHATML.encode_raw("<|begin_of_text|>" + raw)
-    assert control_tokens(CHATML.encode_raw(raw)) == ["<|begin_of_text|>", "<|im_start|>", "<|im_end|>"]
+    ids = CHATML.encode_raw(raw)
+    assert (shown(ids), control_tokens(ids)) == (raw, ["<|im_start|>", "<|im_end|>"])
+    assert shown(CHATML.missing_bos(ids)) == "<|begin_of_text|>"
+    assert CHATML.missing_bos(CHATML.encode_raw("<|begin_of_text|>" + raw)) == []
+    assert ChatML(byte_tokenizer(bos=None)).missing_bos([]) == []
 
 
 def test_a_model_that_does_not_know_chatml_is_refused():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hermes.chat.constraint import SpecialTokens, json_constraint, tools_constraint
+from hermes.chat.constraint import SpecialTokens, calls_or_json_constraint, json_constraint, tools_constraint
 from hermes.errors import BadJsonSchema, BadTools
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import lark_allows
@@ -40,31 +40,44 @@ NEVER = [
 ]
 
 
-def allowed(tool_choice, texts):
-    lark = tools_constraint(FUNCTIONS, tool_choice).lark(SpecialTokens())
-    return [text for text in texts if lark_allows(lark, text)]
+SPECIAL = [SpecialTokens(), SpecialTokens({"<tool_call>": 256, "</tool_call>": 257}, visible=(258,), ends=(259,))]
+ALONE = [OSLO, TIME, f"{OSLO}\n{TIME}", "\n".join([OSLO, TIME] * 2)]
+MORE = ["\n".join([OSLO] * 5), f"{OSLO}{TIME}", f"{OSLO}\n", f"\n{OSLO}"]  # than is wanted where calls stand alone
 
 
+@pytest.mark.parametrize("special", SPECIAL, ids=["text", "tokens"])
 @pytest.mark.parametrize(
-    ("tool_choice", "texts"),
+    ("tool_choice", "parallel", "texts"),
     [
-        ("auto", TEXTS),
-        ("none", TEXTS[:3]),
-        ("required", [OSLO, TIME, TEXTS[-1]]),
-        ("clock", [TIME]),
-        ("weather", [OSLO, TEXTS[-1]]),
+        ("auto", True, [*TEXTS, *ALONE, *MORE]),
+        ("auto", False, [*TEXTS[:3], OSLO, TIME, *ALONE[:2], MORE[3]]),
+        ("none", True, TEXTS[:3]),
+        ("none", False, TEXTS[:3]),
+        ("required", True, [OSLO, TIME, *ALONE]),
+        ("required", False, [OSLO, TIME, *ALONE[:2]]),
+        ("clock", True, [TIME, TIME]),
+        ("clock", False, [TIME, TIME]),
+        ("weather", True, [OSLO, OSLO]),
     ],
 )
-def test_a_call_that_begins_is_valid_and_begins_where_tool_choice_says(tool_choice, texts):
-    assert allowed(tool_choice, TEXTS) == texts
-    assert allowed(tool_choice, NEVER) == []
-
-
-def test_a_tag_that_is_a_special_token_may_be_written_as_one_and_as_text():
-    lark = tools_constraint(FUNCTIONS, "auto").lark(SpecialTokens({"<tool_call>": 256, "</tool_call>": 257}))
-    assert 'open: "<tool_call>" | <[256]>' in lark
-    assert [text for text in TEXTS if lark_allows(lark, text)] == TEXTS
+def test_a_call_that_begins_is_valid_and_begins_and_ends_where_tool_choice_says(tool_choice, parallel, texts, special):
+    lark = tools_constraint(FUNCTIONS, tool_choice, parallel=parallel).lark(special)
+    assert [text for text in [*TEXTS, *ALONE, *MORE] if lark_allows(lark, text)] == texts
     assert not any(lark_allows(lark, text) for text in NEVER)
+    assert ('open: "<tool_call>" | <[256]>' in lark) == (special != SPECIAL[0] and tool_choice != "none")
+
+
+DOCUMENTS = ['{"say": "<tool_call>"}', "{}"]
+
+
+@pytest.mark.parametrize("special", SPECIAL, ids=["text", "tokens"])
+@pytest.mark.parametrize(("parallel", "calls"), [(True, [OSLO, TIME, *ALONE]), (False, [OSLO, TIME, *ALONE[:2]])])
+def test_calls_or_a_document_are_one_or_the_other_from_the_first_character(parallel, calls, special):
+    schema = {"type": "object", "properties": {"say": {"$ref": "#/$defs/say"}}, "$defs": {"say": {"type": "string"}}}
+    lark = calls_or_json_constraint(FUNCTIONS, schema, parallel=parallel).lark(special)
+    assert [text for text in [*TEXTS, *ALONE, *MORE, *DOCUMENTS] if lark_allows(lark, text)] == [*calls, *DOCUMENTS]
+    mixed = [*NEVER, f"{{}}{OSLO}", f"{{}}\n{OSLO}", f"{OSLO}{{}}", " {}", '{"say": 1}', '{"say":  ""}']
+    assert not any(lark_allows(lark, text) for text in mixed)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +121,9 @@ def test_parameters_that_make_no_grammar_are_refused_with_the_function():
     assert str(refused.value) == (
         "E1006 BadTools: the parameters of 'f', $.properties.a: '$ref' to '#/x' is not in the schema; copy it in"
     )
-    assert tools_constraint(functions, "clock").unenforced == {"clock": ()}, "what is not offered is not asked for"
+    assert tools_constraint(functions, "clock").tools_unenforced == {"clock": ()}, (
+        "what is not offered is not asked for"
+    )
 
 
 def test_a_schema_that_makes_no_grammar_is_refused():
@@ -123,5 +138,8 @@ def test_a_schema_that_makes_no_grammar_is_refused():
 def test_what_is_left_out_is_named_by_tool():
     unique = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
     functions = parse_functions([CLOCK, {"name": "f", "parameters": unique}])
-    assert tools_constraint(functions, "auto").unenforced == {"clock": (), "f": ("$.properties.a.uniqueItems",)}
-    assert json_constraint(unique).unenforced == {"json_schema": ("$.properties.a.uniqueItems",)}
+    left_out = ("$.properties.a.uniqueItems",)
+    assert tools_constraint(functions, "auto").tools_unenforced == {"clock": (), "f": left_out}
+    assert json_constraint(unique).json_unenforced == left_out
+    both = calls_or_json_constraint(parse_functions([{"name": "json_schema"}]), unique)
+    assert (both.tools_unenforced, both.json_unenforced) == ({"json_schema": ()}, left_out)

@@ -20,6 +20,7 @@ LONG = "x" * SMALL
         ({"messages": [{}] * SMALL}, False),
         ({"stop": ["x"] * SMALL}, False),
         ({"tools": [{"name": "f"}]}, False),
+        ({"prompt_token_ids": [1] * 8000}, False),
         ({"json_schema": {"type": "object"}}, False),
     ],
 )

@@ -1,5 +1,7 @@
 """What is recorded of an answer, beside its text."""
 
+import json
+
 import pytest
 
 from hermes.chat.record import typed_record
@@ -68,6 +70,62 @@ def test_where_no_call_was_wanted_none_is_read():
         "tools_unenforced": {},
         "finish_reason": "stop",
     }
+
+
+SCHEMA = {"type": "object", "properties": {"say": {"type": "string"}}, "required": ["say"]}
+NO_CALLS = {"tool_calls": [], "tool_call_errors": [], "tools_unenforced": {}, "json_unenforced": []}
+CALLED = {**NO_CALLS, "tool_calls": [READ], "finish_reason": "tool_calls"}
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "recorded"),
+    [
+        pytest.param(CALL, "auto", CALLED, id="a call"),
+        pytest.param(
+            json.dumps({"say": CALL}),
+            "auto",
+            {**NO_CALLS, "json_valid": True, "finish_reason": "stop"},
+            id="a document with the text of a call",
+        ),
+        pytest.param(
+            "{}",
+            "none",
+            {
+                **NO_CALLS,
+                "json_valid": False,
+                "json_problem": "$: 'say' is missing",
+                "finish_reason": "stop",
+            },
+            id="no call wanted",
+        ),
+        pytest.param(
+            CALL,
+            "required",
+            {name: value for name, value in CALLED.items() if name != "json_unenforced"},
+            id="the schema is not used",
+        ),
+        pytest.param(
+            "",
+            "auto",
+            {
+                **NO_CALLS,
+                "json_valid": False,
+                "json_problem": "$: is not JSON: Expecting value: line 1 column 1 (char 0)",
+                "finish_reason": "stop",
+            },
+            id="neither",
+        ),
+    ],
+)
+def test_beside_tools_the_first_character_says_whether_it_is_json(text, choice, recorded):
+    assert record(text, "stop", tools=[WEATHER], json_schema=SCHEMA, tool_choice=choice) == recorded
+
+
+def test_of_tools_and_json_each_has_its_own_list_of_what_the_grammar_left_out():
+    unique = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}
+    found = record("{}", "stop", tools=[{"name": "json_schema", "parameters": unique}], json_schema=SCHEMA)
+    assert found["tools_unenforced"] == {"json_schema": ["$.properties.tags.uniqueItems"]}
+    assert found["json_unenforced"] == []
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hermes.chat.constraint import tools_constraint
+from hermes.chat.constraint import calls_or_json_constraint, json_constraint, tools_constraint
 from hermes.chat.request import DEFAULT_SYSTEM_PROMPT, Request
 from hermes.chat.sampling import Sampling
-from hermes.errors import BadMessages, BadPromptTemplate, EmptyRequest, PromptTooLong, RequestError
+from hermes.errors import BadPromptTemplate, EmptyRequest, PromptTooLong, RequestError
 from tests.support.conversations import CLOCK, PERSON, WEATHER
 from tests.support.fakes import request
 
@@ -29,16 +29,17 @@ def test_nothing_to_answer_is_refused(template):
     with pytest.raises(EmptyRequest) as refused:
         request(prompt="", prompt_template=template)
     assert str(refused.value) == (
-        "E1001 EmptyRequest: there is no prompt, no messages and no prompt_template; send one of them, "
+        "E1001 EmptyRequest: there is no prompt, no messages, no prompt_template and no prompt_token_ids; "
+        "send one of them, "
         'in the body of a POST within {"input": {...}}'
     )
 
 
-def test_calls_without_their_results_leave_nothing_to_answer_but_a_prompt_beside_them():
+def test_a_conversation_may_end_with_any_turn():
     calls = {"role": "assistant", "tool_calls": [{"function": {"name": "clock"}}]}
-    with pytest.raises(BadMessages, match=r"E1005 BadMessages: messages\[1\].role is 'assistant', so there is nothing"):
-        request(prompt="", messages=[USER, calls])
-    assert [turn.role for turn in request(messages=[USER, calls]).messages] == ["user", "assistant", "tool"]
+    assert [turn.role for turn in request(prompt="", messages=[USER, calls]).messages] == ["user", "assistant", "tool"]
+    for last in (HELLO, {"role": "system", "content": ""}, {"role": "developer", "content": "Be brief."}):
+        assert len(request(prompt="", messages=[USER, last]).messages) == 2
 
 
 def test_a_template_may_be_the_whole_prompt():
@@ -81,11 +82,21 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers_and_what_helps
     )
 
 
+def test_what_is_only_counted_may_be_longer_and_is_never_truncated():
+    asked = request(**CONVERSATION, max_tokens=0)
+    assert asked.fitted(16_383, 8192) == asked.sampling
+    with pytest.raises(PromptTooLong) as refused:
+        asked.fitted(16_384, 8192)
+    assert str(refused.value).endswith("fewer than 16384 are counted; shorten it by at least 1 tokens")
+    assert asked.fitted(131_071, 131_072) == asked.sampling  # what fits can be counted
+
+
 def test_one_token_of_room_is_enough():
     assert request(max_tokens=512).fitted(8191, 8192).max_tokens == 1
 
 
-NOTHING_TO_ANSWER = "so there is nothing to respond to; end with a user turn, or send a prompt"
+CALLED = {"role": "assistant", "tool_calls": [{"name": "clock"}]}
+CONTINUED = {"prompt": "", "messages": [USER, HELLO], "continue_final_message": True}
 WHOLE_PROMPT = "can't go with prompt_template, which is the whole prompt; send one of them"
 TEMPLATE = "Q: {prompt}"
 
@@ -95,9 +106,20 @@ TEMPLATE = "Q: {prompt}"
     [
         ({"messages": [USER], "prompt_template": TEMPLATE}, f"E1005 BadMessages: messages {WHOLE_PROMPT}"),
         ({"tools": [CLOCK], "prompt_template": TEMPLATE}, f"E1006 BadTools: tools {WHOLE_PROMPT}"),
+        *(
+            (
+                {"tools": [CLOCK], "min_tokens": 5, "tool_choice": choice, "parallel_tool_calls": choice != "auto"},
+                f"E1008 BadSampling: min_tokens is 5 beside {beside}",
+            )
+            for choice, beside in {
+                "required": "tool_choice 'required'; the response ends after the call",
+                "clock": "tool_choice 'clock'; the response ends after the call",
+                "auto": "parallel_tool_calls false; the response ends after a call",
+            }.items()
+        ),
         (
-            {"tools": [CLOCK], "json_schema": {}},
-            "E1006 BadTools: tools can't go with json_schema: a response is a tool call or JSON; send one of them",
+            {"tools": [CLOCK], "json_schema": {"not": {}}},
+            "E1007 BadJsonSchema: json_schema: $ makes no grammar: Unsatisfiable schema: schema is false",
         ),
         (
             {"json_schema": {}, "min_tokens": 5},
@@ -115,13 +137,38 @@ TEMPLATE = "Q: {prompt}"
             {"tool_choice": "fly", "tools": [CLOCK, WEATHER]},
             "E1006 BadTools: tool_choice is 'fly'; it has to be auto, none, required or one of clock, weather",
         ),
-        (
-            {"prompt": "", "messages": [USER, HELLO]},
-            f"E1005 BadMessages: messages[1].role is 'assistant', {NOTHING_TO_ANSWER}",
+        *(
+            (
+                {**CONTINUED, name: value},
+                f"E1005 BadMessages: continue_final_message can't go with {name}; leave one of them out",
+            )
+            for name, value in {"prompt": "Hi", "json_schema": {}}.items()
         ),
         (
-            {"prompt": "", "messages": [{"role": "system", "content": ""}]},
-            f"E1005 BadMessages: messages[0].role is 'system', {NOTHING_TO_ANSWER}",
+            {**CONTINUED, "messages": [HELLO, USER]},
+            "E1005 BadMessages: continue_final_message needs a last message of the assistant's; its role is 'user'",
+        ),
+        (
+            {**CONTINUED, "messages": []},
+            "E1001 EmptyRequest: there is no prompt, no messages, no prompt_template and no prompt_token_ids; send one "
+            'of them, in the body of a POST within {"input": {...}}',
+        ),
+        (
+            {**CONTINUED, "messages": [USER, CALLED]},
+            "E1005 BadMessages: messages[1].tool_calls make a complete turn, and continue_final_message can't go on "
+            "with it",
+        ),
+        *(
+            (
+                {"prompt": "", "prompt_token_ids": [1], name: value},
+                f"{error}: {name} can't go with prompt_token_ids, which is the whole prompt; send one of them",
+            )
+            for name, value, error in [
+                ("prompt", "Hi", "E1005 BadMessages"),
+                ("messages", [USER], "E1005 BadMessages"),
+                ("prompt_template", "A", "E1005 BadMessages"),
+                ("tools", [CLOCK], "E1006 BadTools"),
+            ]
         ),
         (
             {"messages": [{"role": "tool", "content": ""}]},
@@ -167,10 +214,32 @@ def test_a_tool_choice_is_kept_with_the_grammar_that_it_asks_for(tool_choice):
     assert (asked.tool_choice, asked.constraint) == (tool_choice, tools_constraint(asked.functions, tool_choice))
 
 
+@pytest.mark.parametrize("parallel", [True, False])
+def test_beside_tools_a_schema_is_for_a_response_without_calls(parallel):
+    both = {"tools": [CLOCK, WEATHER], "json_schema": PERSON, "parallel_tool_calls": parallel}
+    asked = request(**both)
+    assert asked.constraint == calls_or_json_constraint(asked.functions, PERSON, parallel=parallel)
+    assert request(**both, tool_choice="none").constraint == json_constraint(PERSON)
+    for choice in ("required", "weather"):
+        forced = request(**both, tool_choice=choice)
+        assert forced == request(**{**both, "json_schema": None}, tool_choice=choice)
+        assert forced.constraint == tools_constraint(forced.functions, choice, parallel=parallel)
+
+
+@pytest.mark.parametrize("inputs", [{"tool_choice": "none", "parallel_tool_calls": False}, {}])
+def test_a_response_that_the_model_ends_may_have_a_least_length(inputs):
+    assert request(tools=[CLOCK], min_tokens=5, **inputs).sampling.min_tokens == 5
+
+
 @pytest.mark.parametrize(
     ("inputs", "error"),
     [
         ({"tools": [CLOCK]}, "E1006 BadTools: tools is too large"),
+        ({"tools": [CLOCK], "json_schema": PERSON}, "E1006 BadTools: tools beside json_schema: is too large"),
+        (
+            {"tools": [CLOCK], "json_schema": PERSON, "tool_choice": "none"},
+            "E1007 BadJsonSchema: json_schema: is too large",
+        ),
         ({"json_schema": PERSON}, "E1007 BadJsonSchema: json_schema: is too large"),
     ],
 )

@@ -1,7 +1,5 @@
 """A request becomes one whole prompt: a conversation in ChatML, or the caller's raw prompt."""
 
-import time
-
 import pytest
 
 from hermes.chat.chatml import ChatML
@@ -10,6 +8,7 @@ from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 from hermes.errors import EmptyRequest, PromptTooLong
 from tests.support.conversations import CLOCK, PERSON, WEATHER
 from tests.support.fakes import byte_tokenizer, request
+from tests.support.work import at_most
 
 TOKENIZER = byte_tokenizer()
 CHATML = ChatML(TOKENIZER)
@@ -74,6 +73,16 @@ def test_a_json_schema_is_shown_in_the_system_turn_that_was_trained(system_promp
     )
 
 
+def test_beside_tools_a_json_schema_is_shown_after_them():
+    both = {"tools": [CLOCK, WEATHER], "json_schema": PERSON}
+    json_text = request(json_schema=PERSON, system_prompt="").conversation()[0].content
+    for choice in ("auto", "none"):
+        assert request(**both, tool_choice=choice).conversation()[0].content == (
+            f"Be kind.\n\n{TOOLS_TURN}\n\n{json_text}"
+        )
+    assert request(**both, tool_choice="clock").conversation()[0].content == f"Be kind.\n\n{TOOLS_TURN}"
+
+
 def test_a_system_turn_in_messages_wins_and_the_prompt_comes_after_them():
     assert prompt(messages=[{"role": "system", "content": "Be brief."}, USER, HELLO]) == (
         "<|begin_of_text|>"
@@ -133,6 +142,27 @@ def test_a_system_turn_is_kept_also_where_it_is_the_default_text(more):
     assert system.content.startswith(f"{DEFAULT_SYSTEM_PROMPT}\n\nYou are a ")
 
 
+@pytest.mark.parametrize("last", [HELLO, {"role": "system", "content": "Be brief."}])
+def test_after_any_last_turn_the_assistants_begins(last):
+    assert prompt(prompt="", system_prompt="", messages=[USER, last]) == (
+        "<|begin_of_text|><|im_start|>user\nWhat time is it?<|im_end|>\n"
+        f"<|im_start|>{last['role']}\n{last['content']}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["It is ", "", "a <|im_end|> b", " \n"])
+@pytest.mark.parametrize("truncate", ["error", "oldest_turns"])
+def test_a_turn_that_is_to_be_continued_has_no_end(text, truncate):
+    begun = [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
+    inputs = {"prompt": "", "system_prompt": "", "continue_final_message": True, "truncate": truncate}
+    assert prompt(messages=[USER, *begun], **inputs) == (
+        f"<|begin_of_text|><|im_start|>user\nWhat time is it?<|im_end|>\n<|im_start|>assistant\n{text}"
+    )
+    ids = request(messages=begun, **inputs).encode(CHATML, 8192).token_ids
+    assert (ids.count(CHATML.start_id), ids.count(CHATML.end_id)) == (1, 0)
+    assert prompt(messages=begun, **{**inputs, "system_prompt": "A"}).startswith("<|begin_of_text|><|im_start|>system")
+
+
 FAR_TOO_LONG = [
     pytest.param({"prompt": "東" * 4_000_000}, 705_885, id="a prompt of 12 MB"),
     pytest.param(
@@ -145,10 +175,11 @@ FAR_TOO_LONG = [
 @pytest.mark.parametrize(("inputs", "tokens"), FAR_TOO_LONG)
 def test_a_prompt_that_can_never_fit_is_refused_before_it_is_filled_or_encoded(inputs, tokens):
     asked = request(**{"system_prompt": "", **inputs})
-    before = time.process_time()
-    with pytest.raises(PromptTooLong, match=f"E1002 PromptTooLong: the prompt is at least {tokens} tokens "):
-        asked.encode(CHATML, 8192)
-    assert time.process_time() - before < 0.5
+    counted = request(**{"system_prompt": "", **inputs}, max_tokens=0)
+    with at_most(0.5, all_threads=True):
+        for each in (asked, counted):
+            with pytest.raises(PromptTooLong, match=f"E1002 PromptTooLong: the prompt is at least {tokens} tokens "):
+                each.encode(CHATML, 8192)
 
 
 def test_a_template_that_is_filled_with_nothing_is_an_empty_request():
@@ -160,6 +191,7 @@ def test_a_conversation_is_truncated_only_where_that_was_asked_for():
     inputs = {"system_prompt": "", "messages": [{"role": "user", "content": "x" * 100}, HELLO], "max_tokens": 5}
     whole = request(**inputs).encode(CHATML, 60)
     assert (TOKENIZER.shown(whole.token_ids), whole.dropped_turns) == (prompt(**inputs), 0)
+    assert request(**{**inputs, "max_tokens": 0}, truncate="oldest_turns").encode(CHATML, 60) == whole
     short = request(**inputs, truncate="oldest_turns").encode(CHATML, 60)
     without = prompt(**{**inputs, "messages": [HELLO]})
     assert (TOKENIZER.shown(short.token_ids), short.dropped_turns) == (without, 1)

@@ -21,7 +21,7 @@ def test_each_drawn_seed_can_be_sent_again_also_where_integers_have_32_bits():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"max_tokens": 0}, "max_tokens is 0; ask for at least 1"),
+        ({"max_tokens": -1}, "max_tokens is -1; ask for at least 0"),
         ({"min_tokens": 20, "max_tokens": 10}, "min_tokens is 20; it must be from 0 to max_tokens, 10"),
         ({"min_tokens": -1}, "min_tokens is -1"),
         ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),

@@ -20,6 +20,9 @@ OUR_INPUTS = {
     "truncate": "error",
     "timeout": None,
     "stop": None,
+    "parallel_tool_calls": True,
+    "continue_final_message": False,
+    "prompt_token_ids": None,
 }
 THE_LISTINGS_INPUTS = {
     "prompt": "",

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from hermes.chat.chatml import ChatML
-from hermes.chat.constraint import json_constraint, tools_constraint
+from hermes.chat.constraint import calls_or_json_constraint, json_constraint, tools_constraint
 from hermes.chat.messages import Message
 from hermes.engine.engine import end_tokens
 from hermes.engine.grammar import Grammars
@@ -48,6 +48,8 @@ FUNCTIONS = parse_functions(
     [{"name": "clock"}, {"name": "lamp", "parameters": {"properties": {"on": {"type": "boolean"}}}}]
 )
 CALL = call_block("clock", {})
+DOCUMENT = '{"say": "a < b"}'
+EITHER = calls_or_json_constraint(FUNCTIONS, {"properties": {"say": {"type": "string"}}, "required": ["say"]})
 
 
 class ModelVocabulary:
@@ -128,11 +130,17 @@ def test_a_call_can_be_written_where_tool_choice_allows_it(vocabulary, choice, t
         (tools_constraint(FUNCTIONS, "auto"), ""),
         (tools_constraint(FUNCTIONS, "none"), "Hello there"),
         (tools_constraint(FUNCTIONS, "required"), CALL),
+        (tools_constraint(FUNCTIONS, "required"), f"{CALL}\n{CALL}"),
+        (EITHER, CALL),
+        (EITHER, DOCUMENT),
         (tools_constraint(FUNCTIONS, "auto"), f"So: {CALL}\n{CALL} then"),
         (json_constraint({"type": "boolean"}), "true"),
         (json_constraint({"type": "integer"}), "12"),
     ],
-    ids=["prose", "nothing", "no call", "a call", "calls in prose", "JSON", "JSON that could go on"],
+    ids=[
+        *("prose", "nothing", "no call", "a call", "calls", "call or document", "document or call"),
+        *("calls in prose", "JSON", "JSON that could go on"),
+    ],
 )
 def test_each_end_is_allowed_where_a_response_may_end_and_nothing_after_it(vocabulary, constraint, written):
     for end in llama3.ENDS:
@@ -142,6 +150,26 @@ def test_each_end_is_allowed_where_a_response_may_end_and_nothing_after_it(vocab
         assert end in allowed(matcher)
         assert matcher.consume_token(end)
         assert allowed(matcher) == [llama3.IM_END], "the engine has ended it before"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "written"),
+    [
+        (tools_constraint(FUNCTIONS, "clock"), CALL),
+        (tools_constraint(FUNCTIONS, "required", parallel=False), CALL),
+        (tools_constraint(FUNCTIONS, "auto", parallel=False), f"So: {CALL}"),
+        (tools_constraint(FUNCTIONS, "required"), "\n".join([CALL] * 4)),
+        (EITHER, "\n".join([CALL] * 4)),
+        (EITHER, DOCUMENT),
+    ],
+    ids=["named", "one", "one in prose", "four", "four or a document", "a document"],
+)
+def test_after_the_last_call_or_the_document_only_an_end_is_allowed(vocabulary, constraint, written):
+    for tags in (True, False):
+        matcher = vocabulary.matcher(constraint)
+        ids = vocabulary.ids(written, tags=tags)
+        assert matcher.try_consume_tokens(ids) == len(ids)
+        assert {*allowed(matcher)} == {*llama3.ENDS}
 
 
 @pytest.mark.parametrize("choice", CHOICES[1:3])
@@ -201,10 +229,9 @@ def walk(vocabulary, constraint, seed, most=400):
     raise AssertionError(f"no end: {vocabulary.tokenizer.decode(ids)!r}")
 
 
-@pytest.mark.parametrize("choice", ["auto", "none", "required"])
+@pytest.mark.parametrize("choice", ["auto", "none"])
 def test_an_added_token_that_is_text_to_transformers_may_stand_in_prose(vocabulary, choice):
-    before = CALL if choice == "required" else ""
-    ids = vocabulary.ids(f"{before}<scratch_pad>a < b</scratch_pad> So")
+    ids = vocabulary.ids("<scratch_pad>a < b</scratch_pad> So")
     matcher = vocabulary.matcher(tools_constraint(FUNCTIONS, choice))
     taken = matcher.try_consume_tokens(ids)
     assert (taken == len(ids)) == (vocabulary.form != "special"), "a special token is none of the prose"

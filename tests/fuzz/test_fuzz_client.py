@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from hermes.client import CogServer, ExtractionFailed, PredictionFailed, Response, ToolCall, extract, run_tools
 from hermes.client.cog import read_events
-from tests.support.hostile import anything, as_json, at_most, clean, examples, json_texts, mixed, quiet, sometimes
+from tests.support.hostile import anything, as_json, clean, examples, json_texts, mixed, quiet, sometimes
 from tests.support.hostile_replies import answered_or_failed, finish_reasons, one_line, predictions
+from tests.support.work import at_most
 
 pytestmark = quiet
 chunks = st.fixed_dictionaries({"chunk": sometimes(clean)})

@@ -135,7 +135,12 @@ def check_status(sent, received):
 
 def check_form(sent, received):
     kind = received.headers.get("content-type", "")
-    if received.status >= 400 and sent.method != "HEAD" and not by_a_library(received):
+    if received.status >= 400 and "request-id" in received.headers and sent.method != "HEAD":  # to Anthropic's clients
+        problem = json.loads(received.body)
+        assert (problem["type"], problem["request_id"]) == ("error", received.headers["request-id"])
+        assert problem["error"]["type"]
+        assert problem["error"]["message"]
+    elif received.status >= 400 and sent.method != "HEAD" and not by_a_library(received):
         assert kind == "application/problem+json"
         problem = json.loads(received.body)
         assert problem["status"] == received.status

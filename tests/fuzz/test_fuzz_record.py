@@ -14,7 +14,6 @@ from tests.support.fakes import request
 from tests.support.hostile import (
     TAGS,
     any_text,
-    at_most,
     doubled,
     examples,
     json_texts,
@@ -24,6 +23,7 @@ from tests.support.hostile import (
     quiet,
     words,
 )
+from tests.support.work import at_most
 
 pytestmark = quiet
 SCHEMAS = {
@@ -95,6 +95,8 @@ TOOLS = [{"name": name, "parameters": schema} for name, schema in SCHEMAS.items(
 REQUESTS = [
     request(tools=TOOLS),
     request(tools=TOOLS, tool_choice="none"),
+    request(tools=TOOLS, json_schema={}),
+    request(tools=TOOLS, tool_choice="f", parallel_tool_calls=False),
     request(json_schema={}),
     request(json_schema={"type": "object", "properties": {"a": {"type": "number"}}}),
 ]

@@ -9,12 +9,11 @@ from hermes.chat.chatml import ChatML
 from hermes.chat.constraint import json_constraint
 from hermes.chat.request import Request
 from hermes.chat.template import fill
-from hermes.errors import EmptyRequest, HermesError, PromptTooLong
+from hermes.errors import BadMessages, EmptyRequest, HermesError, PromptTooLong
 from hermes.tool_calls.definitions import TAGS
 from tests.support.fakes import INPUTS, byte_tokenizer
 from tests.support.hostile import (
     any_schema,
-    at_most,
     clean,
     conversations,
     examples,
@@ -27,6 +26,7 @@ from tests.support.hostile import (
     texts,
     tools,
 )
+from tests.support.work import at_most
 
 pytestmark = quiet
 
@@ -42,7 +42,7 @@ CHATML = {name: ChatML(tokenizer) for name, tokenizer in TOKENIZERS.items()}
 whole = st.integers() | huge
 sampling = {
     "min_tokens": sometimes(st.just(0), whole),
-    "max_tokens": sometimes(st.integers(1, 99), whole),
+    "max_tokens": sometimes(st.integers(0, 99), whole),
     **{
         name: sometimes(st.just(usual), numbers)
         for name, usual in [("temperature", 1), ("top_p", 0.5), ("top_k", 5), ("min_p", 0), ("repetition_penalty", 1)]
@@ -57,14 +57,24 @@ inputs = st.fixed_dictionaries(
         "seed": st.none() | st.integers(),
         "messages": conversations,
         "truncate": st.sampled_from(["error", "oldest_turns"]),
+        "parallel_tool_calls": st.booleans(),
+        "continue_final_message": sometimes(st.just(value=False), st.booleans()),
         **sampling,
     },
 )
+schemas = sometimes(any_schema, st.dictionaries(texts, json_values, max_size=2))
+ids = sometimes(st.integers(0, 255), numbers | huge | json_values)
 beside = st.one_of(
     st.just({}),
+    st.fixed_dictionaries(
+        {"prompt_token_ids": st.none() | st.lists(ids, max_size=70), "prompt": sometimes(st.just(""), texts)}
+    ),
     st.fixed_dictionaries({"prompt_template": templates}),
-    st.fixed_dictionaries({"tools": tools, "tool_choice": sometimes(st.sampled_from(["auto", "none", "f"]), texts)}),
-    st.fixed_dictionaries({"json_schema": sometimes(any_schema, st.dictionaries(texts, json_values, max_size=2))}),
+    st.fixed_dictionaries(
+        {"tools": tools, "tool_choice": sometimes(st.sampled_from(["auto", "none", "f"]), texts)},
+        optional={"json_schema": schemas},
+    ),
+    st.fixed_dictionaries({"json_schema": schemas}),
 )
 
 
@@ -92,7 +102,7 @@ def encoded(request, chatml, context_tokens):
     try:
         with at_most(4):
             return request.encode(chatml, context_tokens)
-    except (EmptyRequest, PromptTooLong) as error:
+    except (BadMessages, EmptyRequest, PromptTooLong) as error:
         readable(error)
         event(error.code)
         return None
@@ -115,6 +125,9 @@ def holds(prompt, request, chatml, tokenizer):
     """What is true of every prompt."""
     size = tokenizer.backend_tokenizer.get_vocab_size()
     assert all(type(token_id) is int and 0 <= token_id < size for token_id in prompt.token_ids)
+    if request.prompt_token_ids:
+        assert tuple(prompt.token_ids) == request.prompt_token_ids
+        return
     if request.prompt_template:
         raw = fill(request.prompt_template, request.prompt, request.system_prompt)
         bos = tokenizer.bos_token if chatml.bos_ids else ""
@@ -123,7 +136,7 @@ def holds(prompt, request, chatml, tokenizer):
     assert prompt.token_ids[: len(chatml.bos_ids)] == chatml.bos_ids
     turns = turns_of(prompt.token_ids[len(chatml.bos_ids) :], chatml, tokenizer)
     expected = [f"{turn.role}\n{turn.content}" for turn in request.conversation()]
-    assert turns.pop() == "assistant\n"
+    assert turns.pop() == (expected.pop() if request.continues else "assistant\n")
     assert len(turns) == len(expected) - prompt.dropped_turns
     left = iter(expected)
     assert all(turn in left for turn in turns), "not in their order"
@@ -132,7 +145,7 @@ def holds(prompt, request, chatml, tokenizer):
 @examples(150)
 @given(inputs, beside, st.sampled_from(sorted(CHATML)), st.sampled_from([64, 8192]))
 def test_any_inputs_make_a_prompt_or_an_error_that_can_be_read(usual, others, name, context_tokens):
-    request = requested(**usual, **others)
+    request = requested(**{**usual, **others})
     if request:
         event("accepted")
         prompt = encoded(request, CHATML[name], context_tokens)

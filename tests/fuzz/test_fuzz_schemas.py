@@ -14,7 +14,6 @@ from hermes.text import shown
 from tests.support.hostile import (
     any_schema,
     anything,
-    at_most,
     deep,
     doubled,
     examples,
@@ -24,6 +23,7 @@ from tests.support.hostile import (
     schemas,
     sometimes,
 )
+from tests.support.work import at_most
 
 pytestmark = quiet
 

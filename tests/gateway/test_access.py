@@ -149,12 +149,25 @@ def test_another_body_than_json_is_refused(kind):
     assert "application/json" in response.json()["detail"]
 
 
-def test_json_is_taken_under_its_names_and_a_compressed_body_is_not():
+def test_json_is_taken_under_its_names_and_no_body_needs_none():
     for kind in ("application/json", "Application/JSON; charset=utf-8"):
         assert ask("/predictions", method="POST", content=b"{}", headers={"Content-Type": kind}).status_code == 200
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    assert ask("/predictions", method="POST", content=b"{}", headers=headers).status_code == 415
-    assert ask("/predictions", method="POST").status_code == 200, "no body"
+    assert ask("/predictions", method="POST").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("encodings", "status"),
+    [
+        *((name, 200) for name in (["gzip"], ["GZIP"], ["deflate"], ["identity"], [""])),
+        *((name, 415) for name in (["br"], ["zstd"], ["gzip, gzip"], ["gzip", "gzip"], ["gzip", "br"], ["x" * 5000])),
+    ],
+)
+def test_an_encoding_that_is_not_read_is_refused_by_its_name(encodings, status):
+    headers = [("Content-Type", "application/json"), *(("Content-Encoding", each) for each in encodings)]
+    response = ask("/predictions", method="POST", content=b"{}", headers=headers)
+    assert response.status_code == status
+    if status == 415:
+        assert f"the Content-Encoding is {', '.join(encodings)[:80]};" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("length", ["101", "9" * 5000])
@@ -184,8 +197,29 @@ def test_a_token_opens_and_names_the_caller(authorization, token):
         assert response.headers["www-authenticate"] == "Bearer"
         assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
         assert ("there is no token" in response.json()["detail"]) == (
-            authorization in ({}, {"Authorization": "Bearer "})
+            authorization in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic right"})
         )
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ({"x-api-key": "right"}, "ada"),
+        ({"x-api-key": "wrong"}, None),
+        ({"x-api-key": "right", "Authorization": "Bearer right"}, "ada"),
+        ({"x-api-key": "newer", "Authorization": "Bearer right"}, "ada"),
+        ({"x-api-key": "right", "Authorization": "Basic b3RoZXI6cHJveHk="}, "ada"),  # which is of a proxy
+        ({"x-api-key": "right", "Authorization": "Bearer other"}, None),
+        ({"x-api-key": "right", "Authorization": "Bearer wrong"}, None),
+    ],
+)
+def test_anthropics_header_has_a_token_and_two_have_to_be_of_one_name(headers, token, caplog):
+    with caplog.at_level(logging.INFO, "hermes"):
+        response = ask("/predictions", headers=headers, settings={"tokens": ("ada:right", "ada:newer", "bob:other")})
+    assert (response.json().get("token"), response.status_code) == (token, 200 if token else 401)
+    assert not any(f'"{secret}"' in caplog.text for secret in ("right", "wrong", "other", "newer"))
+    if not token and len(headers) == 2:
+        assert "Authorization and x-api-key have no token of one name" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +264,28 @@ def test_a_host_that_is_none_is_refused_and_makes_no_url():
     settings = {"forwarded_from": ("10.0.0.0/8",)}
     base = ask("/predictions", headers=headers, settings=settings, client="10.1.2.3").json()["base"]
     assert base == "http://localhost"
+
+
+@pytest.mark.parametrize(
+    ("server", "base"), [(("10.0.0.1", 80), "http://10.0.0.1:80"), (("::1", 8000), "http://[::1]:8000"), (None, None)]
+)
+def test_http_1_0_needs_no_host_and_a_later_version_does(server, base):
+    async def status_and_base(version):
+        sent = []
+
+        async def app(scope, receive, send):
+            sent.append(scope["state"]["base"])
+            await JSONResponse({})(scope, receive, send)
+
+        async def send(message):
+            sent.append(message.get("status"))
+
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "scheme": "http", "http_version": version}
+        await Gate(app, GatewaySettings(), Counted())({**scope, "server": server}, None, send)
+        return sent[:2]
+
+    assert asyncio.run(status_and_base("1.0")) == ([base, 200] if server else [400, None])
+    assert asyncio.run(status_and_base("1.1")) == [400, None]
 
 
 def test_what_a_proxy_forwards_counts_if_the_proxy_is_listed():

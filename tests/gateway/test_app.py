@@ -73,6 +73,8 @@ def test_a_preflight_of_openais_client_in_a_browser_is_answered():
     response = ask("OPTIONS", "/v1/chat/completions", headers=headers, settings=settings)
     assert response.status_code == 200
     assert "x-stainless-lang" in response.headers["access-control-allow-headers"]
+    response = ask("GET", "/v1/version", headers={"Origin": "http://app.example"}, settings=settings)
+    assert "request-id" in response.headers["access-control-expose-headers"].split(", ")  # anthropic's client reads it
 
 
 @pytest.mark.parametrize(("path", "status"), [("/", 200), ("/page/app.js", 200), ("/metrics", 401)])
@@ -184,3 +186,16 @@ def test_a_client_that_leaves_before_its_stream_begins_leaves_nothing():
             return gateway._memory.held
 
     assert asyncio.run(main()) == 0
+
+
+def test_the_load_is_what_is_queued_or_running():
+    async def main():
+        upstream = FakeUpstream(hold=True)
+        async with serving(upstream) as (_, client):
+            idle = (await client.get("/load")).json()
+            await client.post("/v1/predictions", json={"version": "local/model", "input": {"prompt": "Hi"}})
+            busy = (await client.get("/load")).json()
+            upstream.go.set()
+        return idle, busy
+
+    assert asyncio.run(main()) == ({"server_load": 0}, {"server_load": 1})

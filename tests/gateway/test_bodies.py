@@ -2,27 +2,31 @@
 
 import asyncio
 import gc
+import gzip
 import json
 import threading
 import weakref
+import zlib
 
 import pytest
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
 from hermes.gateway import bodies as module
+from hermes.gateway import encodings
 from hermes.gateway.bodies import MAX_DEPTH, MAX_VALUES, Bodies, json_of
 from hermes.gateway.caller import Caller
 from hermes.gateway.memory import Memory
 from hermes.gateway.problems import Problem
 from hermes.gateway.turns import Turns
+from tests.support.work import at_most
 
 
 class ParsedRequest(BaseModel):
     name: str
 
 
-def request_of(*messages, token=""):
+def request_of(*messages, token="", encoding=None):
     """A request whose messages come as the test has them; after the last, nothing comes."""
     left = list(messages)
 
@@ -31,18 +35,19 @@ def request_of(*messages, token=""):
             await asyncio.Event().wait()
         return left.pop(0)
 
-    return Request({"type": "http", "headers": [], "state": {"caller": Caller(token)}}, receive)
+    headers = [(b"content-encoding", encoding)] if encoding else []
+    return Request({"type": "http", "headers": headers, "state": {"caller": Caller(token)}}, receive)
 
 
 def chunk(body, more=False):
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def read(*messages, take=lambda value: value, max_body=1000, memory=None):
+def read(*messages, take=lambda value: value, max_body=1000, memory=None, encoding=None):
     async def main():
         reader = Bodies(max_body, memory)
         try:
-            return await reader.read(request_of(*messages), take)
+            return await reader.read(request_of(*messages, encoding=encoding), take)
         finally:
             reader.close()
 
@@ -69,7 +74,9 @@ def test_a_body_is_read_whatever_its_chunks_and_with_a_byte_order_mark():
         ([chunk(b"NaN")], 400, "cannot be read as JSON"),
         ([chunk(b"[1e999]")], 400, "a number that is too large"),
         ([chunk(b"1" * 900)], 400, "name"),
-        ([chunk(b'"\\ud800"')], 400, "cannot be read as JSON"),
+        ([chunk(b'"\\ud8"')], 400, "cannot be read as JSON"),
+        ([chunk(b'"\\ud800')], 400, "cannot be read as JSON"),
+        ([chunk(b'"\xed\xa0\x80"')], 400, "cannot be read as JSON"),
         ([chunk(b"{}")], 400, "name: Field required"),
     ],
 )
@@ -78,6 +85,85 @@ def test_what_cannot_be_read_is_the_clients_to_mend(messages, status, problem):
         read(*messages, take=lambda value: ParsedRequest.model_validate(value))
     assert refused.value.status == status
     assert problem in refused.value.message or problem == "name"
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (r"\ud83d\ude00", "😀"),
+        (r"\uD83D\uDE00 \ud83d", "😀 \ufffd"),
+        (r"a\ud83d\n\ude00b", "a\ufffd\n\ufffdb"),
+        (r"\ude00\ud83d", "\ufffd\ufffd"),
+        (r"\ud83d\ud83d\ude00", "\ufffd😀"),
+        (r"\ud83d\\ude00", r"�\ude00"),
+        (r"\\ud83d\ude00", "\\ud83d\ufffd"),
+        (r"\\ud83d\\\ud83d\"", '\\ud83d\\\ufffd"'),
+    ],
+)
+def test_half_a_character_is_read_as_the_sign_for_what_is_none(written, text):
+    assert json_of(f'["{written}", {{"{written}": 1}}]'.encode()) == [text, {text: 1}]
+
+
+def test_a_megabyte_of_halves_takes_no_longer_than_any_other():
+    for unit, read_as in ((rb"\ud83d", "\ufffd"), (rb"\ud83d\ude00", "😀"), (rb"\\", "\\")):
+        with at_most(3):
+            count = 2**20 // len(unit)
+            assert json_of(b'["' + unit * count + rb'", "\udc00"]') == [read_as * count, "\ufffd"]
+
+
+def test_a_character_that_no_json_may_have_is_refused_beside_a_half_as_well():
+    with pytest.raises(Problem, match="cannot be read as JSON"):
+        json_of(b'["a\0\0b", "\\ud800"]')
+
+
+BODY = b'{"a": "' + b"x" * 900 + b'"}'
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"GZIP", b"x-gzip", b"deflate"])
+def test_a_compressed_body_is_decompressed(encoding):
+    compressed = zlib.compress(BODY) if encoding == b"deflate" else gzip.compress(BODY)
+    parts = [chunk(bytes([byte]), more=True) for byte in compressed]
+    assert read(*parts, chunk(b""), encoding=encoding) == {"a": "x" * 900}
+    assert read(chunk(BODY), encoding=b"identity") == {"a": "x" * 900}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "problem"),
+    [
+        (BODY, 400, "cannot be read as gzip"),
+        (b"", 400, "cannot be read as gzip"),
+        (gzip.compress(BODY)[:-1], 400, "cannot be read as gzip: it ends too early"),
+        (gzip.compress(BODY) + b"x", 400, "cannot be read as gzip: something comes after its end"),
+        (gzip.compress(BODY, mtime=0)[:-8] + b"00000000", 400, "cannot be read as gzip"),
+        (gzip.compress(b"{" + BODY), 400, "cannot be read as JSON"),
+        (gzip.compress(b" " * 1001), 413, "more than 1,000 bytes"),
+        (gzip.compress(b" " * 10**6), 413, "more than 1,000 bytes"),
+    ],
+    ids=["plain", "nothing", "cut", "and more", "a wrong sum", "no JSON", "large", "a bomb"],
+)
+def test_a_compressed_body_that_is_none_or_too_large_is_refused(sent, status, problem):
+    with pytest.raises(Problem) as refused:
+        read(chunk(sent), encoding=b"gzip")
+    assert refused.value.status == status
+    assert problem in refused.value.message
+
+
+def test_what_a_bomb_becomes_is_counted_as_it_grows_and_ends_at_a_limit(monkeypatch):
+    monkeypatch.setattr(encodings, "PIECE_BYTES", 1000)
+    counted = []
+
+    class Counting(Memory):
+        def take(self, size, owner=""):
+            super().take(size, owner)
+            counted.append(size)
+
+    bomb = gzip.compress(b" " * 10**6)
+    for limits in ({"max_body": 5_000}, {"max_body": 10**7, "memory": Counting(20_000)}):
+        with pytest.raises(Problem) as refused:
+            read(chunk(bomb), encoding=b"gzip", **limits)
+        assert refused.value.status == (413 if "memory" not in limits else 429)
+    assert max(counted[1:]) <= 1000
+    assert sum(counted) <= 20_000
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])

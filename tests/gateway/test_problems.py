@@ -1,6 +1,8 @@
 import pytest
 
 from hermes.errors import BadMessages, EngineFailed, PromptTooLong
+from hermes.gateway.completion_requests import CompletionRequest
+from hermes.gateway.openai_requests import ParsedRequest
 from hermes.gateway.problems import of_failed
 from hermes.gateway.run import Run
 
@@ -19,6 +21,23 @@ def test_a_prompt_that_is_too_long_is_said_in_openais_words():
     assert problem.message.startswith(
         "This model's maximum context length is 8192 tokens. However, your messages resulted in 9012 tokens."
     )
+
+
+def test_a_prompt_that_is_too_long_is_named_as_the_client_sent_it():
+    run = Run(b"{}")
+    run.status, run.error, run.refused = "failed", str(PromptTooLong(9012, 512, 8192)), True
+    problem = of_failed(run, CompletionRequest.params)
+    assert problem.param == "prompt"
+    assert "your prompt resulted in 9012 tokens. Please reduce the length of the prompt." in problem.message
+
+
+def test_a_token_that_there_is_not_is_named_as_the_client_sent_it():
+    run = Run(b"{}")
+    run.status, run.error, run.refused = "failed", str(BadMessages("prompt_token_ids[5]", "is 99999")), True
+    parsed = ParsedRequest("m", False, False, b"{}", (b"1", b"2"), 2, params=CompletionRequest.params)
+    problem = parsed.problem_of(3, run)
+    assert (problem.param, problem.message) == ("prompt[1][5]", "E1005 BadMessages: prompt[1][5] is 99999")
+    assert ParsedRequest("m", False, False, b"{}", (b"1",)).problem_of(0, run).param == "prompt[5]"
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_an_upstream_that_is_ready_and_fails_meets_a_handful_of_120_runs_and_all
 def test_inputs_that_make_every_server_fail_do_not_close_the_gateway():
     async def main():
         steps = [*[[failed("oh")]] * 20, [DONE]]
-        parts = Given(Scripted(*steps, name="a"), Scripted(*steps, name="b"))
+        parts = Given(Scripted(*steps, name="a"), Scripted(*steps, name="b"), max_waiting=20)
         runs = [parts.start() for _ in range(20)]
         for run in runs:
             await run.end()

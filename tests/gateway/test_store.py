@@ -13,6 +13,7 @@ import pytest
 from hermes.errors import Interrupted, InvalidConfiguration
 from hermes.gateway import store as stores
 from hermes.gateway.caller import Caller
+from hermes.gateway.response_store import ResponseStore
 from hermes.gateway.run import Hook, Outcome, Run
 from hermes.gateway.store import Store
 
@@ -165,6 +166,22 @@ def test_ended_runs_are_deleted_by_time_by_number_and_by_size_what_ended_first_f
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("limit", [{"keep_runs": 6}, {"keep_bytes": 7000}])
+def test_nobodys_are_deleted_because_another_has_many(tmp_path, limit):
+    async def main():
+        for _ in range(2):  # it is counted at opening, too
+            async with opened(tmp_path / "kept.db", **limit) as store:
+                runs = [run_of("anna"), run_of("bert"), *(run_of("eve") for _ in range(9)), run_of("anna")]
+                for run in runs:
+                    run.output = ["x" * 1000]
+                    await end(store, run)
+                pages = [(await store.page(owner, None, 100, 10**6))[0] for owner in ("anna", "bert", "eve")]
+        assert {run.id for run in runs if run.owner == "anna"} <= {run.id for run in pages[0]}
+        assert [len(page) for page in pages] == [2, 2, 2]
+
+    asyncio.run(main())
+
+
 def test_the_same_end_is_written_and_counted_once():
     async def main():
         async with opened(keep_runs=2) as store:
@@ -186,7 +203,7 @@ def test_what_is_too_old_leaves_the_files_of_an_idle_gateway(tmp_path, monkeypat
             run.output = ["xyzzy" * 1000]
             await end(store, run)
             assert b"xyzzy" in contents()
-            store._keep = 0.001
+            store.bounds.seconds = 0.001
             while b"xyzzy" in contents():
                 await asyncio.sleep(0)
             assert (tmp_path / "kept.db-wal").stat().st_size == 0
@@ -281,16 +298,36 @@ def test_a_full_disk_is_told_and_what_was_written_stays(tmp_path):
         async with opened(tmp_path / "kept.db") as store:
             run = run_of()
             await store.add(run)
-            store._thread.submit(store._database.execute, "PRAGMA max_page_count = 1").result()
+            store.wait_for(store.database.execute, "PRAGMA max_page_count = 1")
             with pytest.raises(sqlite3.OperationalError, match="full"):
                 await store.add(Run(b"x" * 10**6))
             run.output = ["x" * 10**6]
             with pytest.raises(sqlite3.OperationalError, match="full"):
                 await store.end(run, SUCCEEDED, datetime.now(UTC))
             assert (await store.get(run.id)).status == "starting"
-            store._thread.submit(store._database.execute, "PRAGMA max_page_count = 100000").result()
+            store.wait_for(store.database.execute, "PRAGMA max_page_count = 100000")
             await store.end(run, SUCCEEDED, datetime.now(UTC))
             assert (await store.get(run.id)).output == run.output
+
+    asyncio.run(main())
+
+
+def test_an_older_file_without_room_for_responses_is_refused(tmp_path):
+    async def main():
+        async with opened(tmp_path / "kept.db") as store:
+            store.wait_for(store.database.execute, "PRAGMA max_page_count = 1")
+            with pytest.raises(InvalidConfiguration, match=r"kept\.db cannot be used: .* full; name another file"):
+                ResponseStore(store, 1)
+
+    asyncio.run(main())
+
+
+def test_a_closed_store_says_so_in_any_thread():
+    async def main():
+        async with opened() as store:
+            await store.close()
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                store.wait_for(store.prune)
 
     asyncio.run(main())
 

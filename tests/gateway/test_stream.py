@@ -14,8 +14,6 @@ from hermes.gateway.openai_api import _Chat, _Completion, _stream
 from hermes.gateway.openai_requests import ParsedRequest
 from hermes.gateway.problems import Problem
 from hermes.gateway.reply import Reply
-from hermes.gateway.responses_api import _ResponseWriter
-from hermes.gateway.responses_api import _stream as responses_stream
 from hermes.gateway.run import Run
 
 BROKE = "E1203 EngineFailed: the connection to the server broke; the request can be sent again"
@@ -27,12 +25,18 @@ class Scripted:
     def __init__(self, *steps):
         self.steps, self.tasks = steps, []
 
-    def start(self, inputs, caller, also_held=0):
+    def start(self, inputs, caller, also_held=0, follows=None):
         run = Run(inputs, caller=caller)
         self.tasks.append(asyncio.create_task(self._go(run)))
         return run
 
     def abandon(self, run):
+        pass
+
+    def release(self, run):
+        pass
+
+    def drop_inputs(self, run):
         pass
 
     async def _go(self, run):
@@ -52,8 +56,8 @@ FAILED = {"status": "failed", "error": BROKE}
 DONE = {"status": "succeeded", "metrics": {"input_token_count": 3, "output_token_count": 2}}
 
 
-def parsed(*inputs, per_prompt=1):
-    return ParsedRequest("m", True, True, inputs or (b"{}",), per_prompt, False, False, True)
+def parsed(*each, per_prompt=1, **more):
+    return ParsedRequest("m", True, True, b"{}", each or (b"{}",), per_prompt, **more)
 
 
 def reply_of(*steps, **more):
@@ -122,43 +126,18 @@ def test_a_prediction_that_the_server_canceled_is_one_to_send_again():
     assert canceled.value.status == 503
 
 
-@pytest.mark.parametrize(
-    "write", [lambda r: _stream(r, _Chat("m"), usage=True), lambda r: responses_stream(r, _ResponseWriter(b'"a":1'))]
-)
-def test_a_fault_of_the_gateway_in_a_stream_is_an_event_too(write, monkeypatch, caplog):
+def test_a_fault_of_the_gateway_in_a_stream_is_an_event_too(monkeypatch, caplog):
     prompts = ["a secret prompt"]
     monkeypatch.setattr(Reply, "usage", lambda reply: {}[prompts[0]])
 
     async def main():
-        return [text async for text in write(reply_of("Hi", DONE))]
+        return [text async for text in _stream(reply_of("Hi", DONE), _Chat("m"), usage=True)]
 
     text = "".join(asyncio.run(main()))
     assert "the gateway failed: KeyError" in text
-    assert text.rstrip().endswith(("[DONE]", "}"))
+    assert text.rstrip().endswith("[DONE]")
     assert "in <lambda>" in caplog.text
     assert "secret" not in caplog.text
-
-
-def test_a_response_that_fails_has_the_code_of_its_error():
-    async def main():
-        reply = reply_of("Hi", FAILED)
-        return bodies_of([text async for text in responses_stream(reply, _ResponseWriter(b'"model":"m"'))])
-
-    last = asyncio.run(main())[-1]
-    assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "E1203")
-    [item] = last["response"]["output"]
-    assert (item["status"], item["content"][0]["text"]) == ("incomplete", "Hi")
-
-
-def test_a_response_that_was_cut_off_has_an_incomplete_item():
-    async def main():
-        cut = {**DONE, "metrics": {**DONE["metrics"], "finish_reason": "length"}}
-        return bodies_of(
-            [text async for text in responses_stream(reply_of("Hi", cut), _ResponseWriter(b'"model":"m"'))]
-        )
-
-    last = asyncio.run(main())[-1]
-    assert (last["type"], last["response"]["output"][0]["status"]) == ("response.incomplete", "incomplete")
 
 
 @pytest.fixture
@@ -180,10 +159,8 @@ async def while_silent(write):
 
 
 def is_sign(body):
-    if "choices" in body:
-        choice = (body["choices"] or [{"finish_reason": "usage"}])[0]
-        return not choice["finish_reason"] and (choice.get("delta") == {} or choice.get("text") == "")
-    return body["type"] == "response.in_progress" or body.get("delta") == ""
+    choice = (body["choices"] or [{"finish_reason": "usage"}])[0]
+    return not choice["finish_reason"] and (choice.get("delta") == {} or choice.get("text") == "")
 
 
 def test_a_stream_begins_before_its_first_piece_and_shows_signs_of_life(impatient):
@@ -198,7 +175,7 @@ def test_a_stream_begins_before_its_first_piece_and_shows_signs_of_life(impatien
 
 def test_signs_of_life_are_of_a_response_that_has_not_ended(impatient):
     async def main():
-        reply = reply_of("Hi", DONE, inputs=(b"1", b"2"))  # the second begins again, below
+        reply = reply_of("Hi", DONE, inputs=(b'{"a":1}', b'{"a":2}'))  # the second begins again, below
         release, events = asyncio.Event(), []
         await reply.begun()
         reply._runs.steps = (release.wait, "Ho", DONE)
@@ -213,17 +190,102 @@ def test_signs_of_life_are_of_a_response_that_has_not_ended(impatient):
     assert {event["choices"][0]["index"] for event in events if is_sign(event)} == {1}
 
 
-def test_so_do_completions_and_responses(impatient):
+def test_so_do_completions(impatient):
     text = asyncio.run(while_silent(lambda reply: _stream(reply, _Completion("m"), usage=False)))
     assert "".join(body["choices"][0]["text"] for body in bodies_of(text)) == "Hi"
-    events = bodies_of(
-        asyncio.run(while_silent(lambda reply: responses_stream(reply, _ResponseWriter(b'"model":"m"'))))
-    )
-    assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    assert (events[0]["type"], events[-1]["type"]) == ("response.created", "response.completed")
-    assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == "Hi"
-    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Hi"
-    assert events[-1]["response"]["model"] == "m"
+
+
+def tools_of(*names, choice="auto"):
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in names]
+    return {"inputs": [json.dumps({"tools": tools, "tool_choice": choice}).encode()], "may_call": True}
+
+
+CALL = ['<tool_call>\n{"arguments": {"ci', 'ty": "Oslo"}, "na', 'me": "clock"}\n</tool_call>']
+CUT = {**DONE, "metrics": {**DONE["metrics"], "finish_reason": "length"}}
+
+
+def streamed(*steps, **more):
+    """The deltas of a stream, without their ids, and why it ended."""
+
+    async def main():
+        return [text async for text in _stream(reply_of(*steps, **more), _Chat("m"), usage=False)]
+
+    choices = [body["choices"][0] for body in bodies_of(asyncio.run(main()))]
+    first, *deltas = [choice["delta"] for choice in choices]
+    assert first == {"role": "assistant", "content": ""}
+    for call in (call for delta in deltas for call in delta.get("tool_calls", [])):
+        assert bool(call.pop("id", "")) == ("type" in call)
+    return [delta for delta in deltas if delta], choices[-1]["finish_reason"]
+
+
+def begun(index):
+    return {"index": index, "type": "function", "function": {"name": "clock", "arguments": ""}}
+
+
+def went_on(index, arguments):
+    return {"index": index, "function": {"arguments": arguments}}
+
+
+def test_a_call_begins_with_its_name_and_its_arguments_follow():
+    async def turn():
+        await asyncio.sleep(0)
+
+    steps = [step for piece in CALL for step in (piece, turn, turn)]
+    deltas, reason = streamed("Now: ", turn, turn, *steps, DONE, **tools_of("clock"))
+    assert reason == "tool_calls"
+    assert deltas.pop(0) == {"content": "Now: "}
+    calls = [call for delta in deltas for call in delta["tool_calls"]]
+    assert calls.pop(0) == begun(0)
+    assert len(calls) > 1
+    assert all(call == went_on(0, call["function"]["arguments"]) for call in calls)
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"city": "Oslo"}'
+
+
+def test_a_second_call_has_the_next_index():
+    deltas, _ = streamed("".join(CALL) + "\n" + "".join(CALL), DONE, **tools_of("clock", "other"))
+    calls = [call for delta in deltas for call in delta["tool_calls"]]
+    whole = '{"city": "Oslo"}'
+    assert calls == [begun(0), went_on(0, whole), begun(1), went_on(1, whole)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "more", "reason"),
+    [
+        ([*CALL, DONE], {}, "tool_calls"),
+        ([*CALL, DONE], {"named": True}, "stop"),
+        ([*CALL, CUT], {"named": True}, "length"),
+        ([*CALL[:2], CUT], {}, "length"),
+        (["Hi", DONE], {}, "stop"),
+    ],
+)
+def test_why_an_answer_with_tools_ended(steps, more, reason):
+    assert streamed(*steps, **tools_of("clock"), **more)[1] == reason
+
+
+def test_a_call_that_was_cut_is_given_as_far_as_it_came_streamed_and_not():
+    async def main():
+        return await reply_of(*CALL[:1], CUT, **tools_of("clock", "other", choice="clock")).whole()
+
+    [(text, [call])] = asyncio.run(main())
+    assert (text, call.name, call.text) == ("", "clock", '{"ci')
+    deltas, _ = streamed(*CALL[:1], CUT, **tools_of("clock", "other", choice="clock"))
+    assert [call for delta in deltas for call in delta["tool_calls"]] == [begun(0), went_on(0, '{"ci')]
+
+
+def test_while_a_call_of_several_tools_is_held_back_there_are_signs_of_life(impatient):
+    async def main():
+        signs = asyncio.Queue()
+        reply = reply_of(CALL[0], signs.get, *CALL[1:], DONE, **tools_of("clock", "other"))
+        bodies = []
+        async for text in _stream(reply, _Chat("m"), usage=False):
+            bodies += bodies_of([text])
+            if bodies and is_sign(bodies[-1]):
+                signs.put_nowait(None)
+        return bodies
+
+    bodies = asyncio.run(main())
+    called = next(n for n, body in enumerate(bodies) if body["choices"][0]["delta"].get("tool_calls"))
+    assert sum(map(is_sign, bodies[1:called])) >= 1
 
 
 def test_the_tokens_of_each_prompt_are_counted_once():
@@ -232,8 +294,9 @@ def test_the_tokens_of_each_prompt_are_counted_once():
         await reply.whole()
         return reply.usage()
 
-    assert asyncio.run(main((b"1", b"2"), 1)) == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
-    assert asyncio.run(main((b"1", b"1", b"2", b"2"), 2)) == {
+    two = (b'{"a":1}', b'{"a":2}')
+    assert asyncio.run(main(two, 1)) == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
+    assert asyncio.run(main(two, 2)) == {
         "prompt_tokens": 6,
         "completion_tokens": 8,
         "total_tokens": 14,

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -52,6 +53,8 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys, drawn
             counts["json documents"] += 1
         else:
             assert (metrics["finish_reason"], metrics["tool_call_errors"]) == ("tool_calls", []), text
+            assert text.endswith("</tool_call>"), "a call that has to be ends the response"
+            assert len(metrics["tool_calls"]) in (range(1, 5) if inputs["tool_choice"] == "required" else [1])
             counts["answers with calls"] += 1
         for call in metrics.get("tool_calls", []):
             described = {each["name"]: each["parameters"] for each in inputs["tools"]}
@@ -75,6 +78,32 @@ def test_where_a_call_may_begin_is_up_to_tool_choice(server):
     assert called["metrics"]["finish_reason"] == "tool_calls"
     (call,) = called["metrics"]["tool_calls"]
     assert (call["arguments"]["name"], type(call["arguments"]["born"])) == ("Ada", int)
+
+
+def test_beside_tools_a_schema_is_for_answers_without_calls(server):
+    inputs = {"tools": TOOLS[:2], "json_schema": SCHEMAS[0], "temperature": 1, "top_p": 1, "max_tokens": 200}
+    kinds = {"calls": 0, "documents": 0}
+    with ThreadPoolExecutor(8) as callers:
+        ask = partial(predict, server, **inputs)
+        answers = list(callers.map(lambda seed: ask(prompt=PROMPTS[seed % 5], seed=seed), range(16)))
+    for prediction in answers:
+        text, metrics = text_of(prediction), prediction["metrics"]
+        assert ("json_valid" in metrics) == (not text.startswith("<tool_call>"))
+        if metrics["finish_reason"] == "length":
+            continue
+        if "json_valid" in metrics:
+            Draft202012Validator(SCHEMAS[0]).validate(json.loads(text))
+            assert (metrics["finish_reason"], metrics["tool_calls"]) == ("stop", [])
+        else:
+            assert (metrics["finish_reason"], metrics["tool_call_errors"]) == ("tool_calls", [])
+            assert text.endswith("</tool_call>")
+        kinds["documents" if "json_valid" in metrics else "calls"] += 1
+    assert all(kinds.values()), kinds
+    document = predict(server, prompt="Hi", **inputs, seed=1, tool_choice="none")
+    assert document["metrics"]["json_valid"]
+    call = predict(server, prompt="Hi", **inputs, seed=1, tool_choice="tool_0", parallel_tool_calls=False)
+    assert [each["name"] for each in call["metrics"]["tool_calls"]] == ["tool_0"]
+    assert "json_unenforced" not in call["metrics"]
 
 
 def test_an_answer_cut_in_a_call_says_length_and_gives_no_call(server):
@@ -105,13 +134,13 @@ def test_the_listings_stock_example_runs_to_its_end(server):
         CogServer(server.url),
         "Fetch the stock fundamentals data for Tesla (TSLA)",
         [get_stock_fundamentals],
-        tool_choice="required",
+        tool_choice="get_stock_fundamentals",
         max_rounds=1,
         on_text=heard.append,
         temperature=0,
         max_tokens=100,
     )
-    (call, result) = ran.calls[0]
+    ((call, result),) = ran.calls
     assert call.name == "get_stock_fundamentals"
     assert result == get_stock_fundamentals(**call.arguments)
     assert [message["role"] for message in ran.messages][:3] == ["user", "assistant", "tool"]
@@ -217,7 +246,10 @@ def test_a_long_string_takes_no_longer_than_other_text(server, schema):
     [
         ({"messages": [{"role": "bot", "content": "Hi"}]}, "E1005 BadMessages: messages[0].role is 'bot'"),
         ({"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "1"}]}, "messages[1].role"),
-        ({"tools": TOOLS[:1], "json_schema": {}}, "E1006 BadTools: tools can't go with json_schema"),
+        (
+            {"tools": TOOLS[:1], "tool_choice": "required", "min_tokens": 9},
+            "E1008 BadSampling: min_tokens is 9 beside tool_choice 'required'",
+        ),
         ({"tool_choice": "required"}, "E1006 BadTools: tool_choice is 'required' and there are no tools"),
         ({"tools": TOOLS[:1], "tool_choice": "tool_9"}, "E1006 BadTools: tool_choice is 'tool_9'"),
         ({"json_schema": {}, "min_tokens": 9}, "E1008 BadSampling: min_tokens is 9 beside json_schema"),

@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 
 from hermes.devserver.server import PROJECT
 from tests.support.asking import until
@@ -42,6 +43,9 @@ class Terminal:
             self.shown += ESCAPES.sub("", data.decode(errors="replace"))
         return self.shown
 
+    def sends_signals(self):
+        return bool(termios.tcgetattr(self.control)[3] & termios.ISIG)
+
     def type(self, text, until_shown, seconds=60):
         self.read()
         before = len(self.shown)
@@ -55,8 +59,9 @@ def test_a_person_talks_with_the_model(server, tmp_path):
     try:
         until(lambda: "/help shows the commands" in terminal.read(), 60, "it has begun")
         assert "Paris" in terminal.type("What is the capital of France?\r", "finish_reason stop")
-        before = len(terminal.read())
         os.write(terminal.control, b"Write a story of a thousand words.\r")
+        until(terminal.sends_signals, 60, "the line is taken; before, Ctrl-C is a key of the line")
+        before = len(terminal.read())
         until(lambda: len(terminal.read()) > before + 200, 60, "the answer streams")
         terminal.type("\x03", "stopped")
         assert terminal.process.poll() is None, "Ctrl-C ends the answer only"

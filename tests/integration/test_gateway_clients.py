@@ -21,6 +21,7 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 INSTALLED = [code for code in PYTHON if not code.startswith("# ")]
 PINNED = {
     "replicate 2": ["replicate==2.0.0b4"],
+    "anthropic": ["anthropic==2.14.0"],
     "langchain-openai": ["langchain-openai==1.7.4"],
     "pydantic-ai": ["pydantic-ai-slim[openai]==2.68.0"],
     "instructor": ["instructor==1.17.0"],
@@ -29,6 +30,7 @@ PINNED = {
 OTHERS = {code.partition("\n")[0].removeprefix("# "): code for code in PYTHON if code.startswith("# ")}
 SAID = {
     "replicate 2": "Paris",
+    "anthropic": "Paris",
     "langchain-openai": "get_weather {'city': 'Oslo'}",
     "pydantic-ai": "name=",
     "instructor": "name=",

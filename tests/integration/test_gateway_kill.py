@@ -53,6 +53,8 @@ class Load:
         for client in clients:
             client.start()
         threading.Event().wait(seconds)
+        before = len(self.made)  # a slow machine has told nothing by then
+        until(lambda: any(made.told for made in self.made) and len(self.made) > before, 30, "the load is at work")
         gateway.process.kill()
         for client in clients:
             client.join(timeout=60)

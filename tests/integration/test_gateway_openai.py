@@ -96,6 +96,7 @@ def test_a_tool_call_comes_whole_streamed_and_not(client):
         "messages": ASK_WEATHER,
         "tools": [WEATHER],
         "tool_choice": "required",
+        "parallel_tool_calls": False,  # the small model repeats a call
         "max_tokens": 60,
         "temperature": 0,
         "seed": 1,
@@ -105,9 +106,10 @@ def test_a_tool_call_comes_whole_streamed_and_not(client):
     assert (call.function.name, json.loads(call.function.arguments)["city"]) == ("get_weather", "Oslo")
     assert whole.finish_reason == "tool_calls"
     deltas = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
-    [[streamed]] = [each.delta.tool_calls for each in deltas if each.delta.tool_calls]
-    assert (streamed.index, streamed.type) == (0, "function")
-    assert streamed.function.model_dump() == call.function.model_dump()
+    [streamed, *more] = [part for each in deltas for part in each.delta.tool_calls or []]
+    assert (streamed.index, streamed.type, streamed.function.name) == (0, "function", call.function.name)
+    assert len(more) > 1, "the arguments come as they are written"
+    assert "".join(part.function.arguments for part in [streamed, *more]) == call.function.arguments
     assert "".join(each.delta.content or "" for each in deltas) == (whole.message.content or "")
     assert deltas[-1].finish_reason == "tool_calls"
     assert {streamed.id, call.id} - {None, ""} == {streamed.id, call.id}
@@ -176,6 +178,7 @@ def test_responses(client):
         input=ASK_WEATHER,
         tools=[{"type": "function", **WEATHER["function"]}],
         tool_choice="required",
+        parallel_tool_calls=False,
         temperature=0,
     )
     [call] = [item for item in called.output if item.type == "function_call"]
@@ -198,17 +201,16 @@ def test_a_schema_goes_with_responses(client):
         ({"modalities": ["audio"]}, "modalities", "only text"),
         ({"temperature": "0.5"}, "temperature", "valid number"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
-        ({"n": 99}, "n", "less than or equal to 16"),
+        ({"n": 999}, "n", "less than or equal to 128"),
         ({"messages": []}, "messages", "at least 1 item"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]", "only text"),
-        (
-            {"messages": [*STORY, {"role": "assistant", "content": "So"}]},
-            "messages",
-            "the last turn is the assistant's",
-        ),
+        ({"messages": STORY, "continue_final_message": True}, "continue_final_message", "E1005"),
+        ({"ignore_eos": True, "stop": "x"}, "ignore_eos", "stop"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs.regex", "JSON schema only"),
+        ({"tool_choice": "required"}, "tool_choice", "no tools to call"),
         ({"response_format": {"type": "xml"}}, "response_format", "json_object or json_schema"),
         ({"tools": [{"type": "function", "function": {"name": "no name"}}]}, "tools", "E1006 BadTools"),
-        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "E1005 BadMessages"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "E1005 BadMessages"),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value[:20],
 )
@@ -255,11 +257,36 @@ def leave_before_the_answer(gateway, client):
         )
 
 
-@pytest.mark.parametrize("leave", [leave_stream, leave_before_the_answer])
+def leave_many_prompts(gateway, client):
+    body = {"model": MODEL, "prompt": ["Once"] * 100, "min_tokens": 1900, "max_tokens": 1900, "temperature": 0}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{gateway.openai}/completions", json=body, timeout=1)
+
+
+@pytest.mark.parametrize("leave", [leave_stream, leave_before_the_answer, leave_many_prompts])
 @three_chances
 def test_a_caller_who_goes_away_frees_the_slot(gateway, client, leave):
     leave(gateway, client)
     assert until(lambda: gateway.running == 0, 10, "the slot is free") < 2
+
+
+def test_one_request_has_more_prompts_than_slots(client):
+    prompts = [f"<{number}> " * 3 + "<" for number in range(2000, 2100)]
+    asked = {"model": MODEL, "prompt": prompts, "temperature": 0, "max_tokens": 4}
+    texts = [f"{number}" for number in range(2000, 2100)]
+    assert [choice.text for choice in client.completions.create(**asked).choices] == texts
+    streamed = [""] * 100
+    for chunk in client.completions.create(**asked, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].text
+    assert streamed == texts
+
+
+def test_an_answer_goes_on_with_the_last_message(client):
+    messages = [*CAPITAL, {"role": "assistant", "content": "The capital of France is"}]
+    asked = {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": 8}
+    went_on = client.chat.completions.create(**asked, extra_body={"continue_final_message": True})
+    assert went_on.choices[0].message.content.startswith(" Paris")
+    assert not client.chat.completions.create(**asked).choices[0].message.content.startswith(" Paris")
 
 
 def test_two_hundred_callers_at_thirty_two_slots_are_all_answered(gateway):

@@ -20,6 +20,7 @@ WRONG = {
     "string": [5, 1.5, True, [], {}],
     "integer": ["5", 1.5, True, [], {}],
     "number": ["0.5", True, [], {}],
+    "boolean": ["true", 0, 1.5, [], {}],
     "array": ["a", 5, {}],
     "object": ["a", 5, True, []],
 }
@@ -173,6 +174,11 @@ def conversation(count, role="user"):
         pytest.param({"prompt_template": "{% for i in x %}{prompt}{% endfor %}"}, "E1004", id="Jinja"),
         pytest.param({"prompt_template": "{%" + " " * MEGABYTE + "for"}, "E100[34]", id="Jinja with much space"),
         pytest.param({"prompt_template": "{% " * 300_000 + "{prompt}"}, "E1002", id="300,000 times nearly Jinja"),
+        pytest.param({"prompt": "", "prompt_token_ids": [1] * 500_000}, "E1002", id="500,000 token ids"),
+        pytest.param(
+            {"prompt": "", "prompt_token_ids": [1] * 500_000, "max_tokens": 0}, "E1002", id="500,000 ids to be counted"
+        ),
+        pytest.param({"prompt": "x" * 10 * MEGABYTE, "max_tokens": 0}, "E1002", id="10 MB to be counted"),
         pytest.param({"messages": conversation(100_000)}, "E1002", id="100,000 messages"),
         pytest.param(
             {"messages": conversation(100_000, "system"), "truncate": "oldest_turns"}, "E1002", id="all system"

@@ -167,7 +167,7 @@ REFUSED = {
     ),
     "nothing": (
         {"prompt": ""},
-        "E1001 EmptyRequest: there is no prompt, no messages and no prompt_template; send one of them, in the body of",
+        "E1001 EmptyRequest: there is no prompt, no messages, no prompt_template and no prompt_token_ids; send one of",
     ),
 }
 
@@ -185,7 +185,17 @@ def test_a_body_without_input_is_told_where_inputs_go(server, body):
     assert '{"input": {...}}' in httpx.post(f"{server.url}/predictions", json=body, timeout=60).json()["error"]
 
 
-OPTIONAL = ["stop_sequences", "prompt_template", "seed", "messages", "tools", "json_schema", "timeout", "stop"]
+OPTIONAL = [
+    "stop_sequences",
+    "prompt_template",
+    "seed",
+    "messages",
+    "tools",
+    "json_schema",
+    "timeout",
+    "stop",
+    "prompt_token_ids",
+]
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

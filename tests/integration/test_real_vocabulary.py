@@ -47,8 +47,9 @@ def drawn(number):
     draw = random.Random(number)
     inputs = {"prompt": draw.choice(["Hi", "日本?", "<tool_call>", "a" * 500]), "seed": number, "max_tokens": TOKENS}
     inputs |= {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
-    kind = draw.choice(["auto", "auto", "required", "lamp", "count", "none", "JSON"])
-    return inputs | ({"json_schema": draw.choice(SCHEMAS)} if kind == "JSON" else {"tools": TOOLS, "tool_choice": kind})
+    kind = draw.choice(["auto", "auto", "required", "lamp", "count", "none", "JSON", "either"])
+    inputs |= {"json_schema": draw.choice(SCHEMAS)} if kind in ("JSON", "either") else {"tool_choice": kind}
+    return inputs if kind == "JSON" else {**inputs, "tools": TOOLS, "parallel_tool_calls": draw.choice([True, False])}
 
 
 @pytest.fixture(
@@ -87,17 +88,19 @@ def test_calls_and_json_are_right_whatever_is_drawn(answered, capsys):
     for inputs, (text, metrics) in answered[3]:
         assert "error" not in metrics, (inputs, metrics["error"])
         assert metrics["finish_reason"] in ("stop", "tool_calls"), (inputs, text)
-        if "json_schema" in inputs:
+        if "json_schema" in inputs and "json_valid" in metrics:
             Draft202012Validator(inputs["json_schema"]).validate(json.loads(text))
             seen["JSON documents"] += metrics["json_valid"]
             continue
-        calls, choice = metrics["tool_calls"], inputs["tool_choice"]
+        calls, choice = metrics["tool_calls"], inputs.get("tool_choice", "either")
         assert metrics["tool_call_errors"] == [], (inputs, text)
         assert calls or choice in ("auto", "none"), (inputs, text)
         assert not calls or choice != "none", (inputs, text)
+        assert len(calls) < 2 or inputs["parallel_tool_calls"], (inputs, text)
+        assert choice in ("auto", "none") or text.endswith("</tool_call>"), (inputs, text)
         for call in calls:
             Draft202012Validator(parameters[call["name"]]).validate(call["arguments"])
-            assert choice in ("auto", "required", call["name"]), (inputs, text)
+            assert choice in ("auto", "required", "either", call["name"]), (inputs, text)
         seen[f"calls with {choice}"] += len(calls)
         seen[f"responses with {choice}"] += 1
     with capsys.disabled():

@@ -38,7 +38,11 @@ def test_a_typed_control_token_is_many_tokens_of_text(server):
     ("inputs", "field"),
     [
         ({"max_tokens": "many"}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
+        ({"prompt_token_ids": "1"}, "prompt_token_ids"),
+        ({"prompt_token_ids": ["1"]}, "prompt_token_ids"),
+        ({"prompt_token_ids": [1.5]}, "prompt_token_ids"),
         ({"temperature": -1}, "temperature"),
         ({"top_p": 1.5}, "top_p"),
         ({"seed": -1}, "seed"),
@@ -49,7 +53,7 @@ def test_a_typed_control_token_is_many_tokens_of_text(server):
 def test_cog_refuses_wrong_types_and_ranges_by_field(server, inputs, field):
     response = post(server, **{"prompt": "Hi", **inputs})
     assert response.status_code == 422
-    assert [problem["loc"][-1] for problem in response.json()["detail"]] == [field]
+    assert [problem["loc"][-1].split("/")[0] for problem in response.json()["detail"]] == [field]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,42 @@ def test_what_a_request_gets_wrong_has_a_code_and_the_server_goes_on(server, inp
     assert (streamed.completed["status"], streamed.pieces) == ("failed", [])
     assert code in streamed.completed["error"]
     assert text_of(predict(server, prompt=QUESTION, temperature=0))
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**6, 2**40])
+def test_token_ids_that_the_model_does_not_have_are_refused_and_the_server_goes_on(server, wrong):
+    error = failure(server, prompt="", prompt_token_ids=[1, wrong], max_tokens=3)
+    assert f"E1005 BadMessages: prompt_token_ids[1] is {wrong}; it has to be the id of a token" in error
+    assert text_of(predict(server, prompt=QUESTION, temperature=0))
+
+
+def test_the_tokens_of_a_prompt_are_a_prompt(server):
+    counted = predict(server, prompt=QUESTION, max_tokens=0)
+    assert text_of(counted) == ""
+    tokenized = counted["metrics"]["tokenized"]
+    assert tokenized["text"].endswith(f"{QUESTION}<|im_end|>\n<|im_start|>assistant\n")
+    assert (tokenized["strings"][0], tokenized["bos"]) == ("<|im_start|>", 0)
+    assert len(tokenized["ids"]) == len(tokenized["strings"]) == counted["metrics"]["input_token_count"]
+    again = predict(server, prompt="", prompt_token_ids=tokenized["ids"], temperature=0, max_tokens=20)
+    assert text_of(again) == text_of(predict(server, prompt=QUESTION, temperature=0, max_tokens=20))
+
+
+def test_many_tokens_are_counted_past_the_context_and_reported_whole(server):
+    metrics = stream(server, prompt="word " * 16_000, max_tokens=0).completed["metrics"]
+    assert (metrics["context_tokens"], metrics["finish_reason"]) == (2048, "length")
+    assert len(metrics["tokenized"]["ids"]) == metrics["input_token_count"] > 16_000
+    ids = metrics["tokenized"]["ids"][:16_000]
+    again = predict(server, prompt="", prompt_token_ids=ids, max_tokens=0)
+    assert again["metrics"]["tokenized"]["ids"] == ids
+    assert "with that, fewer than 16384 are counted" in failure(server, prompt="word " * 17_000, max_tokens=0)
+
+
+def test_a_response_goes_on_with_the_assistants_last_message(server):
+    begun = {"role": "assistant", "content": "The capital of France is"}
+    inputs = {"prompt": "", "messages": [{"role": "user", "content": QUESTION}, begun], "temperature": 0}
+    went_on = text_of(predict(server, **inputs, continue_final_message=True, max_tokens=12))
+    assert went_on.startswith(" Paris")
+    assert text_of(predict(server, **inputs, max_tokens=12)) != went_on
 
 
 def test_a_prompt_that_is_too_long_still_reports_its_tokens(server):

@@ -127,6 +127,7 @@ def test_metrics_say_how_it_went(server):
         "input_token_count",
         "output_token_count",
         "max_tokens",
+        "context_tokens",
         "time_to_first_token",
         "tokens_per_second",
         "finish_reason",

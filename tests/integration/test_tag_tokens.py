@@ -29,5 +29,7 @@ def test_calls_are_read_where_their_tags_are_special_tokens(tiny_server):
         assert "<|im_end|>" not in called.text
         assert metrics["tool_calls"][0]["name"] == "turn_on"
         assert metrics["finish_reason"] == "length" or not metrics["tool_call_errors"]
+    (one,) = predict(tiny_server, **inputs, tool_choice="turn_on", seed=1)["metrics"]["tool_calls"]
+    assert one["name"] == "turn_on"
     answered = predict(tiny_server, **inputs, tool_choice="none", seed=1)
     assert "<tool_call>" not in text_of(answered)

@@ -64,6 +64,20 @@ def test_values_that_are_equal_in_python_only_are_two_schemas():
         check_schema({"minItems": True, "uniqueItems": 1})
 
 
+def seconds_of(schema):
+    """What it takes of the CPU until the schema is refused, or known to be enforceable."""
+    before = time.process_time()
+    with suppress(SchemaProblem):
+        enforceable(schema)
+    return time.process_time() - before
+
+
+@pytest.fixture(scope="module")
+def plain_seconds():
+    """What a schema takes that asks for nothing unusual and is about as long as one may be."""
+    return seconds_of({"properties": {f"p{n}": {"type": "string"} for n in range(1_400)}})
+
+
 def nested(levels):
     schema = {}
     for _ in range(levels):
@@ -186,9 +200,6 @@ def test_what_is_within_the_limits_is_measured_in_bytes():
         ),
     ],
 )
-def test_a_schema_that_was_meant_to_hang_the_server_takes_less_than_a_second(schema):
+def test_a_schema_that_was_meant_to_hang_the_server_takes_as_long_as_a_few_plain_ones(schema, plain_seconds):
     schema = json.loads(json.dumps(schema))  # with no object that stands in several places
-    before = time.process_time()
-    with suppress(SchemaProblem):
-        enforceable(schema)
-    assert time.process_time() - before < 1
+    assert seconds_of(schema) < 8 * plain_seconds

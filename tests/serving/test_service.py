@@ -15,12 +15,17 @@ from hermes.serving.service import check_default_template
 from hermes.settings import Settings
 from tests.support.fakes import INPUTS, FakeEngine, byte_tokenizer, request
 
-CHATML = ChatML(byte_tokenizer())
+TOKENIZER = byte_tokenizer()
+CHATML = ChatML(TOKENIZER)
 OURS = {**INPUTS, "system_prompt": "", "seed": 7, "max_tokens": 50}
 
 
 def service(engine, **settings):
     return ChatService(engine, CHATML, Settings(profile="local", **settings))
+
+
+def raw(text):
+    return [*CHATML.bos_ids, *CHATML.encode_raw(text)]
 
 
 def respond(service, record=print, **inputs):
@@ -41,7 +46,7 @@ def respond(service, record=print, **inputs):
 def test_the_engine_gets_token_ids_and_what_fits_and_its_text_comes_back():
     engine = FakeEngine(context_tokens=40)
     assert respond(service(engine)) == (["Hello", " there."], None)
-    ids = CHATML.encode_raw("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    ids = raw("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     assert engine.seen == [(ids, Sampling(seed=7, max_tokens=40 - len(ids)), None)]
 
 
@@ -82,8 +87,8 @@ def test_the_servers_template_is_for_requests_that_bring_none():
     respond(asked, prompt_template="B {prompt}")
     respond(asked, messages=[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."}])
     assert [ids for ids, _, _ in engine.seen] == [
-        CHATML.encode_raw("A Hi"),
-        CHATML.encode_raw("B Hi"),
+        raw("A Hi"),
+        raw("B Hi"),
         CHATML.encode([Message("user", "Hello"), Message("assistant", "Hi."), Message("user", "Hi")]),
     ]
 
@@ -194,6 +199,82 @@ def test_the_engine_gets_the_constraint_and_the_metrics_get_the_calls():
     assert engine.seen[0][2] == request(tools=tools).constraint is not None
     assert (recorded["finish_reason"], recorded["tool_call_errors"]) == ("tool_calls", [])
     assert recorded["tool_calls"] == [{"name": "f", "arguments": {"x": 1}}]
+
+
+CUT_JSON = {"json_unenforced": [], "json_valid": False, "json_problem": "$: is not JSON: it was cut off"}
+BEGUN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It is "}]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text", "bos"),
+    [
+        ({}, "<|begin_of_text|><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", 1),
+        ({"prompt_template": "A {prompt}"}, "<|begin_of_text|>A Hi", 1),
+        ({"prompt_template": "<|begin_of_text|>{prompt}"}, "<|begin_of_text|>Hi", 0),
+        ({"prompt": "", "prompt_token_ids": raw("<|im_end|>Hi")[1:]}, "<|im_end|>Hi", 0),
+        (
+            {"prompt": "", "messages": BEGUN, "continue_final_message": True},
+            "<|begin_of_text|><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nIt is ",
+            1,
+        ),
+        ({"prompt": "Hi", "json_schema": {}, "truncate": "oldest_turns"}, None, 1),
+        ({"prompt": "x" * 300}, None, 1),
+    ],
+)
+def test_without_a_token_to_generate_the_metrics_have_the_prompts_tokens_and_the_engine_is_not_asked(inputs, text, bos):
+    engine, recorded = FakeEngine(alive=False), {}
+    assert respond(service(engine), recorded.__setitem__, max_tokens=0, **inputs) == ([], None)
+    assert engine.seen == []
+    found = recorded.pop("tokenized")
+    assert recorded == {
+        "context_tokens": 100,
+        "seed": 7,
+        "input_token_count": len(found["ids"]),
+        "output_token_count": 0,
+        "max_tokens": 0,
+        "finish_reason": "length",
+        **({"dropped_turns": 0} if "truncate" in inputs else {}),
+        **(CUT_JSON if "json_schema" in inputs else {}),
+    }
+    shown = TOKENIZER.shown(found["ids"])
+    assert found == {
+        "ids": found["ids"],
+        "strings": [TOKENIZER.backend_tokenizer.id_to_token(each) for each in found["ids"]],
+        "text": shown,
+        "bos": bos,
+    }
+    assert text in (None, shown)
+
+
+def test_a_prompt_of_many_tokens_is_not_even_counted():
+    pieces, error = respond(service(FakeEngine()), prompt="", prompt_token_ids=[5] * 16_384, max_tokens=0)
+    assert (pieces, str(error)) == (
+        [],
+        "E1002 PromptTooLong: the prompt is 16384 tokens and max_tokens is 0; with that, fewer than 16384 are counted; "
+        "shorten it by at least 1 tokens",
+    )
+
+
+def test_a_prompt_of_token_ids_reaches_the_engine_as_it_is():
+    engine = FakeEngine()
+    assert respond(service(engine, prompt_template="A {prompt}"), prompt="", prompt_token_ids=[5, 6.0])[1] is None
+    assert engine.seen[0][0] == [5, 6]
+    assert isinstance(respond(service(engine), prompt="", prompt_token_ids=[5] * 100)[1], PromptTooLong)
+
+
+@pytest.mark.parametrize("wrong", [-1, 259, 2**32, 10**400, True, "5", None, 1.5, float("nan"), float("inf"), [1]])
+def test_an_id_that_is_none_of_the_models_is_refused_with_its_place(wrong):
+    engine = FakeEngine()
+    pieces, error = respond(service(engine), prompt="", prompt_token_ids=[5, wrong])
+    assert (pieces, engine.seen) == ([], [])
+    assert str(error).startswith("E1005 BadMessages: prompt_token_ids[1] is ")
+    assert str(error).endswith("; it has to be the id of a token that the model has")
+
+
+def test_every_prediction_tells_the_context_of_the_model():
+    recorded = {}
+    assert isinstance(respond(service(FakeEngine()), recorded.__setitem__, messages=[{"role": "x"}])[1], BadMessages)
+    assert recorded == {"context_tokens": 100}
 
 
 def test_a_conversation_that_is_too_long_loses_turns_when_asked_to():

@@ -55,7 +55,7 @@ def pieces_of(inputs, behaviour=None):
             prompt = message["content"]
     words = ["You", " said:", *(f" {word}" for word in prompt[:REPEATED].split())]
     words += [f" {number}" for number in range(len(words), behaviour.pieces)]
-    return words[: inputs.get("max_tokens") or None]
+    return words[: inputs.get("max_tokens")]
 
 
 class FakeCog:
@@ -203,6 +203,10 @@ class _Server:
                 reason = "length" if len(output) == inputs.get("max_tokens") else "stop"
                 counts = {"input_token_count": 1 + len(prompt) // 4, "output_token_count": len(output)}
                 completed["metrics"] = {"finish_reason": reason, **counts}
+                if inputs.get("max_tokens") == 0:
+                    words = prompt.split()
+                    told = {"ids": [*range(len(words))], "strings": words, "text": prompt, "bos": 0}
+                    completed["metrics"]["tokenized"] = told
             yield event("completed", completed)
         finally:
             self._counts["canceled"] += status == "canceled"

@@ -5,8 +5,6 @@ The tests here run a bounded number of examples, always the same. `make test-lon
 
 import json
 import os
-import time
-from contextlib import contextmanager
 from itertools import chain
 
 import pytest
@@ -30,14 +28,6 @@ def examples(number):
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
-
-
-@contextmanager
-def at_most(seconds):
-    """No more processor time than that. A first call may import, and some machines are slow: bounds are generous."""
-    began = time.thread_time()
-    yield
-    assert time.thread_time() - began < seconds
 
 
 def nested(kind, depth):

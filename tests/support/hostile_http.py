@@ -1,5 +1,8 @@
 """HTTP requests to a gateway that nobody means well with: any route, method, headers and body of up to 1 MB."""
 
+import gzip
+import socket
+import zlib
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import quote, urlsplit
@@ -7,11 +10,20 @@ from urllib.parse import quote, urlsplit
 from hypothesis import strategies as st
 
 from tests.support.gateways import MODEL
-from tests.support.hostile import anything, as_json, clean, mixed, objects, sometimes
+from tests.support.hostile import anything, as_json, mixed, objects, sometimes
 
 TOKENS = {"alice": "token-of-alice", "bob": "token-of-bob"}
 SECONDS = 30  # for one answer
 MOST = 2**20  # bytes of a body
+BOMB = gzip.compress(b" " * 2**26)
+ENCODED = {  # what is sent in the place of a body, by its encoding
+    "gzip": gzip.compress,
+    "x-gzip": lambda body: gzip.compress(body, 1)[:-3],  # cut off
+    "deflate": zlib.compress,
+    "GZIP": lambda body: body,  # and it is not
+    "Gzip": lambda _: BOMB,
+    "br": lambda body: body,
+}
 
 
 def secret_of(person):
@@ -29,12 +41,26 @@ class Sent:
     body: bytes
     person: str | None  # whose token it has
     chunked: bool = False
+    encoding: str | None = None
+    version: int = 11  # of HTTP
+    half_closed: bool = False  # once it is sent
+
+    @property
+    def sent_body(self):
+        """What is sent for the body."""
+        return ENCODED[self.encoding](self.body) if self.encoding else self.body
+
+    @property
+    def may_be_cut(self):
+        """Whether nothing tells the gateway that the client still reads: whole answers take too long for some."""
+        return self.half_closed and self.version == 10
 
     def __repr__(self):
         body = (
             repr(self.body) if len(self.body) < 400 else f"{self.body[:200]!r}...{self.body[-50:]!r} {len(self.body)}"
         )
-        return f"{self.method} {self.path} {self.headers} {'chunked ' * self.chunked}{body}"
+        how = f"HTTP {self.version} {'half closed ' * self.half_closed}{'chunked ' * self.chunked}{self.encoding or ''}"
+        return f"{self.method} {self.path} {self.headers} {how} {body}"
 
 
 @dataclass
@@ -50,6 +76,8 @@ class Received:
 def send(url, sent, places):
     """Send a request, and return what comes back: None if it was cut off while its body was still being sent."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=SECONDS)
+    connection._http_vsn, connection._http_vsn_str = sent.version, f"HTTP/1.{sent.version % 10}"
+    body = sent.sent_body
     try:
         path = sent.path
         for name, place in places.items():
@@ -57,26 +85,29 @@ def send(url, sent, places):
         connection.putrequest(sent.method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in sent.headers:
             connection.putheader(name, value.replace(b"{host}", urlsplit(url).netloc.encode()))
-        connection.putheader("Transfer-Encoding" if sent.chunked else "Content-Length", _length(sent))
+        if sent.encoding:
+            connection.putheader("Content-Encoding", sent.encoding)
+        if sent.chunked:
+            connection.putheader("Transfer-Encoding", "chunked")
+        else:
+            connection.putheader("Content-Length", str(len(body)))
         whole = True
         try:
-            connection.endheaders(sent.body or None, encode_chunked=sent.chunked)
-        except ConnectionError:  # it was refused before it was whole
+            connection.endheaders(body or None, encode_chunked=sent.chunked)
+            if sent.half_closed:
+                connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # it was refused before it was whole
             whole = False
         try:
             response = HTTPResponse(connection.sock, method=sent.method)
             response.begin()
             return Received(response.status, {n.lower(): v for n, v in response.getheaders()}, response.read())
         except (ConnectionError, HTTPException):
-            if whole and len(sent.body) < 2**16:
+            if whole and len(body) < 2**16 and not sent.may_be_cut:
                 raise
             return None
     finally:
         connection.close()
-
-
-def _length(sent):
-    return "chunked" if sent.chunked else str(len(sent.body))
 
 
 # Paths. An id is one that is there, or anything.
@@ -90,6 +121,8 @@ reads = st.one_of(
     ),
     st.sampled_from(["/predictions", "/webhooks/default/secret", "/files", "/page/chat.js", "/page/../app.py"]),
     ids.map("/predictions/{}".format),
+    ids.map("/responses/{}".format),
+    ids.map("/responses/{}/input_items".format),
     st.sampled_from(["{alice_stream}", "{bob_stream}", "/stream/{alice_id}/x", "/stream/{bob_id}/{alice_id}"]),
     st.tuples(ids, odd).map(lambda two: "/stream/{}/{}".format(*two)),
     model_names.map("/models/{}".format),
@@ -100,12 +133,16 @@ reads = st.one_of(
 )
 creates = st.one_of(
     st.sampled_from(["/chat/completions", "/completions", "/responses", "/predictions"]),
+    st.sampled_from(["/messages", "/messages/count_tokens", "/tokenize", "/detokenize"]),
+    ids.map("/responses/{}/cancel".format),
     st.sampled_from([f"/models/{MODEL}/predictions", f"/deployments/{MODEL}/predictions"]),
     ids.map("/predictions/{}/cancel".format),
     model_names.map("/models/{}/predictions".format),
     model_names.map("/deployments/{}/predictions".format),
 )
-prefixes = sometimes(st.just("/v1"), st.sampled_from(["", "/v1/v1", "//v1", "/v1/", "/hermes", "/hermes/v1"]))
+prefixes = sometimes(
+    st.just("/v1"), st.sampled_from(["", "/v1/v1", "//v1", "/v1/", "/v1//v1//", "/hermes", "/hermes/v1"])
+)
 values = st.sampled_from(["{alice_id}", "{bob_id}", "web", "100", "2026-01-01T00:00:00Z"]) | odd
 filters = st.lists(
     st.tuples(st.sampled_from(["cursor", "source", "created_after", "limit"]), values).map("=".join), max_size=3
@@ -151,7 +188,7 @@ header = st.one_of(
     st.tuples(st.just(b"X-Forwarded-Prefix"), st.sampled_from([b"/hermes", b"//evil.example", b"hermes"])),
     st.tuples(st.just(b"X-Request-ID"), st.sampled_from([b"abc-1_", b"x" * 65, b'"}\\n', b"\xe9"]) | odd_bytes),
     st.tuples(st.just(b"Accept"), st.sampled_from([b"text/event-stream", b"*/*", b"x" * 500])),
-    st.tuples(st.just(b"Content-Encoding"), st.sampled_from([b"gzip", b"identity", b"br, gzip"])),
+    st.tuples(st.just(b"Content-Encoding"), st.sampled_from([b"identity", b"br, gzip", b"x" * 5000])),
     st.tuples(st.just(b"Connection"), st.sampled_from([b"close", b"keep-alive", b"Upgrade"])),
     st.tuples(st.just(b"Access-Control-Request-Method"), st.just(b"POST")),
     st.tuples(st.sampled_from([b"X-A", b"Cookie", b"Range", b"If-None-Match", b"X-Stainless-Lang"]), odd_bytes),
@@ -162,7 +199,7 @@ fails = st.sampled_from(["", "", "", "", "", "", " fake:E1002", " fake:E1203", "
 
 
 def prompts(person):
-    return st.builds(lambda text, how: f"{secret_of(person)} {text}{how}", clean.map(lambda text: text[:200]), fails)
+    return st.builds(lambda text, how: f"{secret_of(person)} {text}{how}", mixed.map(lambda text: text[:200]), fails)
 
 
 def chats(person):
@@ -240,7 +277,15 @@ of_tools = {
     "tools": sometimes(st.lists(sometimes(objects({"type": st.just("function"), "function": functions})), max_size=2)),
     "tool_choice": sometimes(st.sampled_from(["auto", "none", "required"])),
 }
-DIALECTS = {"/chat/completions": chats, "/completions": completions, "/responses": responses, "/predictions": creations}
+DIALECTS = {
+    "/chat/completions": chats,
+    "/completions": completions,
+    "/responses": responses,
+    "/predictions": creations,
+    "/messages": chats,
+    "/count_tokens": chats,
+    "/tokenize": completions,
+}
 
 
 def full(beginning, unit, end, size):
@@ -310,7 +355,7 @@ not_json = st.sampled_from(
 
 
 def written(value):
-    return as_json(value).encode(errors="surrogatepass")[:MOST]
+    return as_json(value).encode()[:MOST]  # half a character in it is an escape
 
 
 def path_for(body):
@@ -347,6 +392,15 @@ def requests(draw):
     headers += draw(
         sometimes(st.just([]), st.lists(header, min_size=1, max_size=3)) if aim < 3 else st.lists(header, max_size=2)
     )
+    version = draw(sometimes(st.just(11), st.just(10)))
     return Sent(
-        method, path + draw(queries), headers, body, person, chunked=bool(body) and draw(st.integers(0, 9)) == 7
+        method,
+        path + draw(queries),
+        headers,
+        body,
+        person,
+        chunked=bool(body) and version == 11 and draw(st.integers(0, 9)) == 7,
+        encoding=draw(sometimes(st.none(), st.sampled_from(sorted(ENCODED)))) if body else None,
+        version=version,
+        half_closed=draw(st.integers(0, 9)) == 7,
     )

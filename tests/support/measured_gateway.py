@@ -13,6 +13,7 @@ import sys
 import time
 
 REPORTED = 0.02  # s
+COLLECTING = 0.05  # s, where garbage of other callbacks is collected: that grows with all that the process holds
 STACK = 4  # frames of a task
 
 
@@ -40,7 +41,7 @@ class Measured:
         self.count += 1
         if seconds > self.longest:
             self.longest, self.of = seconds, what(handle)
-        if seconds > REPORTED:
+        if seconds - self._collected > REPORTED or seconds > COLLECTING:
             self.write({"over": seconds, "of": what(handle), "collected": self._collected})
 
     def write(self, line):

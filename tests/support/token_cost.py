@@ -68,7 +68,7 @@ class ScriptedLLM:
 
 async def stream(settings, tokens):
     llm = ScriptedLLM()
-    engine = Engine(llm, None, [2], EngineCounts(), settings.stall_timeout)
+    engine = Engine(llm, None, [2], EngineCounts(), 60.0)
     chat = ChatService(engine, ChatML(byte_tokenizer()), settings)
 
     async def read():

@@ -7,7 +7,7 @@ import { render } from "./markdown.js";
 const $ = (id) => document.getElementById(id);
 const STORED = "hermes.conversations";
 const WRITTEN = ["system_prompt", "tools", "tool_choice", "json_schema"]; // have fields of their own
-const BY_PAGE = ["prompt", "messages", "prompt_template"]; // the page says them itself
+const BY_PAGE = ["prompt", "messages", "prompt_template", "prompt_token_ids", "continue_final_message"]; // the page says them itself
 const MAX_TITLE = 60;
 
 let model;
@@ -79,7 +79,7 @@ function check(name) {
 
 function samplingField(name, schema) {
   const label = element("label", { textContent: name });
-  const choices = schema.allOf && model.schemas[schema.allOf[0].$ref.split("/").at(-1)].enum;
+  const choices = schema.type === "boolean" ? [true, false] : schema.allOf && model.schemas[schema.allOf[0].$ref.split("/").at(-1)].enum;
   const field = element(choices ? "select" : "input", { name, placeholder: String(schema.default ?? "none") });
   if (choices) field.append(element("option", { value: "", textContent: `${schema.default}` }), ...choices.filter((each) => each !== schema.default).map((each) => element("option", { value: each, textContent: each })));
   if (["integer", "number"].includes(schema.type)) {
