@@ -17,8 +17,10 @@ from tests.support.tiny_llama import give_tag_tokens, set_traps, write_tiny_llam
 
 # By fixture, the tests that one process of pytest-xdist runs, for each process would start these anew.
 TOGETHER = {
-    "bounded": "hostile",  # these have the fixture `server`, too; a second one of it takes less time than one queue
-    "gateway": "hostile",
+    "bounded": "quick server",
+    "quick_gateway": "quick server",
+    "quick_server": "quick server",
+    "gateway": "server",
     "server": "server",
     "tiny_server": "tiny servers",
     "two_workers": "tiny servers",
@@ -33,9 +35,23 @@ TOGETHER = {
 def pytest_collection_modifyitems(items):
     for item in items:
         group = next((group for fixture, group in TOGETHER.items() if fixture in item.fixturenames), None)
-        named = item.get_closest_marker("xdist_group")  # by a module that goes with the shorter of two queues
+        named = item.get_closest_marker("xdist_group")
         if group and not named and item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """End the servers of a group once its last test is done: those of all groups would fill a machine of 24 GB."""
+    if _group(item) and (nextitem is None or _group(nextitem) != _group(item)):
+        for fixture in TOGETHER:
+            for definition in item.session._fixturemanager.getfixturedefs(fixture, item) or ():
+                definition.finish(item._request)
+
+
+def _group(item):
+    marker = item.get_closest_marker("xdist_group")
+    return marker and marker.args[0]
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +89,21 @@ def gateway(server):
 
 
 @pytest.fixture(scope="session")
+def quick_server(tiny_model):
+    """The real server and engine, with a model that takes a tenth of the time for a token and makes no sense."""
+    with serving(tiny_model, engine_args={"max_model_len": 2048}) as server:
+        server.wait_until_ready(timeout=300)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def quick_gateway(quick_server):
+    """A gateway before that server."""
+    with gateway_before(quick_server.url, options=["--alias", "gpt-4o"]) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
 def npm_folder(tmp_path_factory):
     """npm's client of Replicate, and the script that uses it."""
     folder = tmp_path_factory.mktemp("npm")
@@ -83,20 +114,20 @@ def npm_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def bounded(server):
+def bounded(quick_server):
     """Around each case: its time, its memory, and that the server goes on."""
     started = time.monotonic()
-    with Memory(server.processes()) as memory:
+    with Memory(quick_server.processes()) as memory:
         yield
     seconds = time.monotonic() - started
-    assert_goes_on(server)
+    assert_goes_on(quick_server)
     assert seconds < SECONDS
     assert memory.growth < GROWTH, f"{memory.growth / MEGABYTE:.0f} MB more than before"
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory, small_model):
-    """A random Llama with SmolLM2's tokenizer."""
+    """A random Llama with SmolLM2's tokenizer. What it draws ends by length, also in a string of JSON."""
     folder = tmp_path_factory.mktemp("tiny-llama")
     write_tiny_llama(folder, small_model)
     return folder

@@ -7,7 +7,6 @@ import pytest
 
 from hermes.devserver.server import PROJECT
 
-pytestmark = pytest.mark.xdist_group("hostile")  # the shorter of the two queues for a server
 EXAMPLES = sorted(path.stem for path in (PROJECT / "examples").glob("*.py"))
 
 

@@ -4,6 +4,7 @@ A snippet that begins with a comment names a client that is not in the lock: `ma
 environment that uv makes of the client's newest release then known to work.
 """
 
+import json
 import os
 import re
 import shutil
@@ -66,7 +67,8 @@ def test_python(gateway, tmp_path, code):
 
 def test_curl(gateway, tmp_path):
     code = block("sh", "curl -s")
-    assert '"Paris"' in run(["bash", script(code, gateway, tmp_path)], gateway, tmp_path).replace(" Paris", "Paris")
+    prediction = json.loads(run(["bash", script(code, gateway, tmp_path)], gateway, tmp_path))
+    assert "Paris" in "".join(prediction["output"])  # a busy machine gives several tokens in one piece
 
 
 @pytest.mark.skipif(not shutil.which("npm"), reason="needs node and npm")

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.skipif(not shutil.which("npm"), reason="needs node and 
 
 
 @three_chances
-def test_npms_client_runs_streams_cancels_and_reports(gateway, npm_folder):
-    command = ["node", "answers.js", gateway.openai, MODEL]
+def test_npms_client_runs_streams_cancels_and_reports(quick_gateway, npm_folder):
+    command = ["node", "answers.js", quick_gateway.openai, MODEL]
     done = subprocess.run(command, cwd=npm_folder, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     seen = json.loads(done.stdout)

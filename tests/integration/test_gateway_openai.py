@@ -90,6 +90,15 @@ def test_parse_gives_a_pydantic_model(client):
     assert parsed.choices[0].finish_reason == "stop"
 
 
+def test_a_json_object_comes_whole_streamed_and_not(client):
+    brief = {"role": "user", "content": "Write {} and nothing else."}
+    asked = {"model": MODEL, "messages": [brief], "response_format": {"type": "json_object"}, "temperature": 0}
+    whole = client.chat.completions.create(**asked).choices[0]
+    assert isinstance(json.loads(whole.message.content), dict)
+    chunks = client.chat.completions.create(**asked, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.message.content
+
+
 def test_a_tool_call_comes_whole_streamed_and_not(client):
     asked = {
         "model": MODEL,

@@ -1,4 +1,4 @@
-"""Replicate's official client, unmodified, against the gateway and the real model."""
+"""Replicate's official client, unmodified, against the gateway and the real engine."""
 
 import time
 from contextlib import closing, contextmanager
@@ -25,8 +25,8 @@ def client_of(gateway):
 
 
 @pytest.fixture(scope="module")
-def client(gateway):
-    with client_of(gateway) as client:
+def client(quick_gateway):
+    with client_of(quick_gateway) as client:
         yield client
 
 
@@ -87,31 +87,32 @@ def test_models_versions_deployments_and_the_account_are_there(client):
 
 
 @three_chances
-def test_cancel_frees_the_slot_and_keeps_what_was_said(client, gateway):
+def test_cancel_frees_the_slot_and_keeps_what_was_said(client, quick_gateway):
     prediction = client.predictions.create(version=MODEL, input=LONG, stream=True)
     with closing(prediction.stream()) as stream:
         next(stream)
         prediction.cancel()
-    took = until(lambda: gateway.running == 0, 5, "the slot is free")
+    took = until(lambda: quick_gateway.running == 0, 5, "the slot is free")
     assert took < 2
     prediction.reload()
     assert prediction.status == "canceled"
     assert prediction.output
 
 
-def test_an_answer_that_takes_longer_than_the_wait_is_not_taken_as_final(client, gateway):
+def test_an_answer_that_takes_longer_than_the_wait_is_not_taken_as_final(gateway):
     inputs = ASKED | {"min_tokens": 60, "max_tokens": 60}
     response = gateway.post("/v1/predictions", {"version": MODEL, "input": inputs}, Prefer="wait=1")
     body = response.json()
     assert (response.status_code, response.headers["preference-applied"]) == (201, "wait")
     assert (body["status"], body["output"]) == ("starting", None)
-    prediction = client.predictions.get(body["id"])
-    prediction.wait()
+    with client_of(gateway) as client:
+        prediction = client.predictions.get(body["id"])
+        prediction.wait()
     assert prediction.metrics["output_token_count"] == 60
 
 
-def test_a_lost_stream_goes_on_where_it_was(gateway):
-    stream = gateway.post("/v1/predictions", {"version": MODEL, "input": ASKED}).json()["urls"]["stream"]
+def test_a_lost_stream_goes_on_where_it_was(quick_gateway):
+    stream = quick_gateway.post("/v1/predictions", {"version": MODEL, "input": ASKED}).json()["urls"]["stream"]
     seen = ""
     with httpx.stream("GET", stream, timeout=30) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -144,7 +145,7 @@ def test_what_is_not_there_is_a_problem_that_the_client_can_read(client):
         client.models.get("other/model")
 
 
-def test_webhooks_are_signed_and_filtered(server):
+def test_webhooks_are_signed_and_filtered(quick_server):
     got = []
 
     class Receiver(Handler):
@@ -152,7 +153,7 @@ def test_webhooks_are_signed_and_filtered(server):
             got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
             self.answer({})
 
-    with serving(Receiver) as url, gateway_before(server.url, options=["--webhooks", "127.0.0.1"]) as hooking:
+    with serving(Receiver) as url, gateway_before(quick_server.url, options=["--webhooks", "127.0.0.1"]) as hooking:
         with client_of(hooking) as client:
             prediction = client.predictions.create(
                 version=MODEL, input=ASKED, webhook=url, webhook_events_filter=["start", "output", "completed"]
@@ -167,29 +168,29 @@ def test_webhooks_are_signed_and_filtered(server):
     assert 2 <= len(got) < 20, "at most one each 500 ms"
 
 
-def test_a_webhook_cannot_shut_down_the_cog_server(server, client):
+def test_a_webhook_cannot_shut_down_the_cog_server(quick_server, client):
     """Cog's POST /shutdown is open to whoever reaches its port."""
     asked = {"version": MODEL, "input": ASKED, "webhook_events_filter": ["start"]}
-    shutdown = f"{server.url}/shutdown"
+    shutdown = f"{quick_server.url}/shutdown"
     with pytest.raises(ReplicateError, match="webhooks are disabled"):
         client.predictions.create(webhook=shutdown, **asked)
-    with gateway_before(server.url, options=["--webhooks", "*", "--webhooks", "127.0.0.1"]) as hooking:
+    with gateway_before(quick_server.url, options=["--webhooks", "*", "--webhooks", "127.0.0.1"]) as hooking:
         for url in (shutdown, shutdown.replace("127.0.0.1", "localhost"), f"{hooking.url}/v1/predictions"):
             assert hooking.post("/v1/predictions", asked | {"webhook": url}).status_code == 422
     assert "".join(client.run(MODEL, input=ASKED))
 
 
-def test_a_deadline_ends_a_prediction_that_runs(client, gateway):
+def test_a_deadline_ends_a_prediction_that_runs(client, quick_gateway):
     body = {"version": MODEL, "input": LONG}
-    prediction = gateway.post("/v1/predictions", body, **{"Cancel-After": "1s", "Prefer": "Wait=20"}).json()
+    prediction = quick_gateway.post("/v1/predictions", body, **{"Cancel-After": "1s", "Prefer": "Wait=20"}).json()
     assert prediction["status"] == "canceled"
     assert prediction["output"]
-    until(lambda: gateway.running == 0, 5, "the slot is free")
+    until(lambda: quick_gateway.running == 0, 5, "the slot is free")
 
 
-def test_tokens_separate_people(server):
+def test_tokens_separate_people(quick_server):
     with gateway_before(
-        server.url, environment={"HERMES_GATEWAY_TOKENS": "anna:first-token,bert:second-token"}
+        quick_server.url, environment={"HERMES_GATEWAY_TOKENS": "anna:first-token,bert:second-token"}
     ) as gateway:
         anna, bert = (Client(api_token=token, base_url=gateway.url) for token in ("first-token", "second-token"))
         made = anna.predictions.create(version=MODEL, input=ASKED)
@@ -203,9 +204,9 @@ def test_tokens_separate_people(server):
             client._client.close()
 
 
-def test_a_gateway_before_replicate_answers_as_the_model_does(gateway, client):
+def test_a_gateway_before_replicate_answers_as_the_model_does(quick_gateway, client):
     """The first gateway stands for Replicate here: it speaks its API, and the model is the real one."""
-    environment = {"REPLICATE_BASE_URL": gateway.url, "REPLICATE_API_TOKEN": "none"}
+    environment = {"REPLICATE_BASE_URL": quick_gateway.url, "REPLICATE_API_TOKEN": "none"}
     with gateway_before(f"replicate:{MODEL}", environment=environment) as second:
         expected = "".join(client.run(MODEL, input=ASKED))
         with client_of(second) as through:
@@ -215,4 +216,4 @@ def test_a_gateway_before_replicate_answers_as_the_model_does(gateway, client):
             with closing(prediction.stream()) as stream:
                 next(stream)
                 prediction.cancel()
-        until(lambda: gateway.running == 0, 5, "the slot is free")
+        until(lambda: quick_gateway.running == 0, 5, "the slot is free")

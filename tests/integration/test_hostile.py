@@ -34,22 +34,22 @@ def wrong_values(schema):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_number_is_taken_up_to_its_limits_and_refused_past_them(server, name):
+def test_a_number_is_taken_up_to_its_limits_and_refused_past_them(quick_server, name):
     low, high = NUMBERS[name]["minimum"], NUMBERS[name]["maximum"]
     for limit in (low, high):
         others = {"prompt": "Hi", "timeout": 1, "max_tokens": high if name == "min_tokens" else 2}
-        prediction = post(server, **others | {name: limit}).json()
+        prediction = post(quick_server, **others | {name: limit}).json()
         if (name, limit) in REFUSED_LIMITS:
             assert f"E1008 BadSampling: {name} " in prediction["error"]
         else:
             assert prediction["status"] == "succeeded", prediction
     step = 1 if NUMBERS[name]["type"] == "integer" else 0.001
     for value in (low - step, high + step, -1e308, 1e308):
-        assert refused_inputs(post(server, prompt="Hi", **{name: value})) == [name]
+        assert refused_inputs(post(quick_server, prompt="Hi", **{name: value})) == [name]
 
 
 @pytest.mark.parametrize("extreme", ["minimum", "maximum"])
-def test_all_numbers_at_their_limits_at_once(server, extreme):
+def test_all_numbers_at_their_limits_at_once(quick_server, extreme):
     inputs = {name: schema[extreme] for name, schema in NUMBERS.items()}
     inputs |= {
         "max_tokens": 2,
@@ -57,41 +57,41 @@ def test_all_numbers_at_their_limits_at_once(server, extreme):
         "timeout": 60,
         "top_p": 1,
     }
-    assert predict(server, prompt="Hi", **inputs)["metrics"]["output_token_count"] == 2
-    assert predict(server, prompt="Hi", **inputs | {"top_p": 5e-324, "min_p": 5e-324})["output"]
+    assert predict(quick_server, prompt="Hi", **inputs)["metrics"]["output_token_count"] == 2
+    assert predict(quick_server, prompt="Hi", **inputs | {"top_p": 5e-324, "min_p": 5e-324})["output"]
 
 
 @pytest.mark.parametrize("name", [name for name, schema in NUMBERS.items() if schema["type"] == "integer"])
-def test_a_whole_number_may_be_written_with_a_point_or_an_exponent(server, name):
+def test_a_whole_number_may_be_written_with_a_point_or_an_exponent(quick_server, name):
     """JSON's 2.0 is an integer to Cog. vLLM's engine core never read a request again after one with such a seed."""
     for written in ("2.0", "2e0", "0.2E+1"):
         inputs = f'"max_tokens": 2, "temperature": 1, "seed": 2, "prompt": "Hi", "{name}": {written}'
-        prediction = send(server, f'{{"input": {{{inputs}}}}}').json()
-        whole = predict(server, **SHORT | {"max_tokens": 2, "temperature": 1, "seed": 2, name: 2})
+        prediction = send(quick_server, f'{{"input": {{{inputs}}}}}').json()
+        whole = predict(quick_server, **SHORT | {"max_tokens": 2, "temperature": 1, "seed": 2, name: 2})
         assert text_of(prediction) == text_of(whole)
     if NUMBERS[name]["minimum"] <= 0:
-        assert send(server, with_input(name, "-0")).json()["status"] == "succeeded"
+        assert send(quick_server, with_input(name, "-0")).json()["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_a_wrong_type_is_refused_by_its_input(server, name):
+def test_a_wrong_type_is_refused_by_its_input(quick_server, name):
     for value in wrong_values(INPUTS[name]):
-        assert set(refused_inputs(post(server, **{"prompt": "Hi", name: value}))) == {name}
+        assert set(refused_inputs(post(quick_server, **{"prompt": "Hi", name: value}))) == {name}
 
 
 @pytest.mark.parametrize(
     "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400, "0x1", "01", "+1"]
 )
-def test_what_is_no_json_number_is_refused(server, number):
+def test_what_is_no_json_number_is_refused(quick_server, number):
     for name in ("temperature", "seed", "prompt", "unknown"):
-        response = send(server, with_input(name, number))
+        response = send(quick_server, with_input(name, number))
         assert response.status_code == 400
         assert "Failed to parse the request body as JSON: " in response.text
 
 
-def test_numbers_next_to_zero_are_numbers(server):
+def test_numbers_next_to_zero_are_numbers(quick_server):
     for number in ("-0.0", "1e-999", "5e-324"):
-        assert send(server, with_input("temperature", number)).json()["status"] == "succeeded"
+        assert send(quick_server, with_input("temperature", number)).json()["status"] == "succeeded"
 
 
 # Deep JSON
@@ -112,8 +112,8 @@ LISTS, OBJECTS = "[" * DEEP + "]" * DEEP, '{"a":' * DEEP + "1" + "}" * DEEP
     ],
     ids=lambda value: value[:30],
 )
-def test_deep_json_in_an_input_is_refused(server, name, value):
-    response = send(server, with_input(name, value))
+def test_deep_json_in_an_input_is_refused(quick_server, name, value):
+    response = send(quick_server, with_input(name, value))
     assert response.status_code == 400
     assert "recursion limit exceeded" in response.text
 
@@ -139,8 +139,8 @@ def nested(levels, value=1):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_json_as_deep_as_coglet_lets_through_fails_with_a_code(server, inputs, code):
-    assert code in failure(server, **SHORT, **inputs)
+def test_json_as_deep_as_coglet_lets_through_fails_with_a_code(quick_server, inputs, code):
+    assert code in failure(quick_server, **SHORT, **inputs)
 
 
 # Sizes
@@ -216,8 +216,8 @@ def conversation(count, role="user"):
         pytest.param({"json_schema": {"type": "array", "minItems": 2**53}}, "E1007", id="2**53 items"),
     ],
 )
-def test_too_much_fails_with_a_code(server, inputs, code):
-    error = failure(server, **SHORT | inputs)
+def test_too_much_fails_with_a_code(quick_server, inputs, code):
+    error = failure(quick_server, **SHORT | inputs)
     assert re.search(rf": {code} \w+: ", error)
     assert len(error) < 1000
 
@@ -242,11 +242,11 @@ def test_too_much_fails_with_a_code(server, inputs, code):
         pytest.param({"json_schema": {"enum": [1e308, -0.0, 5e-324]}}, id="extreme numbers"),
     ],
 )
-def test_much_is_answered(server, inputs):
-    assert predict(server, **SHORT | inputs)["metrics"]["output_token_count"] == 1
+def test_much_is_answered(quick_server, inputs):
+    assert predict(quick_server, **SHORT | inputs)["metrics"]["output_token_count"] == 1
 
 
-def test_eight_prompts_of_10_mb_at_once(server):
+def test_eight_prompts_of_10_mb_at_once(quick_server):
     with ThreadPoolExecutor(8) as callers:
-        errors = list(callers.map(lambda _: failure(server, prompt="word " * 2 * MEGABYTE), range(8)))
+        errors = list(callers.map(lambda _: failure(quick_server, prompt="word " * 2 * MEGABYTE), range(8)))
     assert all("E1002 PromptTooLong" in error for error in errors)

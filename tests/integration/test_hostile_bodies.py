@@ -41,30 +41,30 @@ pytestmark = pytest.mark.usefixtures("bounded")
         pytest.param(b" " * 110 * MEGABYTE, 413, id="110 MB"),
     ],
 )
-def test_a_body_that_is_no_request_is_refused_with_a_text(server, body, status):
-    response = send(server, body)
+def test_a_body_that_is_no_request_is_refused_with_a_text(quick_server, body, status):
+    response = send(quick_server, body)
     assert response.status_code == status
     assert response.text
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"input": null}', b'{"input": {}}', b'{"id": null, "unknown": [1]}'])
-def test_a_request_for_nothing_fails_with_a_code(server, body):
-    assert "E1001 EmptyRequest" in send(server, body).json()["error"]
+def test_a_request_for_nothing_fails_with_a_code(quick_server, body):
+    assert "E1001 EmptyRequest" in send(quick_server, body).json()["error"]
 
 
-def test_the_last_of_two_equal_inputs_counts_and_unknown_ones_are_dropped(server):
+def test_the_last_of_two_equal_inputs_counts_and_unknown_ones_are_dropped(quick_server):
     twice = '{"input": {"prompt": "", "prompt": "Hi", "max_tokens": 9, "max_tokens": 2, "unknown": ' + "[" * 99
-    prediction = send(server, twice + "]" * 99 + "}}").json()
+    prediction = send(quick_server, twice + "]" * 99 + "}}").json()
     assert prediction["metrics"]["output_token_count"] == 2
-    assert predict(server, **SHORT, unknown="x" * 10 * MEGABYTE)["output"]
+    assert predict(quick_server, **SHORT, unknown="x" * 10 * MEGABYTE)["output"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "multipart/form-data; boundary=x"])
-def test_another_content_type_is_refused(server, content_type):
-    response = send(server, json.dumps({"input": SHORT}), Content_Type=content_type)
+def test_another_content_type_is_refused(quick_server, content_type):
+    response = send(quick_server, json.dumps({"input": SHORT}), Content_Type=content_type)
     assert (response.status_code, response.text) == (415, "Expected request with `Content-Type: application/json`")
 
 
-def test_a_compressed_body_is_not_unpacked(server):
+def test_a_compressed_body_is_not_unpacked(quick_server):
     bomb = b"\x1f\x8b\x08\0\0\0\0\0"
-    assert send(server, bomb, Content_Encoding="gzip").status_code == 400
+    assert send(quick_server, bomb, Content_Encoding="gzip").status_code == 400

@@ -44,8 +44,8 @@ pytestmark = pytest.mark.usefixtures("bounded")
         ),
     ],
 )
-def test_what_is_no_http_is_refused(server, sent, status):
-    assert talk(server, sent)[:12] == b"HTTP/1.1 " + status
+def test_what_is_no_http_is_refused(quick_server, sent, status):
+    assert talk(quick_server, sent)[:12] == b"HTTP/1.1 " + status
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_what_is_no_http_is_refused(server, sent, status):
         pytest.param(http(b"ffffffffffffffff\r\n", "Transfer-Encoding: chunked"), id="a chunk that never comes"),
     ],
 )
-def test_what_is_never_finished_is_waited_for_and_holds_up_nobody(server, sent):
-    assert talk(server, sent, seconds=1) == b""
+def test_what_is_never_finished_is_waited_for_and_holds_up_nobody(quick_server, sent):
+    assert talk(quick_server, sent, seconds=1) == b""
 
 
-def test_requests_in_a_row_are_answered_in_order_until_garbage_comes(server):
+def test_requests_in_a_row_are_answered_in_order_until_garbage_comes(quick_server):
     body = json.dumps({"input": SHORT}).encode()
-    received = talk(server, http(body) * 2 + b"\x00\xff garbage\r\n\r\n", seconds=10)
+    received = talk(quick_server, http(body) * 2 + b"\x00\xff garbage\r\n\r\n", seconds=10)
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200", b"400"]
 
 
@@ -80,8 +80,8 @@ def test_requests_in_a_row_are_answered_in_order_until_garbage_comes(server):
         ("GET", "/health-check?" + "x" * 50_000, 200),
     ],
 )
-def test_other_paths_and_methods(server, method, path, status):
-    assert send(server, json.dumps({"input": SHORT}), method=method, path=path).status_code == status
+def test_other_paths_and_methods(quick_server, method, path, status):
+    assert send(quick_server, json.dumps({"input": SHORT}), method=method, path=path).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_other_paths_and_methods(server, method, path, status):
     ],
     ids=lambda headers: " ".join(headers),
 )
-def test_odd_headers_change_nothing(server, headers):
-    assert send(server, json.dumps({"input": SHORT}), **headers).json()["status"] == "succeeded"
+def test_odd_headers_change_nothing(quick_server, headers):
+    assert send(quick_server, json.dumps({"input": SHORT}), **headers).json()["status"] == "succeeded"
 
 
-def test_who_does_not_wait_is_answered_at_once_and_the_prediction_runs(server):
-    before = len(lines_in_log(server))
-    response = send(server, json.dumps({"input": SHORT}), Prefer="respond-async")
+def test_who_does_not_wait_is_answered_at_once_and_the_prediction_runs(quick_server):
+    before = len(lines_in_log(quick_server))
+    response = send(quick_server, json.dumps({"input": SHORT}), Prefer="respond-async")
     assert (response.status_code, response.json()["status"]) == (202, "starting")
-    until(lambda: len(lines_in_log(server)) > before, 10, "the prediction has run")
+    until(lambda: len(lines_in_log(quick_server)) > before, 10, "the prediction has run")
 
 
-def test_bodies_that_come_byte_by_byte_hold_up_nobody(server):
+def test_bodies_that_come_byte_by_byte_hold_up_nobody(quick_server):
     body = json.dumps({"input": SHORT}).encode()
-    url = urlsplit(server.url)
+    url = urlsplit(quick_server.url)
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection((url.hostname, url.port))) for _ in range(50)]
         for connection in slow:
@@ -120,7 +120,7 @@ def test_bodies_that_come_byte_by_byte_hold_up_nobody(server):
         for sent in range(4):
             for connection in slow:
                 connection.sendall(body[sent : sent + 1])
-            predict(server, **SHORT)
+            predict(quick_server, **SHORT)
         slow[0].sendall(body[4:])
         assert slow[0].recv(12) == b"HTTP/1.1 200"
 
@@ -129,16 +129,16 @@ def tokens_of_each(server):
     return [line["output_tokens"] for line in lines_in_log(server)]
 
 
-def test_a_stream_that_nobody_reads_ends_and_holds_up_nobody(server):
-    before = len(tokens_of_each(server))
+def test_a_stream_that_nobody_reads_ends_and_holds_up_nobody(quick_server):
+    before = len(tokens_of_each(quick_server))
     body = json.dumps({"input": {"prompt": "Count to a million.", "min_tokens": 200, "max_tokens": 200}}).encode()
-    url = urlsplit(server.url)
+    url = urlsplit(quick_server.url)
     with socket.socket() as unread:
         unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the system makes it 2 KB
         unread.connect((url.hostname, url.port))
         unread.sendall(http(body, "Accept: text/event-stream", f"Content-Length: {len(body)}"))
         time.sleep(0.5)
-        predict(server, **SHORT)
-        until(lambda: tokens_of_each(server)[before:], 5, "the log has a line of it")
-        assert tokens_of_each(server)[before] == 1, "the stream was first"
-        until(lambda: 200 in tokens_of_each(server)[before:], SECONDS, "it has ended, though nobody reads")
+        predict(quick_server, **SHORT)
+        until(lambda: tokens_of_each(quick_server)[before:], 5, "the log has a line of it")
+        assert tokens_of_each(quick_server)[before] == 1, "the stream was first"
+        until(lambda: 200 in tokens_of_each(quick_server)[before:], SECONDS, "it has ended, though nobody reads")

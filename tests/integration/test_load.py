@@ -84,9 +84,9 @@ def test_those_with_a_slot_keep_their_speed_while_others_are_refused(small_model
 
 
 @pytest.mark.parametrize(("limit", "tokens"), [(0.01, 0), (3, 1)])
-def test_an_answer_ends_in_time_and_what_is_there_stands(server, limit, tokens):
+def test_an_answer_ends_in_time_and_what_is_there_stands(quick_server, limit, tokens):
     asked = {"prompt": "Count to a million.", "min_tokens": 1900, "max_tokens": 1900, "timeout": limit}
-    answer = stream(server, **asked)
+    answer = stream(quick_server, **asked)
     metrics = answer.completed["metrics"]
     assert (answer.completed["status"], metrics["finish_reason"]) == ("succeeded", "timeout")
     assert tokens <= metrics["output_token_count"] < 1900
@@ -95,16 +95,16 @@ def test_an_answer_ends_in_time_and_what_is_there_stands(server, limit, tokens):
     assert (line["finish_reason"], line["engine"]["unfinished"]) == ("timeout", 0)
 
 
-def test_a_json_answer_that_had_no_time_is_not_called_valid(server):
+def test_a_json_answer_that_had_no_time_is_not_called_valid(quick_server):
     schema = {"type": "array", "items": {"type": "integer"}, "minItems": 500}
-    metrics = predict(server, prompt="Count.", json_schema=schema, max_tokens=1900, timeout=1)["metrics"]
+    metrics = predict(quick_server, prompt="Count.", json_schema=schema, max_tokens=1900, timeout=1)["metrics"]
     assert (metrics["finish_reason"], metrics["json_valid"]) == ("timeout", False)
 
 
 SECRET = "my canary is called Xanthippe"
 
 
-def test_nothing_that_was_said_is_in_the_log(server):
+def test_nothing_that_was_said_is_in_the_log(quick_server):
     asked = [
         {"prompt": SECRET},
         {"prompt": SECRET, "temperature": 0, "prompt_template": f"{{prompt}} {SECRET}"},
@@ -116,8 +116,8 @@ def test_nothing_that_was_said_is_in_the_log(server):
         {"prompt": SECRET, "stop_sequences": SECRET, "timeout": 0.05},
     ]
     for inputs in asked:
-        post(server, max_tokens=8, **inputs)
-    assert not [line for line in list(server.log) if "Xanthippe" in line]
+        post(quick_server, max_tokens=8, **inputs)
+    assert not [line for line in list(quick_server.log) if "Xanthippe" in line]
 
 
 def test_what_was_said_is_in_the_log_where_it_is_asked_for(tiny_server):

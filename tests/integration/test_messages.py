@@ -29,17 +29,28 @@ class City(BaseModel):
     capital: bool
 
 
+def client_of(gateway):
+    return Anthropic(base_url=gateway.url, api_key="none", max_retries=0)
+
+
 @pytest.fixture(scope="module")
-def client(gateway):
-    with Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
+def client(quick_gateway):
+    with client_of(quick_gateway) as client:
         yield client
 
 
-def test_a_message_is_the_same_streamed_and_not(client):
-    whole = client.messages.create(messages=[QUESTION], **EXACT)
+@pytest.fixture(scope="module")
+def sensible(gateway):
+    """A client of a model whose answers make sense."""
+    with client_of(gateway) as client:
+        yield client
+
+
+def test_a_message_is_the_same_streamed_and_not(sensible):
+    whole = sensible.messages.create(messages=[QUESTION], **EXACT)
     assert "Paris" in whole.content[0].text
     assert (whole.role, whole.stop_reason, whole.model) == ("assistant", "end_turn", MODEL)
-    with client.messages.stream(messages=[QUESTION], **EXACT) as stream:
+    with sensible.messages.stream(messages=[QUESTION], **EXACT) as stream:
         texts = list(stream.text_stream)
         streamed = stream.get_final_message()
     assert len(texts) > 3
@@ -52,11 +63,11 @@ def test_max_tokens_ends_a_message(client):
     assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 3)
 
 
-def test_the_assistants_last_message_is_continued(client):
+def test_the_assistants_last_message_is_continued(sensible):
     begun = {"role": "assistant", "content": "The capital of France is"}
-    message = client.messages.create(messages=[QUESTION, begun], **EXACT)
+    message = sensible.messages.create(messages=[QUESTION, begun], **EXACT)
     assert message.content[0].text.lstrip().startswith("Paris")
-    cold = client.messages.count_tokens(model=MODEL, messages=[QUESTION])
+    cold = sensible.messages.count_tokens(model=MODEL, messages=[QUESTION])
     assert message.usage.input_tokens > cold.input_tokens
 
 
@@ -120,8 +131,8 @@ def test_an_error_is_anthropics(client, body, error, stream):
     assert raised.value.request_id == raised.value.body["request_id"]
 
 
-def test_a_token_goes_in_either_header(server):
-    with gateway_before(server.url, environment={"HERMES_GATEWAY_TOKENS": "ada:right"}) as gateway:
+def test_a_token_goes_in_either_header(quick_server):
+    with gateway_before(quick_server.url, environment={"HERMES_GATEWAY_TOKENS": "ada:right"}) as gateway:
         for given in ({"api_key": "right"}, {"auth_token": "right"}):
             with Anthropic(base_url=gateway.url, max_retries=0, **given) as client:
                 assert client.messages.count_tokens(model=MODEL, messages=[QUESTION]).input_tokens > 5
@@ -139,30 +150,33 @@ def ask(gateway, path, **body):
 
 
 @pytest.mark.parametrize("text", ["The quick brown fox", "naïve 🙂 <|im_end|>", " "])
-def test_a_text_is_tokens_and_a_text_again(gateway, text):
-    found = ask(gateway, "/tokenize", prompt=text, return_token_strs=True)
+def test_a_text_is_tokens_and_a_text_again(quick_gateway, text):
+    found = ask(quick_gateway, "/tokenize", prompt=text, return_token_strs=True)
     assert found["count"] == len(found["tokens"]) == len(found["token_strs"])
     assert found["max_model_len"] == 2048
-    assert ask(gateway, "/detokenize", tokens=found["tokens"]) == {"prompt": text}
+    assert ask(quick_gateway, "/detokenize", tokens=found["tokens"]) == {"prompt": text}
 
 
-def test_a_conversation_is_the_tokens_that_it_costs(gateway, client):
-    found = ask(gateway, "/tokenize", messages=[QUESTION], tools=[])
+def test_a_conversation_is_the_tokens_that_it_costs(quick_gateway, client):
+    found = ask(quick_gateway, "/tokenize", messages=[QUESTION], tools=[])
     assert found["count"] == client.messages.count_tokens(model=MODEL, messages=[QUESTION]).input_tokens
-    text = ask(gateway, "/detokenize", tokens=found["tokens"])["prompt"]
+    text = ask(quick_gateway, "/detokenize", tokens=found["tokens"])["prompt"]
     assert text.endswith("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n")
-    short = ask(gateway, "/tokenize", messages=[QUESTION], add_generation_prompt=False)
-    assert text.removesuffix("<|im_start|>assistant\n") == ask(gateway, "/detokenize", tokens=short["tokens"])["prompt"]
+    short = ask(quick_gateway, "/tokenize", messages=[QUESTION], add_generation_prompt=False)
+    assert (
+        text.removesuffix("<|im_start|>assistant\n")
+        == ask(quick_gateway, "/detokenize", tokens=short["tokens"])["prompt"]
+    )
 
 
-def test_a_token_that_the_model_has_not_is_refused(gateway):
-    response = httpx.post(f"{gateway.url}/detokenize", json={"tokens": [1, 10**7]}, timeout=60)
+def test_a_token_that_the_model_has_not_is_refused(quick_gateway):
+    response = httpx.post(f"{quick_gateway.url}/detokenize", json={"tokens": [1, 10**7]}, timeout=60)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "tokens[1]"
 
 
-def test_the_models_have_the_context_of_the_engine(gateway):
-    listed = httpx.get(f"{gateway.url}/v1/models", timeout=60)
+def test_the_models_have_the_context_of_the_engine(quick_gateway):
+    listed = httpx.get(f"{quick_gateway.url}/v1/models", timeout=60)
     assert {entry["max_model_len"] for entry in listed.json()["data"]} == {2048}
     assert len(listed.content) < 2000
     assert json.loads(listed.content)["results"][0]["latest_version"]["id"]

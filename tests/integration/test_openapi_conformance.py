@@ -88,8 +88,8 @@ def is_let_pass(case):
     return isinstance(case.body, dict) and None in (case.body.get("id", ""), case.body.get("input", ""))
 
 
-def test_the_servers_document_is_the_one_that_is_tried(server):
-    served = httpx.get(f"{server.url}/openapi.json").json()
+def test_the_servers_document_is_the_one_that_is_tried(quick_server):
+    served = httpx.get(f"{quick_server.url}/openapi.json").json()
     assert {**served["paths"], "/predictions/{prediction_id}": None}.keys() == document()["paths"].keys()
     assert served["components"] == document()["components"]
 
@@ -103,11 +103,11 @@ def test_the_servers_document_is_the_one_that_is_tried(server):
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_the_server_does_as_its_document_says(case, server):
+def test_the_server_does_as_its_document_says(case, quick_server):
     tame(case)
     if is_let_pass(case):
         return
-    response = case.call(base_url=server.url, timeout=60)
+    response = case.call(base_url=quick_server.url, timeout=60)
     is_answer = response.status_code == httpx.codes.OK
     case.validate_response(response, checks=ALWAYS + (OF_AN_ANSWER if is_answer else []))
     if not is_answer:
@@ -117,5 +117,5 @@ def test_the_server_does_as_its_document_says(case, server):
         assert prediction["status"] == "succeeded" or re.search(r"E10\d\d [A-Z]\w+: ", prediction["error"])
 
 
-def test_the_server_goes_on_after_all_this(server):
-    assert_goes_on(server)
+def test_the_server_goes_on_after_all_this(quick_server):
+    assert_goes_on(quick_server)

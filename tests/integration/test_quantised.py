@@ -59,12 +59,12 @@ def fetched(small_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(small_model, fetched):
-    """SmolLM2 in 16 bits, and in 8."""
+    """SmolLM2 as it is, and in 8 bits. In float32, for few CPUs multiply in bfloat16."""
     torch.set_num_threads(1)  # two would wait for each other in spins, beside the engines of other tests
     dequantising = CompressedTensorsConfig(dequantize=True)
     return (
-        AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.bfloat16),
-        AutoModelForCausalLM.from_pretrained(fetched, dtype=torch.bfloat16, quantization_config=dequantising),
+        AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32),
+        AutoModelForCausalLM.from_pretrained(fetched, dtype=torch.float32, quantization_config=dequantising),
     )
 
 

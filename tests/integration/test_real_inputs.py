@@ -98,25 +98,25 @@ SAME = {
 
 
 @pytest.mark.parametrize(("sent", "meant"), SAME.values(), ids=SAME)
-def test_it_is_read_as_it_is_meant(server, sent, meant):
+def test_it_is_read_as_it_is_meant(quick_server, sent, meant):
     fixed = {"temperature": 0, "max_tokens": 16, "seed": 1}
     asked = [{**fixed, **({} if "messages" in inputs else {"prompt": "Go."}), **inputs} for inputs in (sent, meant)]
-    answers = [predict(server, **inputs) for inputs in asked]
+    answers = [predict(quick_server, **inputs) for inputs in asked]
     seen = [(text_of(each), each["metrics"]["input_token_count"]) for each in answers]
     assert seen[0] == seen[1]
 
 
-def test_two_braces_are_in_the_log_of_the_prediction(server):
-    logs = predict(server, prompt="Hi", prompt_template="{{prompt}}", max_tokens=1)["logs"]
+def test_two_braces_are_in_the_log_of_the_prediction(quick_server):
+    logs = predict(quick_server, prompt="Hi", prompt_template="{{prompt}}", max_tokens=1)["logs"]
     assert "prompt_template: {{prompt}} is read as {prompt}" in logs
 
 
 @pytest.mark.parametrize("arguments", ['{"city": "Par', "{'city': 'Paris'}", '["Paris"]', '{"city": NaN}'])
-def test_a_conversation_goes_on_after_arguments_that_the_model_got_wrong(server, arguments):
+def test_a_conversation_goes_on_after_arguments_that_the_model_got_wrong(quick_server, arguments):
     error = {"name": "weather", "content": {"error": "no JSON"}}
     broken = turns(call("weather", arguments), results=[error])
-    answer = predict(server, **broken, temperature=0, max_tokens=4)
-    whole = predict(server, **turns(call("weather", "{}"), results=[error]), temperature=0, max_tokens=4)
+    answer = predict(quick_server, **broken, temperature=0, max_tokens=4)
+    whole = predict(quick_server, **turns(call("weather", "{}"), results=[error]), temperature=0, max_tokens=4)
     assert answer["metrics"]["input_token_count"] > whole["metrics"]["input_token_count"], "what it wrote is there"
 
 
@@ -173,16 +173,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("inputs", "error"), REFUSED.values(), ids=REFUSED)
-def test_what_can_not_be_meant_is_refused_with_its_place(server, inputs, error):
-    said = failure(server, **({} if "messages" in inputs else {"prompt": "Go."}) | inputs)
+def test_what_can_not_be_meant_is_refused_with_its_place(quick_server, inputs, error):
+    said = failure(quick_server, **({} if "messages" in inputs else {"prompt": "Go."}) | inputs)
     assert said.startswith("Prediction failed: "), "Cog's own words, as the documentation has them"
     assert find_error(said).startswith(error)
     assert ("set truncate to 'oldest_turns'" in said) == (inputs == {"messages": LONG})
 
 
 @pytest.mark.parametrize("body", [{"prompt": "Hi"}, {}, {"messages": [USER]}], ids=str)
-def test_a_body_without_input_is_told_where_inputs_go(server, body):
-    assert '{"input": {...}}' in httpx.post(f"{server.url}/predictions", json=body, timeout=60).json()["error"]
+def test_a_body_without_input_is_told_where_inputs_go(quick_server, body):
+    assert '{"input": {...}}' in httpx.post(f"{quick_server.url}/predictions", json=body, timeout=60).json()["error"]
 
 
 OPTIONAL = [
@@ -199,10 +199,10 @@ OPTIONAL = [
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_null_is_refused_by_cog_and_not_sent_by_the_client(server, name):
-    refused = post(server, prompt="Hi", **{name: None})
+def test_null_is_refused_by_cog_and_not_sent_by_the_client(quick_server, name):
+    refused = post(quick_server, prompt="Hi", **{name: None})
     assert (refused.status_code, refused.json()["detail"][0]["loc"][-1]) == (422, name), "else the documentation errs"
-    assert CogServer(server.url).ask({"prompt": "Hi", "max_tokens": 1, name: None}).finish_reason == "length"
+    assert CogServer(quick_server.url).ask({"prompt": "Hi", "max_tokens": 1, name: None}).finish_reason == "length"
 
 
 @pytest.mark.parametrize(
@@ -210,25 +210,25 @@ def test_null_is_refused_by_cog_and_not_sent_by_the_client(server, name):
     [{"type": "integer", "minimum": 10**6}, {"type": "number", "minimum": 10**6}, {"enum": [1234567, 12345678]}],
     ids=str,
 )
-def test_a_number_that_was_cut_is_not_called_valid(server, schema):
+def test_a_number_that_was_cut_is_not_called_valid(quick_server, schema):
     for tokens in range(1, 6):
-        metrics = predict(server, prompt="Count.", json_schema=schema, max_tokens=tokens)["metrics"]
+        metrics = predict(quick_server, prompt="Count.", json_schema=schema, max_tokens=tokens)["metrics"]
         assert metrics["json_valid"] == (metrics["finish_reason"] == "stop")
 
 
-def test_an_answer_whose_time_was_over_is_an_answer_to_the_client_too(server):
+def test_an_answer_whose_time_was_over_is_an_answer_to_the_client_too(quick_server):
     inputs = {"prompt": "Count to a million.", "min_tokens": 900, "max_tokens": 900, "timeout": 1}
-    reply = CogServer(server.url).ask(inputs)
+    reply = CogServer(quick_server.url).ask(inputs)
     assert (reply.finish_reason, bool(reply.text)) == ("timeout", True)
 
 
 @pytest.mark.parametrize("pattern", ["^[a-zA-Z ]{0,150}$", "^[^,]{100,200}$", "^(ab|cd){150}$"])
-def test_a_schema_that_can_not_be_kept_to_is_never_said_to_be_the_engines_fault(server, pattern):
+def test_a_schema_that_can_not_be_kept_to_is_never_said_to_be_the_engines_fault(quick_server, pattern):
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}, "required": ["a"]}
     errors = []
     for seed in range(2):
         try:
-            CogServer(server.url).ask({"prompt": "Go.", "json_schema": schema, "max_tokens": 8, "seed": seed})
+            CogServer(quick_server.url).ask({"prompt": "Go.", "json_schema": schema, "max_tokens": 8, "seed": seed})
         except (PredictionFailed, PredictionRefused) as error:
             errors.append(str(error))
     assert not [error for error in errors if not error.startswith("E1007")]

@@ -64,7 +64,7 @@ def answered(request, starter, tmp_path_factory):
     stops = [{**raw[0], "prompt_template": prompt, "stop": stop} for prompt, stop, _ in STOPPED.values()]
     longer = [{**each, "min_tokens": LONGER} for each in raw]
     requests = [*raw, *stops, *longer, *map(drawn, range(DRAWN))]
-    pairs = zip(requests, starter.responses(folder, requests, VLLM_CPU_KVCACHE_SPACE="1"), strict=True)
+    pairs = zip(requests, starter.responses(folder, requests), strict=True)
     return [list(islice(pairs, size)) for size in (len(raw), len(stops), len(longer), DRAWN)]
 
 

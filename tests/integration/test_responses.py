@@ -8,7 +8,18 @@ from timeit import timeit
 import pytest
 
 from hermes.client.errors import PredictionRefused
-from tests.support.asking import LONG, QUESTION, lines_in_log, post, predict, stream, streaming, text_of, until
+from tests.support.asking import (
+    LONG,
+    QUESTION,
+    lines_in_log,
+    once_a_slot_is_free,
+    post,
+    predict,
+    stream,
+    streaming,
+    text_of,
+    until,
+)
 
 PROMPTS = [
     QUESTION,
@@ -95,7 +106,7 @@ def test_thirty_two_at_once_each_get_their_own_answer(server):
         code = f"{number * 7919 % 9000 + 1000}"
         prompt = f"The code of agent {number} is {code}. " * 3 + "padding " * number + f"The code of agent {number} is"
         inputs = {"prompt_template": "{prompt}", "temperature": 0, "seed": number, "min_tokens": 64, "max_tokens": 64}
-        return code, stream(server, everyone_streams.wait, prompt=prompt, **inputs)
+        return code, once_a_slot_is_free(lambda: stream(server, everyone_streams.wait, prompt=prompt, **inputs))
 
     everyone_streams = threading.Barrier(32, timeout=120)
     with ThreadPoolExecutor(32) as callers:
@@ -110,7 +121,11 @@ def test_thirty_two_at_once_each_get_their_own_answer(server):
 
 def test_while_all_slots_stream_the_next_is_refused(server):
     with ExitStack() as slots, ThreadPoolExecutor(32) as callers:
-        list(callers.map(lambda _: slots.enter_context(streaming(server, **LONG)), range(32)))
+
+        def take_a_slot(_):
+            once_a_slot_is_free(lambda: slots.enter_context(streaming(server, **LONG)))
+
+        list(callers.map(take_a_slot, range(32)))
         assert post(server, prompt="Hi").status_code == 409
         with pytest.raises(PredictionRefused, match="409: At capacity"):
             stream(server, prompt="Hi")

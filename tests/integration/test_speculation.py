@@ -10,7 +10,6 @@ from tests.support.asking import failure, predict, text_of
 from tests.support.servers import LOCAL
 
 REPEATING = "Count: one, two, three, one, two, three, one, two, three. Repeat that."
-SMALL = {**LOCAL, "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB, beside the servers of other tests
 PROMPTS = [REPEATING, "What is the capital of France?", "Write a line of Python that prints hello, twice."]
 SAMPLED = {"prompt": REPEATING, "temperature": 0.8, "top_k": 20, "top_p": 0.9, "seed": 7, "max_tokens": 16}
 
@@ -19,7 +18,7 @@ SAMPLED = {"prompt": REPEATING, "temperature": 0.8, "top_k": 20, "top_p": 0.9, "
 @pytest.fixture(scope="module", params=["ngram", pytest.param("demo", marks=pytest.mark.long)])
 def guessing(request):
     """A server that guesses tokens ahead."""
-    with LocalServer(environment={**SMALL, "HERMES_SPECULATION": request.param}) as server:
+    with LocalServer(environment={**LOCAL, "HERMES_SPECULATION": request.param}) as server:
         server.wait_until_ready(timeout=300)
         yield server
 
@@ -34,7 +33,7 @@ def greedy(server):
 @pytest.mark.long
 def test_the_greedy_text_is_the_same(guessing):
     guessed = greedy(guessing)
-    with LocalServer(environment=SMALL) as plain:
+    with LocalServer(environment=LOCAL) as plain:
         plain.wait_until_ready(timeout=300)
         assert greedy(plain) == guessed
     assert len({text for text, _, _ in guessed}) == len(PROMPTS)

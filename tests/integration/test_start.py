@@ -103,7 +103,7 @@ def test_an_engine_that_loads_and_dies_in_its_warm_up_has_not_started_and_the_ca
     starter, small_model, tmp_path
 ):
     write_tiny_llama(tmp_path, small_model, hidden_size=128)
-    error = starter.refusal(tmp_path, VLLM_CPU_KVCACHE_SPACE="1")
+    error = starter.refusal(tmp_path)
     cause = "Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
     assert error == f"E1200 EngineStartFailed: vLLM did not start: {cause}; the server's log has more"
     assert engine_of(starter) == []
@@ -112,7 +112,7 @@ def test_an_engine_that_loads_and_dies_in_its_warm_up_has_not_started_and_the_ca
 def test_what_fails_behind_the_loaded_engine_ends_the_engine(starter, tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
     change(tmp_path / "tokenizer.json", decoder=None)  # which vLLM can do without, and no grammar can
-    error = starter.refusal(tmp_path, VLLM_CPU_KVCACHE_SPACE="1")
+    error = starter.refusal(tmp_path)
     assert error.startswith("E1200 EngineStartFailed: vLLM did not start: can't determine decoder type: None; ")
     assert engine_of(starter) == []
 
@@ -128,7 +128,6 @@ def test_a_process_that_hangs_ends_the_start_with_the_last_line_of_each(starter,
     settings = {
         "HERMES_START_TIMEOUT": "300",
         "HERMES_ENGINE_ARGS": json.dumps({**ENGINE_ARGS, "tensor_parallel_size": workers}),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
         **({"VLLM_CPU_OMP_THREADS_BIND": "0|1"} if workers == 2 else {}),
     }
     with ThreadPoolExecutor(1) as caller:

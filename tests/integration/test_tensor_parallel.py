@@ -22,7 +22,7 @@ from tests.support.endings import (
     is_started_again,
     with_name,
 )
-from tests.support.servers import BLOCK, KV_CACHE, TINY_KV_CACHE, serving
+from tests.support.servers import BLOCK, KV_CACHE, serving
 
 STALL_TIMEOUT = 20  # seconds; on a busy machine a start has steps of several
 PROMPTS = ["Hello", "What is the capital of France?", "日本語", "one two three four", "x" * 300]
@@ -32,7 +32,7 @@ PROMPTS = ["Hello", "What is the capital of France?", "日本語", "one two thre
 def two_workers(tiny_model):
     """Two tensor-parallel workers, one of which raises at last."""
     environment = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "HERMES_STALL_TIMEOUT": str(STALL_TIMEOUT)}
-    with serving(tiny_model, 2, IN_CHUNKS, **environment) as server:
+    with serving(tiny_model, 2, {**IN_CHUNKS, "num_gpu_blocks_override": None}, **environment) as server:
         server.wait_until_ready(timeout=300)
         yield server
         engine_fails(server, WORKER_RAISES, 1)
@@ -44,18 +44,18 @@ def greedy(server):
     return [(text_of(each), each["metrics"]["output_token_count"]) for each in answers]
 
 
-def planned_cache_tokens(model, tensor_parallel_size, gib):
-    """Tokens that so much for each worker takes, by our arithmetic, in float32."""
+def planned_cache_tokens(model, tensor_parallel_size, size):
+    """Tokens that so many bytes for each worker take, by our arithmetic, in float32."""
     shape = ModelShape.from_config(json.loads((model / "config.json").read_text()))
-    return gib * GIB // (BLOCK * shape.kv_bytes_per_token(tensor_parallel_size, cache_bytes=4)) * BLOCK
+    return size // (BLOCK * shape.kv_bytes_per_token(tensor_parallel_size, cache_bytes=4)) * BLOCK
 
 
 def test_a_token_takes_the_planned_bytes_of_kv_cache(server, small_model):
-    assert kv_cache_tokens(server) == planned_cache_tokens(small_model, 1, KV_CACHE)
+    assert kv_cache_tokens(server) == planned_cache_tokens(small_model, 1, KV_CACHE * GIB)
 
 
 def test_with_two_workers_there_is_room_for_twice_as_many(two_workers, tiny_model):
-    of_one, of_two = (planned_cache_tokens(tiny_model, workers, TINY_KV_CACHE) for workers in (1, 2))
+    of_one, of_two = (planned_cache_tokens(tiny_model, workers, KV_CACHE * GIB) for workers in (1, 2))
     assert kv_cache_tokens(two_workers) == of_two
     assert of_two // of_one == 2
 

@@ -10,8 +10,6 @@ from hermes.devserver import PROJECT
 from tests.support.asking import QUESTION
 from tests.support.gateways import gateway_of
 
-pytestmark = pytest.mark.xdist_group("hostile")  # the shorter of the two queues for a server
-
 ASK = """
 import json, sys
 import hermes

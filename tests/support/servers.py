@@ -9,9 +9,16 @@ from hermes.devserver import PROJECT, LocalServer
 
 # float32 makes the engine's numbers those of transformers; a short context makes a full one quick.
 ENGINE_ARGS = {"dtype": "float32", "max_model_len": 2048}
-LOCAL = {"HERMES_PROFILE": "local", "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS), "PYTHONPATH": str(PROJECT)}
 BLOCK = 128  # tokens: what vLLM gives out at a time on a CPU
-KV_CACHE, TINY_KV_CACHE = 2, 1  # GiB for each worker: of the profile, and of the servers that `serving` gives
+# GiB for each worker: vLLM fills it with zeros, and a machine with several servers can take seconds for a GiB.
+KV_CACHE = 1
+LOCAL = {
+    "HERMES_PROFILE": "local",
+    "HERMES_ENGINE_ARGS": json.dumps(ENGINE_ARGS),
+    "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE),
+    "PYTHONPATH": str(PROJECT),
+}
+MANY_BLOCKS = 512  # 65,536 tokens of the tiny Llama: 64 MiB
 TINY_SLOTS, TINY_BLOCKS = 4, 9  # of the fixture tiny_server; vLLM keeps one block for itself
 TINY_CONTEXT = (TINY_BLOCKS - 1) * BLOCK  # all of its KV cache
 GRACE = 3  # seconds from the engine's death to the server's exit
@@ -26,12 +33,12 @@ def prediction_lines(log: Iterable[str]) -> list[dict[str, Any]]:
 def serving(
     model: Path, workers: int = 1, engine_args: Mapping[str, Any] | None = None, **environment: str
 ) -> LocalServer:
-    """A server of a model in a folder, with a long context."""
-    engine_args = {**ENGINE_ARGS, "max_model_len": 8192, "tensor_parallel_size": workers, **(engine_args or {})}
+    """A server of a tiny model in a folder, with a long context."""
+    size = {"max_model_len": 8192, "tensor_parallel_size": workers, "num_gpu_blocks_override": MANY_BLOCKS}
+    engine_args = {**ENGINE_ARGS, **size, **(engine_args or {})}
     return LocalServer(
         environment={
             **LOCAL,
-            "VLLM_CPU_KVCACHE_SPACE": str(TINY_KV_CACHE),
             "COG_WEIGHTS": str(model),
             "HERMES_ENGINE_ARGS": json.dumps(engine_args),
             "HERMES_ENGINE_DEATH_GRACE": str(GRACE),
