@@ -150,8 +150,8 @@ def test_metrics_say_how_it_went(server):
     }
 
 
-def test_reaching_max_tokens_is_a_success(server):
-    prediction = predict(server, prompt=PROMPTS[1], max_tokens=5)
+def test_reaching_max_tokens_is_a_success(quick_server):
+    prediction = predict(quick_server, prompt=PROMPTS[1], max_tokens=5)
     assert prediction["metrics"]["finish_reason"] == "length"
     assert prediction["metrics"]["output_token_count"] == 5
 
@@ -163,26 +163,26 @@ def test_the_turn_does_not_end_before_min_tokens(server):
     assert "<|im_end|>" not in text_of(prediction)
 
 
-def test_max_tokens_is_lowered_to_what_the_context_takes(server):
-    prediction = predict(server, prompt="word " * 2000, min_tokens=100, max_tokens=131072, temperature=0)
+def test_max_tokens_is_lowered_to_what_the_context_takes(quick_server):
+    prediction = predict(quick_server, prompt="word " * 2000, min_tokens=100, max_tokens=131072, temperature=0)
     metrics = prediction["metrics"]
     assert metrics["input_token_count"] + metrics["output_token_count"] == 2048
     assert metrics["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 9007199254740991])
-def test_the_same_seed_gives_the_same_text(server, seed):
+def test_the_same_seed_gives_the_same_text(quick_server, seed):
     inputs = {"prompt": PROMPTS[1], "temperature": 1.0, "max_tokens": 32, "seed": seed}
-    first = predict(server, **inputs)
-    assert text_of(first) == text_of(predict(server, **inputs))
+    first = predict(quick_server, **inputs)
+    assert text_of(first) == text_of(predict(quick_server, **inputs))
     assert first["metrics"]["seed"] == seed
 
 
-def test_without_a_seed_answers_differ_and_the_reported_seed_gives_the_text_again(server):
+def test_without_a_seed_answers_differ_and_the_reported_seed_gives_the_text_again(quick_server):
     inputs = {"prompt": PROMPTS[1], "temperature": 1.0, "max_tokens": 32}
-    first, second = predict(server, **inputs), predict(server, **inputs)
+    first, second = predict(quick_server, **inputs), predict(quick_server, **inputs)
     assert text_of(first) != text_of(second)
-    assert text_of(predict(server, **inputs, seed=first["metrics"]["seed"])) == text_of(first)
+    assert text_of(predict(quick_server, **inputs, seed=first["metrics"]["seed"])) == text_of(first)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +226,6 @@ def test_a_stop_string_may_hold_a_comma_and_goes_together_with_stop_sequences(se
     assert streamed.completed["metrics"]["finish_reason"] == "stop"
 
 
-def test_empty_stop_sequences_stop_nothing(server):
+def test_empty_stop_sequences_stop_nothing(quick_server):
     inputs = {"prompt": PROMPTS[1], "temperature": 0, "max_tokens": 20}
-    assert text_of(predict(server, **inputs, stop_sequences=",,")) == text_of(predict(server, **inputs))
+    assert text_of(predict(quick_server, **inputs, stop_sequences=",,")) == text_of(predict(quick_server, **inputs))
