@@ -108,6 +108,10 @@ class ChatML:
         """A lower bound on the tokens of a text of `size` bytes. Encoding 5 MB takes a second and a gigabyte."""
         return size // self._most_bytes
 
+    def fewest_tokens_of(self, messages: Iterable[Message], begun: str = "") -> int:
+        """A lower bound on the tokens of a conversation, see `encode`."""
+        return sum(map(self.fewest_tokens_of_turn, messages)) + self.fewest_tokens(len(begun.encode()))
+
     def fewest_tokens_of_turn(self, message: Message) -> int:
         """A lower bound on the tokens of one turn, those around its text included."""
         return 3 + self.fewest_tokens(len(message.role) + 1 + len(message.content.encode()))

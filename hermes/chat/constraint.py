@@ -30,10 +30,10 @@ NO_LETTER = re.compile(r"\{[0-9,]*\}|\\+x[0-9a-f]{2}|[^0-9A-Za-z]")  # a quantif
 NO_CALL = rf"""response: text
 TEXT: /(?s:.*)/ & ~/(?s:.*){OPEN}(?s:.*)/
 """
-# A lazy lexeme ends with the tag. There a call begins, and it must be valid.
 MANY_CALLS, ONE_CALL = "(text_open call)* text", "text | text_open call"
 # Calls alone end the response. A small model that may write any number of them does so, all alike.
 MORE_CALLS = 3
+# A lazy lexeme ends with the tag. There a call begins, and it must be valid.
 CALLS = rf"""
 call: "\n" arguments "\n" close
 text_until_open[lazy]: TEXT "{OPEN}"

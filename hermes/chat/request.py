@@ -134,11 +134,15 @@ class Request:
             return Prompt([*bos, *ids], bos=len(bos))
         turns = self.conversation()
         begun = turns.pop().content if self.continues else ""
-        if self.truncate and self.messages and self.sampling.max_tokens:
+        if self.truncate and self.messages and not self.only_counts:
             return truncated(turns, chatml, context_tokens, self.sampling.max_tokens, begun)
-        fewest = sum(map(chatml.fewest_tokens_of_turn, turns)) + chatml.fewest_tokens(len(begun.encode()))
-        self._require_room(fewest, context_tokens, at_least=True)
+        self._require_room(chatml.fewest_tokens_of(turns, begun), context_tokens, at_least=True)
         return Prompt(chatml.encode(turns, begun), bos=len(chatml.bos_ids))
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether the client wants only the tokens of the prompt."""
+        return not self.sampling.max_tokens
 
     def refused(self, problem: str) -> RequestError:
         """The error of the input that asked for a grammar which cannot be used."""
@@ -152,12 +156,12 @@ class Request:
         Raises PromptTooLong if the context has no room for one more token, or the prompt is too long to be counted.
         """
         self._require_room(prompt_tokens, context_tokens)
-        return self.sampling.fitted(prompt_tokens, context_tokens) if self.sampling.max_tokens else self.sampling
+        return self.sampling if self.only_counts else self.sampling.fitted(prompt_tokens, context_tokens)
 
     def _require_room(self, prompt_tokens: int, context_tokens: int, *, at_least: bool = False) -> None:
-        most = context_tokens if self.sampling.max_tokens else max(context_tokens, MOST_COUNTED)
+        most = max(context_tokens, MOST_COUNTED) if self.only_counts else context_tokens
         if prompt_tokens >= most:
-            truncate = self.truncate if self.messages and self.sampling.max_tokens else None
+            truncate = self.truncate if self.messages and not self.only_counts else None
             raise PromptTooLong(prompt_tokens, self.sampling.max_tokens, most, at_least=at_least, truncate=truncate)
 
 

@@ -31,9 +31,7 @@ def truncated(
     units = _units(messages)
     may_go = {index for unit in units for index in unit}
     stay = [index for index in range(len(messages)) if index not in may_go]
-    fewest = sum(chatml.fewest_tokens_of_turn(messages[index]) for index in stay) + chatml.fewest_tokens(
-        len(begun.encode())
-    )
+    fewest = chatml.fewest_tokens_of([messages[index] for index in stay], begun)
     if fewest >= context_tokens:
         raise PromptTooLong(fewest, max_tokens, context_tokens, at_least=True, truncate=True)
     head, opening = chatml.bos_ids, chatml.opening(begun)

@@ -1,4 +1,4 @@
-"""python -m hermes gateway: Replicate's and OpenAI's APIs and a page, before servers that answer."""
+"""python -m hermes gateway: Replicate's, OpenAI's and Anthropic's APIs and a page, before servers that answer."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -48,10 +48,10 @@ OPTIONS: dict[str, tuple[Any, Any]] = {  # by the setting: type and option
     "max_per_token": (int | None, typer.Option(help="predictions in flight for one token; no limit if not given")),
     "max_body": (int, typer.Option(help="bytes of a request")),
     "max_memory": (int, typer.Option(help="bytes of all requests and predictions in flight")),
-    "keep": (float, typer.Option(help="seconds that an ended prediction can be read")),
-    "keep_runs": (int, typer.Option(help="how many ended predictions can be read")),
-    "keep_bytes": (int, typer.Option(help="bytes of all ended predictions that can be read")),
-    "store": (Path | None, typer.Option(help="the SQLite file that keeps predictions over a restart")),
+    "keep": (float, typer.Option(help="seconds that an ended prediction or response can be read")),
+    "keep_runs": (int, typer.Option(help="how many ended predictions can be read, and how many responses")),
+    "keep_bytes": (int, typer.Option(help="bytes of all ended predictions that can be read, and of all responses")),
+    "store": (Path | None, typer.Option(help="the SQLite file that keeps predictions and responses over a restart")),
     "grace": (float, typer.Option(help="seconds for running predictions after SIGTERM")),
 }
 
@@ -94,7 +94,7 @@ def gateway(
     ],
     slots: Annotated[int, typer.Option(help="predictions at once at each upstream", min=1)] = 32,
 ) -> None:
-    """Serve Replicate's and OpenAI's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS has tokens,
+    """Serve Replicate's, OpenAI's and Anthropic's APIs and a page until Ctrl-C. HERMES_GATEWAY_TOKENS has tokens,
     comma-separated, or HERMES_GATEWAY_TOKENS_FILE names a file of them.
     """
     run(settings, [open_upstream(name, slots) for name in upstream])

@@ -24,7 +24,7 @@ class Response:
     finish_reason: FinishReason
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_errors: tuple[BadToolCall, ...] = ()
-    json_valid: bool | None = None  # None without json_schema
+    json_valid: bool | None = None  # None without json_schema, or if the response is calls
     metrics: dict[str, Any] = field(default_factory=dict)  # token counts, seconds, seed
 
 

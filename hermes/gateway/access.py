@@ -83,8 +83,9 @@ class Gate:
             if message["type"] == "http.response.start":
                 begun = True
                 sent = MutableHeaders(scope=message)
-                for name in ("x-request-id", "request-id")[: 1 + is_anthropic(path)]:
-                    sent[name] = request_id
+                sent["x-request-id"] = request_id
+                if is_anthropic(path):
+                    sent["request-id"] = request_id
                 self._count(scope, message["status"])
             await send(message)
 

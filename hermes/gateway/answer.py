@@ -10,7 +10,7 @@ whole. Where only one function can be called, its name is known and the argument
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hermes.json_schema.keywords import is_surely_enforced
 from hermes.tool_calls.call import BadToolCall, ToolCall
@@ -31,6 +31,7 @@ class Arguments:
     """A part of the arguments of a call. Joined, they are JSON, or its beginning where max_tokens cut the call."""
 
     text: str
+    is_last: bool = field(default=False, compare=False)  # they are whole
 
 
 Part = str | CallStart | Arguments
@@ -116,7 +117,7 @@ class Answer:
         for call in found[self._given :]:
             if isinstance(call, ToolCall):
                 yield CallStart(call.name)
-                yield Arguments(json.dumps(call.arguments, ensure_ascii=False))
+                yield Arguments(json.dumps(call.arguments, ensure_ascii=False), is_last=True)
         self._given = max(self._given, len(found))
 
     def _prose(self, so_far: str) -> Iterator[str]:
@@ -192,7 +193,7 @@ class _LiveCalls:
                 self._arguments = _Object(head.end())
                 yield CallStart(self._name)
             if more := self._arguments.more(text):
-                yield Arguments(more)
+                yield Arguments(more, is_last=self._arguments.closed)
             if not self._arguments.closed or (end := text.find(TRAINED_END, self._arguments.at)) == -1:
                 return
             self._at, self._arguments = end + len(TRAINED_END), None
@@ -201,7 +202,9 @@ class _LiveCalls:
         """Give the last call of a text that max_tokens cut, as far as it came, if it was not given."""
         if self._arguments is None and (head := HEAD.match(text, text.rfind(TRAINED))):
             yield CallStart(self._name)
-            yield Arguments(_Object(head.end()).more(text))
+            last = _Object(head.end())
+            arguments = last.more(text)
+            yield Arguments(arguments, is_last=last.closed)
 
 
 class _Object:

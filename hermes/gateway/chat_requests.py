@@ -4,11 +4,12 @@ See https://platform.openai.com/docs/api-reference/chat.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from hermes.client.cog import Json
+from hermes.gateway import engine_fields
 from hermes.gateway.answer_form import form_of
 from hermes.gateway.chat_messages import messages_of
 from hermes.gateway.completed import Completed
@@ -22,26 +23,30 @@ NO_TEMPLATE = "the server writes prompts in the model's own format"
 class ChatRequest(Completed):
     """The body of POST /v1/chat/completions. Where both limits are given, max_completion_tokens is the one."""
 
-    harmless: ClassVar[dict[str, str]] = Completed.harmless | {
-        "chat_template_kwargs": "the model's format has no variables",
-        "include_reasoning": "the model does not reason",
-        "media_io_kwargs": "there is no multimodal input",
-        "metadata": "is for the lists of stored completions",
-        "mm_processor_kwargs": "there is no multimodal input",
-        "prediction": "makes a response faster, not another one",
-        "prompt_cache_key": "the engine's prefix cache changes no answer",
-        "prompt_cache_options": "the engine's prefix cache changes no answer",
-        "prompt_cache_retention": "the engine's prefix cache changes no answer",
-        "reasoning_effort": "the model does not reason",
-        "safety_identifier": "names a person, for statistics",
-        "service_tier": "there is one",
-        "store": "is for the lists of stored completions",
-        "verbosity": "is a wish, which the model has no word for",
-    }
+    harmless: ClassVar[dict[str, str]] = (
+        Completed.harmless
+        | engine_fields.HARMLESS_IN_CHATS
+        | {
+            "metadata": "is for the lists of stored completions",
+            "prediction": "makes a response faster, not another one",
+            "prompt_cache_key": "the engine's prefix cache changes no answer",
+            "reasoning_effort": "the model does not reason",
+            "safety_identifier": "names a person, for statistics",
+            "service_tier": "there is one",
+            "store": "is for the lists of stored completions",
+            "verbosity": "is a wish, which the model has no word for",
+        }
+    )
     misplaced: ClassVar[dict[str, str]] = {
         "best_of": "the server does not choose among responses",
+        "max_output_tokens": "send max_completion_tokens",
         "prompt": "is for completions; send messages",
+        "stop_sequences": "send stop",
         "suffix": "the model writes what follows, not what is between two texts",
+        "truncation": "send truncate: oldest_turns",
+        **dict.fromkeys(("instructions", "system"), "send a system message"),
+        **dict.fromkeys(("output_config", "output_format", "text"), "send response_format"),
+        **dict.fromkeys(("conversation", "previous_response_id"), "send all messages"),
     }
     refused: ClassVar[dict[str, str]] = Completed.refused | {
         "add_special_tokens": NO_TEMPLATE,
@@ -55,6 +60,8 @@ class ChatRequest(Completed):
         "return_prompt_text": "the response does not have the prompt; /tokenize has its tokens",
         "web_search_options": "the server searches nothing",
     }
+
+    defaults: ClassVar[dict[str, Any]] = Completed.defaults | {"truncation": "disabled"}
 
     messages: list[Json] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)

@@ -13,12 +13,8 @@ from hermes.gateway.problems import Problem, unsupported
 
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 ONLY_SCHEMAS = "the server constrains a response by a JSON schema only"
-GUIDED = {  # vLLM's older names of structured_outputs, which it ignores now
-    "guided_choice": ONLY_SCHEMAS,
-    "guided_grammar": ONLY_SCHEMAS,
-    "guided_json_object": 'send response_format: {"type": "json_object"}',
-    "guided_regex": ONLY_SCHEMAS,
-    "guided_whitespace_pattern": ONLY_SCHEMAS,
+GUIDED = dict.fromkeys(engine_fields.GUIDED[1:], ONLY_SCHEMAS) | {
+    "guided_json_object": 'send response_format: {"type": "json_object"}'
 }
 
 
@@ -55,7 +51,7 @@ class StructuredOutputs(Known):
 class Completed(Sampled):
     """What chat completions and completions have in common."""
 
-    refused: ClassVar[dict[str, str]] = engine_fields.REFUSED | GUIDED
+    refused: ClassVar[dict[str, str]] = Sampled.refused | GUIDED
 
     ignore_eos: bool = False
     n: int = Field(1, ge=1, le=MAX_CHOICES)

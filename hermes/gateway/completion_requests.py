@@ -21,9 +21,12 @@ class CompletionRequest(Completed):
 
     params: ClassVar[dict[str, str]] = PARAMS | {"E1001": "prompt", "E1002": "prompt", "E1005": "prompt"}
     misplaced: ClassVar[dict[str, str]] = {
-        "max_completion_tokens": "send max_tokens",
         "messages": "are for chat completions; send prompt",
-        "tools": "are for chat completions",
+        "stop_sequences": "send stop",
+        **dict.fromkeys(("max_completion_tokens", "max_output_tokens"), "send max_tokens"),
+        **dict.fromkeys(("functions", "tools"), "are for chat completions"),
+        **dict.fromkeys(("instructions", "system"), "put it into the prompt"),
+        **dict.fromkeys(("truncate", "truncation"), "is for conversations; send a shorter prompt"),
     }
     refused: ClassVar[dict[str, str]] = Completed.refused | {
         "add_special_tokens": "to have the tokens as they are, send token ids",
@@ -31,7 +34,7 @@ class CompletionRequest(Completed):
         "prompt_embeds": "the model reads only text",
         "suffix": "the model writes what follows a prompt, not what is between two texts",
     }
-    defaults: ClassVar[dict[str, Any]] = Completed.defaults | {"add_special_tokens": True}
+    defaults: ClassVar[dict[str, Any]] = Completed.defaults | {"add_special_tokens": True, "truncation": "disabled"}
 
     prompt: Any
     best_of: int | None = None

@@ -11,7 +11,7 @@ from hermes.gateway.pool import Pool, QueueFull
 from hermes.gateway.problems import Problem
 from hermes.gateway.run import Run
 from hermes.gateway.runs import Runs
-from hermes.gateway.upstream import REPLICATE
+from hermes.gateway.upstream import is_replicate
 
 QUESTION = {"prompt": "Hi", "max_tokens": 0}  # generates nothing
 PATIENCE = 1.0  # s for the response
@@ -45,9 +45,8 @@ class Context:
     @property
     def _is_free(self) -> bool:
         backends = self._pool.backends
-        return not any(each.upstream.name.startswith(REPLICATE) for each in backends) and any(
-            each.free > 0 for each in backends
-        )
+        costs = any(is_replicate(each.upstream.name) for each in backends)
+        return not costs and any(each.free > 0 for each in backends)
 
     async def _ask(self, runs: Runs, caller: Caller) -> None:
         with suppress(Problem, QueueFull):  # another model's server, or one that is busy

@@ -4,6 +4,12 @@ NO_PROBABILITIES = "the server returns no probabilities of tokens"
 NO_BIAS = "the server cannot favour or exclude single tokens"
 NO_BEAMS = "there is no beam search"
 NO_TRANSFER = "the server transfers no KV cache"
+ENDS_ITSELF = "a response ends where the model ends it; send min_tokens"  # ignore_eos, but for chats and completions
+# vLLM's older names of structured_outputs, which it ignores now.
+GUIDED = (
+    *("guided_json", "guided_json_object", "guided_choice", "guided_grammar", "guided_regex"),
+    "guided_whitespace_pattern",
+)
 
 REFUSED = {
     "allowed_token_ids": NO_BIAS,
@@ -45,4 +51,14 @@ HARMLESS = {
     "thinking_token_budget": "the model does not reason",
     "truncation_side": "goes with truncate_prompt_tokens, which is refused",
     "user": "names a person, for statistics",
+}
+
+# In chat completions and responses.
+HARMLESS_IN_CHATS = {
+    "chat_template_kwargs": "the model's format has no variables",
+    "include_reasoning": "the model does not reason",
+    "media_io_kwargs": "there is no multimodal input",
+    "mm_processor_kwargs": "there is no multimodal input",
+    "prompt_cache_options": "the engine's prefix cache changes no answer",
+    "prompt_cache_retention": "the engine's prefix cache changes no answer",
 }

@@ -32,10 +32,14 @@ class InputCheck:
         self._schema = Draft202012Validator({**document, "$ref": "#/components/schemas/Input"})
 
     def written(self, inputs: Mapping[str, Any], *, status: int = 400, at: str = "") -> bytes:
-        """Returns the inputs as compact JSON.
+        """Returns the inputs as compact JSON. Raises what `check` raises."""
+        self.check(inputs, status=status, at=at)
+        return to_json(inputs)
 
-        Raises Problem, with `status`, at the first one that is not as the document has it. `at` begins its place in
-        the message, such as `input.`.
+    def check(self, inputs: Mapping[str, Any], *, status: int = 400, at: str = "") -> None:
+        """Raises Problem, with `status`, at the first input that is not as the document has it.
+
+        `at` begins its place in the message, such as `input.`.
         """
         for name in inputs:
             if name not in self._defaults:  # Cog would drop it without a word
@@ -47,7 +51,6 @@ class InputCheck:
         if problem := next(self._schema.iter_errors(checked), None):
             place = at + (place_of(problem.absolute_path) or "")
             raise Problem(status, f"{place}: {shortened(problem.message, MAX_SAID)}", param=place)
-        return to_json(inputs)
 
     def conversation(
         self,

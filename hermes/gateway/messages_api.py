@@ -152,7 +152,7 @@ def _arguments(text: str) -> Json:
     """The arguments of a call; of one that max_tokens cut, what Anthropic's clients read of it."""
     try:
         read = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             read = from_json(text, allow_partial=True)
         except ValueError:

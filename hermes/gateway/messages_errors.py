@@ -1,19 +1,12 @@
 """Errors as Anthropic's clients read them (https://docs.anthropic.com/en/api/errors)."""
 
 from hermes.client.cog import Json
+from hermes.gateway.problems import KINDS as OPENAI_KINDS
 from hermes.gateway.problems import Problem
 
 PATH = "/messages"  # and what is below it
 OVERLOADED = 529  # their status of what is 503 elsewhere
-KINDS = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
+KINDS = OPENAI_KINDS | {413: "request_too_large", 503: "overloaded_error"}
 # A client that learns this sends all messages instead; its tool runner asks for threads by default.
 DETAILS = {"thread": {"details": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}}}
 

@@ -1,10 +1,11 @@
 """The bodies of Anthropic's messages as inputs of predict.py (https://docs.anthropic.com/en/api/messages)."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from hermes.client.cog import Json
+from hermes.gateway import engine_fields
 from hermes.gateway.answer_form import form_of
 from hermes.gateway.chat_messages import Conversation
 from hermes.gateway.fields import Known
@@ -109,14 +110,21 @@ class MessagesRequest(Sampled):
         "user_profile_id": "names a person, for statistics",
         "workspace_id": "names a project, for statistics",
     }
-    misplaced: ClassVar[dict[str, str]] = {
-        "ignore_eos": "a response ends where the model ends it; send min_tokens",
+    misplaced: ClassVar[dict[str, str]] = dict.fromkeys(
+        (*engine_fields.GUIDED, "structured_outputs", "text"), "send output_config.format"
+    ) | {
+        "function_call": "send tool_choice",
+        "functions": "send tools",
+        "ignore_eos": engine_fields.ENDS_ITSELF,
+        "instructions": "send system",
         "max_completion_tokens": "send max_tokens",
+        "max_output_tokens": "send max_tokens",
         "n": "a request has one response",
+        "parallel_tool_calls": "send tool_choice.disable_parallel_tool_use",
         "prompt": "send messages",
         "response_format": "send output_config.format",
         "stop": "send stop_sequences",
-        "truncate": "the gateway leaves no messages out; send fewer",
+        **dict.fromkeys(("truncate", "truncation"), "the gateway leaves no messages out; send fewer"),
     }
     refused: ClassVar[dict[str, str]] = Sampled.refused | {
         "compaction": "the gateway summarises no conversation; send a shorter one",
@@ -125,6 +133,7 @@ class MessagesRequest(Sampled):
         "mcp_servers": "the gateway calls no servers; call them in the client, and send their tools as tools",
         "thread": "the gateway keeps no conversation; send all messages",
     }
+    defaults: ClassVar[dict[str, Any]] = Sampled.defaults | {"parallel_tool_calls": True, "truncation": "disabled"}
     params: ClassVar[dict[str, str]] = {**Sampled.params, "E1007": "output_config.format"}
 
     messages: list[Json] = Field(min_length=1)
@@ -157,7 +166,8 @@ class MessagesRequest(Sampled):
     def parsed(self, check: InputCheck) -> ParsedRequest:
         """See Sampled."""
         conversation = conversation_of(self.system, self.messages)
-        return ParsedRequest.of(self, self.inputs(conversation), check, places=[conversation.places])
+        places = conversation.places | {"continue_final_message": f"messages[{len(self.messages) - 1}]"}
+        return ParsedRequest.of(self, self.inputs(conversation), check, places=[places])
 
 
 class CountTokensRequest(MessagesRequest):

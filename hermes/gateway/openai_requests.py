@@ -23,7 +23,7 @@ MAX_SEED = 2**53
 class Sampled(Known, ABC):
     """What the requests of all dialects have in common. Unknown fields are accepted.
 
-    The last five are this package's own, sent as extra_body by OpenAI's client.
+    The last six are no fields of OpenAI's: five are vLLM's, and `timeout` is this package's.
     """
 
     harmless: ClassVar[dict[str, str]] = engine_fields.HARMLESS
@@ -102,7 +102,7 @@ class ParsedRequest:
             raise Problem(400, f"{len(each) * n} responses at once; at most {MAX_CHOICES}", param="n")
         first = common | each[0]
         for inputs, place in zip([first, *each[1:]], places, strict=True):  # what they share is checked once
-            check.written(inputs)
+            check.check(inputs)
             check.conversation(inputs, request.params, place)
         if len(each) == 1:
             common, each = first, ({},)

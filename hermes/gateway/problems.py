@@ -1,4 +1,4 @@
-"""What a client is told when a request is not answered as asked, in a body that both dialects' clients can read.
+"""What Replicate's and OpenAI's clients are told when a request is not answered as asked, in one body for both.
 
 Replicate's clients read RFC 9457's title, detail and status. OpenAI's read error.message, type, param and code.
 """
@@ -66,7 +66,7 @@ class Problem(Exception):
         self.retry_after = retry_after  # s
 
     def body(self) -> Json:
-        """The body of the response, for the clients of both dialects."""
+        """The body of the response, for the clients of Replicate and of OpenAI."""
         kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {
             "type": "about:blank",

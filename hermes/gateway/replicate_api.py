@@ -175,26 +175,27 @@ class ReplicateApi:
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models, for both dialects: OpenAI's `data`, Replicate's `results`. It has no OpenAPI document."""
-        data = [await self._entry(name, request) for name in self._settings.names]
-        results = [self._model(request.state.base, {})]
+        context = await self._context_tokens(request)
+        data = [self._entry(name, context) for name in self._settings.names]
+        results = [self._model(request.state.base, with_schema=False)]
         return JSONResponse({"object": "list", "data": data, **page(results)})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}, or /v1/models/{alias} as OpenAI's client asks."""
         name = _reference(request)
         self._known(name)
-        described = self._model(request.state.base, self._document()) if "owner" in request.path_params else {}
-        return JSONResponse(described | await self._entry(name, request))
+        described = self._model(request.state.base) if "owner" in request.path_params else {}
+        return JSONResponse(described | self._entry(name, await self._context_tokens(request)))
 
     async def versions(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions."""
         self._known(_reference(request))
-        return JSONResponse(page([self._version(self._document())]))
+        return JSONResponse(page([self._version()]))
 
     async def version(self, request: Request) -> Response:
         """GET /v1/models/{owner}/{name}/versions/{id}."""
         self._known("{owner}/{name}:{id}".format(**request.path_params))
-        return JSONResponse(self._version(self._document()))
+        return JSONResponse(self._version())
 
     async def deployment(self, request: Request) -> Response:
         """GET /v1/deployments/{owner}/{name}."""
@@ -256,16 +257,16 @@ class ReplicateApi:
             raise Problem(404, f"there is no prediction {quoted}; the gateway keeps one for {seconds} after its end")
         return run
 
-    async def _entry(self, name: str, request: Request) -> Json:
+    async def _context_tokens(self, request: Request) -> int | None:
+        return await self._context.tokens(self._runs, caller_of(request))
+
+    def _entry(self, name: str, context: int | None) -> Json:
         """The model as OpenAI's API has it, with its context as vLLM's server has it."""
-        owner, context = (
-            self._settings.model.partition("/")[0],
-            await self._context.tokens(self._runs, caller_of(request)),
-        )
+        owner = self._settings.model.partition("/")[0]
         entry = {"id": name, "object": "model", "created": int(self._began.timestamp()), "owned_by": owner}
         return entry | {"root": self._settings.model, "parent": None, "max_model_len": context}
 
-    def _model(self, base: str, document: Json) -> Json:
+    def _model(self, base: str, *, with_schema: bool = True) -> Json:
         """The model as Replicate's API has it."""
         owner, _, name = self._settings.model.partition("/")
         return {
@@ -281,15 +282,16 @@ class ReplicateApi:
             "cover_image_url": None,
             "default_example": None,
             "is_official": False,
-            "latest_version": self._version(document),
+            "latest_version": self._version(with_schema=with_schema),
         }
 
-    def _version(self, shown: Json) -> Json:
+    def _version(self, *, with_schema: bool = True) -> Json:
+        document = self._document()
         return {
             "id": self.version_id,
             "created_at": time(self._began),
-            "cog_version": self._document()["info"]["version"],
-            "openapi_schema": shown,
+            "cog_version": document["info"]["version"],
+            "openapi_schema": document if with_schema else {},
         }
 
 

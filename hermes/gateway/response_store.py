@@ -200,7 +200,6 @@ class Reader:
             raise Problem(413, said, param=place)
 
     def _wait(self, work: Callable[[str, str], T], wanted: str) -> T:
-        wanted = wanted.encode(errors="replace").decode()
         try:
             return self._store.wait_for(work, self._owner, wanted, patience=PATIENCE)
         except sqlite3.Error as error:

@@ -80,7 +80,8 @@ class ResponseWriter:
                 call = WrittenCustomCall if part.name in self._custom else WrittenCall
                 return [*self.close(), *self._begin(call(part.name))]
             case Arguments():
-                return self._take(part.text)
+                events = self._take(part.text)
+                return [*events, *self.close()] if part.is_last else events
             case str():
                 goes_on = isinstance(self._open, WrittenMessage)
                 begun = [] if goes_on else [*self.close(), *self._begin(WrittenMessage())]
@@ -112,8 +113,7 @@ class ResponseWriter:
     def _take(self, text: str) -> list[str]:
         assert self._open is not None  # noqa: S101
         self._open.add(text)
-        events = self._events([self._open.delta(text)] if self._open.streams else [])
-        return [*events, *self.close()] if self._open.is_whole(text) else events
+        return self._events([self._open.delta(text)] if self._open.streams else [])
 
     def _events(self, events: Sequence[Event]) -> list[str]:
         return [self.event(kind, **self._at(), **body) for kind, body in events]

@@ -82,7 +82,7 @@ class ResponsesApi:
         work = partial(listed, items, limit=limit, order=order, after=after)
         page = await self._openai.bodies.in_thread(len(items), work, owner)
         if page is None:
-            raise Problem(404, f"after: there is no item {after!r}", param="after")
+            raise Problem(404, f"after: there is no item {shown(after)}", param="after")
         return self._answer(page, owner)
 
     async def cancel(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self, TypeAlias
 from pydantic import Field, PrivateAttr
 
 from hermes.client.cog import Json
+from hermes.gateway import engine_fields
 from hermes.gateway.answer_form import form_of
 from hermes.gateway.chat_messages import messages_of
 from hermes.gateway.completed import Texts
@@ -47,24 +48,29 @@ class TextOptions(Known):
 class ResponsesRequest(Sampled):
     """The body of POST /v1/responses."""
 
-    harmless: ClassVar[dict[str, str]] = Sampled.harmless | {
-        "access_programs": "names who may ask OpenAI for what",
-        "chat_template_kwargs": "the model's format has no variables",
-        "image": "is for tools that make images",
-        "include_reasoning": "the model does not reason",
-        "media_io_kwargs": "there is no multimodal input",
-        "mm_processor_kwargs": "there is no multimodal input",
-        "prompt_cache_options": "the engine's prefix cache changes no answer",
-        "prompt_cache_retention": "the engine's prefix cache changes no answer",
-        "stream_options": "include_obfuscation pads events",
-    }
-    misplaced: ClassVar[dict[str, str]] = {
-        "guided_json": "send text.format",
+    harmless: ClassVar[dict[str, str]] = (
+        Sampled.harmless
+        | engine_fields.HARMLESS_IN_CHATS
+        | {
+            "access_programs": "names who may ask OpenAI for what",
+            "image": "is for tools that make images",
+            "stream_options": "include_obfuscation pads events",
+        }
+    )
+    misplaced: ClassVar[dict[str, str]] = dict.fromkeys(
+        (*engine_fields.GUIDED, "output_config", "output_format"), "send text.format"
+    ) | {
+        "continue_final_message": "a response begins a new turn",
+        "function_call": "send tool_choice",
+        "functions": "send tools",
         "max_completion_tokens": "send max_output_tokens",
         "max_tokens": "send max_output_tokens",
         "messages": "send input",
         "n": "a request has one response",
         "response_format": "send text.format",
+        "stop_sequences": "send stop",
+        "system": "send instructions",
+        "truncate": "send truncation: auto",
     }
     refused: ClassVar[dict[str, str]] = Sampled.refused | {
         "background": "the response is written while its request is open; leave it out, or stream",
@@ -72,13 +78,15 @@ class ResponsesRequest(Sampled):
         "context_management": "the gateway compacts nothing; send truncation: auto, which leaves out the oldest turns",
         "conversation": NO_STATE,
         "enable_response_messages": "the response has items only",
-        "ignore_eos": "a response ends where the model ends it; send min_tokens",
+        "ignore_eos": engine_fields.ENDS_ITSELF,
         "moderation": "the server moderates nothing",
         "previous_input_messages": NO_STATE,
         "structured_outputs": "send text.format with a JSON schema; the server constrains a response by nothing else",
         "prompt": "the gateway keeps no prompts; send it as instructions and input",
     }
-    params: ClassVar[dict[str, str]] = PARAMS | dict.fromkeys(("E1001", "E1002", "E1005"), "input")
+    params: ClassVar[dict[str, str]] = (
+        PARAMS | dict.fromkeys(("E1001", "E1002", "E1005"), "input") | {"E1007": "text.format"}
+    )
 
     input: str | list[Json]
     instructions: str | None = None
@@ -123,7 +131,7 @@ class ResponsesRequest(Sampled):
         messages, where = messages_of(turns, at)
         parsed = ParsedResponse.of(self, self.inputs(messages, tools), check, places=[where], echo=self.echo(tools))
         kept = json.dumps(items, separators=(",", ":")).encode() if self.store else b""
-        return replace(parsed, conversation=kept, before=len(self._before), custom=tools.custom, store=self.store)
+        return replace(parsed, conversation=kept, before=len(self._before), custom=tools.custom)
 
     def inputs(self, messages: list[Json], tools: Tools) -> Json:
         """The inputs of predict.py."""
@@ -137,7 +145,13 @@ class ResponsesRequest(Sampled):
         if self.truncation == "auto":
             inputs["truncate"] = "oldest_turns"
         choice = tools.choice(self.tool_choice)
-        return inputs | form_of(tools.functions, choice, self.text.format, parallel=self.parallel_tool_calls)
+        return inputs | form_of(
+            tools.functions,
+            choice,
+            self.text.format,
+            parallel=self.parallel_tool_calls,
+            format_field="text.format",
+        )
 
     def echo(self, tools: Tools) -> bytes:
         """What the response repeats, as JSON without its braces."""
@@ -159,7 +173,7 @@ class ResponsesRequest(Sampled):
             "temperature": 1.0 if self.temperature is None else self.temperature,
             "text": {"format": self.text.format or {"type": "text"}},
             "tool_choice": self.tool_choice,
-            "tools": tools.shown,
+            "tools": tools.echoed,
             "top_logprobs": 0,
             "top_p": 1.0 if self.top_p is None else self.top_p,
             "truncation": self.truncation,
@@ -180,7 +194,11 @@ class ParsedResponse(ParsedRequest):
     conversation: bytes = b""  # the items that it answers, as JSON, if it is to be kept
     before: int = 0  # how many of them are of earlier responses
     custom: frozenset[str] = frozenset()  # functions that are custom tools
-    store: bool = False
+
+    @property
+    def store(self) -> bool:
+        """Whether the response is to be kept."""
+        return bool(self.conversation)
 
     @property
     def size(self) -> int:

@@ -14,7 +14,7 @@ from hermes.text import shortened
 
 WARNING = "hermes_warning"  # a key of metadata, which may have MAX_KEYS
 MAX_KEYS, MAX_VALUE = 16, 512
-ELSEWHERE = (
+BUILT_IN = (
     "apply_patch",
     "code_interpreter",
     "computer",
@@ -41,7 +41,7 @@ class Tools:
     """The tools of a request."""
 
     functions: list[Json]  # as predict.py takes them
-    shown: list[Json]  # as the response has them
+    echoed: list[Json]  # as the response has them
     custom: frozenset[str]  # names of functions whose one argument is a text
     left_out: list[str]
 
@@ -60,37 +60,37 @@ class Tools:
             or not isinstance(choice.get("tools"), list)
         ):
             return choice
-        return {**choice, "tools": [each for each in choice["tools"] if not _runs_elsewhere(_type(each))]}
+        return {**choice, "tools": [each for each in choice["tools"] if not _is_built_in(_type(each))]}
 
 
 def tools_of(tools: Sequence[Json]) -> Tools:
     """Returns the tools of a request. Raises Problem at one that is unknown, or that the model cannot call alone."""
-    functions, shown, custom, left_out = [], [], [], []
+    functions, echoed, custom, left_out = [], [], [], []
     for index, tool in enumerate(tools):
         kind = _type(tool)
         if kind == "function":
             functions.append(tool)
-            shown.append({"description": None, "parameters": None, "strict": True, **tool})
+            echoed.append({"description": None, "parameters": None, "strict": True, **tool})
         elif kind == "custom" and _is_text(tool.get("format")):
             functions.append(_as_function(tool))
-            shown.append(tool)
+            echoed.append(tool)
             custom.append(tool.get("name"))
-        elif kind == "custom" or _runs_elsewhere(kind):
+        elif kind == "custom" or _is_built_in(kind):
             left_out.append(f"{kind} {tool['name']}" if isinstance(tool.get("name"), str) else kind)
         else:
             raise unsupported(f"tools[{index}]", f"is {kind!r}; it has to be a function or a custom tool")
     if left_out and not functions:
         raise unsupported("tools[0]", f"is {left_out[0]!r}, which the gateway cannot run; send functions")
-    return Tools(functions, shown, frozenset(name for name in custom if isinstance(name, str)), _once(left_out))
+    return Tools(functions, echoed, frozenset(name for name in custom if isinstance(name, str)), _once(left_out))
 
 
 def _type(tool: Any) -> str:
     return str(tool.get("type", "")) if isinstance(tool, dict) else ""
 
 
-def _runs_elsewhere(kind: str) -> bool:
+def _is_built_in(kind: str) -> bool:
     """Whether a type is one of OpenAI's own tools; some have a date, as web_search_preview_2025_03_11 has."""
-    return kind in ELSEWHERE or kind.startswith(("web_search_", "computer_", "computer-"))
+    return kind in BUILT_IN or kind.startswith(("web_search_", "computer_", "computer-"))
 
 
 def _is_text(form: Any) -> bool:

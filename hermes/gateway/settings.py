@@ -55,9 +55,9 @@ class GatewaySettings:
     max_per_token: int | None = None  # predictions in flight
     max_body: int = 2**20  # bytes of a request
     max_memory: int = 64 * 2**20  # bytes of all requests and predictions in flight
-    keep: float = 3600.0  # s that an ended prediction can be read
+    keep: float = 3600.0  # s that an ended prediction or a response can be read
     keep_runs: int = 10_000
-    keep_bytes: int = 64 * 2**20  # of all ended predictions
+    keep_bytes: int = 64 * 2**20  # of all ended predictions, and as many of responses
     store: Path | None = None  # the SQLite file of predictions; None keeps them in memory
     grace: float = 5.0  # s for running predictions after SIGTERM
 

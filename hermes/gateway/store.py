@@ -294,7 +294,7 @@ class Store:
                 self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._in_journal = False
         except sqlite3.Error as error:
-            log.warning("gateway: old predictions could not be deleted from the store: %s", error)
+            log.warning("gateway: the store could not be pruned: %s", error)
 
     def _one(self, statement: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.database.execute(statement).fetchone()

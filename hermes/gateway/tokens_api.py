@@ -1,6 +1,7 @@
 """Texts as tokens and back, in the shapes of vLLM's server, over predictions that generate nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,7 +11,10 @@ from starlette.responses import Response
 
 from hermes.client.cog import Json
 from hermes.gateway.chat_messages import Conversation, messages_of
+from hermes.gateway.chat_requests import NO_TEMPLATE
+from hermes.gateway.completion_requests import CompletionRequest
 from hermes.gateway.events import compact
+from hermes.gateway.fields import refuse
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.openai_requests import ParsedRequest, Sampled
@@ -19,6 +23,7 @@ from hermes.gateway.reply import Reply
 from hermes.gateway.run import Run
 
 PIECE = 10_000  # values that are written at once: nothing else in the process goes on meanwhile
+OF_MESSAGES = dict.fromkeys(("tools", "continue_final_message"), "goes with messages; a prompt is taken as it is")
 TURN = "<|im_start|>"  # begins each turn; a client's text cannot have this token
 
 
@@ -27,7 +32,7 @@ class TokenizeRequest(Sampled):
 
     harmless: ClassVar[dict[str, str]] = {"chat_template_kwargs": "the model's format has no variables"}
     refused: ClassVar[dict[str, str]] = {
-        "chat_template": "the server writes prompts in the model's own format",
+        "chat_template": NO_TEMPLATE,
         "media_io_kwargs": "the model reads only text",
         "mm_processor_kwargs": "the model reads only text",
     }
@@ -52,19 +57,22 @@ class TokenizeRequest(Sampled):
         """See Sampled."""
         if (self.prompt is None) == (not self.messages):
             raise Problem(400, "prompt: send a prompt or messages, and not both", param="prompt")
+        if self.prompt is not None:
+            refuse(self.model_dump(include=set(OF_MESSAGES)), OF_MESSAGES)
         if self.add_generation_prompt and self.continue_final_message:
             said = "is true, and so is continue_final_message; send one of them"
             raise Problem(400, f"add_generation_prompt: {said}", param="add_generation_prompt")
         conversation = messages_of(self.messages) if self.messages else None
         whole = self.add_generation_prompt is not False or self.continue_final_message or not conversation
-        shown = {
+        wanted = {
             "bos": bool(conversation) or self.add_special_tokens,
             "whole": whole,
             "strings": self.return_token_strs,
         }
-        echo = compact(shown).encode()
+        echo = compact(wanted).encode()
         places = [conversation.places if conversation else {}]
-        return ParsedRequest.of(self, self.inputs(conversation), check, places=places, echo=echo)
+        parsed = ParsedRequest.of(self, self.inputs(conversation), check, places=places, echo=echo)
+        return parsed if conversation else replace(parsed, params=CompletionRequest.params)
 
 
 class DetokenizeRequest(Sampled):
@@ -72,7 +80,9 @@ class DetokenizeRequest(Sampled):
 
     harmless: ClassVar[dict[str, str]] = {}
     refused: ClassVar[dict[str, str]] = {}
-    params: ClassVar[dict[str, str]] = {**Sampled.params, "prompt_token_ids": "tokens"}
+    params: ClassVar[dict[str, str]] = Sampled.params | dict.fromkeys(
+        ("E1001", "E1002", "E1005", "prompt_token_ids"), "tokens"
+    )
 
     tokens: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
 

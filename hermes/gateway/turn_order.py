@@ -23,7 +23,6 @@ class _Placed(NamedTuple):
 
 @dataclass(eq=False)
 class _Call:
-    call_id: str | None
     result: _Placed | None = None
 
 
@@ -80,7 +79,7 @@ class _Conversation:
         last = self.turns[-1]
         for each in _calls(turn):
             call_id = _key(each.get("id")) if isinstance(each, dict) else None
-            last.calls.append(call := _Call(call_id))
+            last.calls.append(call := _Call())
             last.has_nameless |= not call_id
             self._calling = last
             if call_id:

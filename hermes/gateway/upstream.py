@@ -93,6 +93,11 @@ class Upstream(Protocol):
         ...
 
 
+def is_replicate(name: str) -> bool:
+    """Whether an upstream of this name is a model on Replicate, where each prediction costs money."""
+    return name.startswith(REPLICATE)
+
+
 def open_upstream(name: str, slots: int) -> Upstream:
     """Returns the upstream of a name on the command line.
 
@@ -100,7 +105,7 @@ def open_upstream(name: str, slots: int) -> Upstream:
     """
     if slots < 1:
         raise InvalidConfiguration("--slots", f"is {slots}; an upstream takes at least 1 prediction at once")
-    if name.startswith(REPLICATE):
+    if is_replicate(name):
         return ReplicateUpstream(name, slots)
     return CogUpstream(name, slots)
 

@@ -25,7 +25,7 @@ from hermes.gateway.run import Hook, Run
 from hermes.gateway.runs import Runs
 from hermes.gateway.settings import GatewaySettings
 from hermes.gateway.store import Store
-from hermes.gateway.upstream import REPLICATE, replicate_url
+from hermes.gateway.upstream import is_replicate, replicate_url
 
 log = logging.getLogger(__name__)
 Events = Literal["start", "output", "logs", "completed"]
@@ -265,7 +265,7 @@ class Webhooks:
 def _upstream_urls(pool: Pool) -> Iterator[str]:
     for backend in pool.backends:
         name = backend.upstream.name
-        if name.startswith(REPLICATE):
+        if is_replicate(name):
             yield replicate_url()
         elif "://" in name:
             yield name

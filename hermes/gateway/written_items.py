@@ -3,8 +3,6 @@
 import secrets
 from abc import ABC, abstractmethod
 
-from pydantic_core import from_json
-
 from hermes.client.cog import Json
 from hermes.gateway.responses_items import partial_object
 
@@ -28,10 +26,6 @@ class WrittenItem(ABC):
     def add(self, piece: str) -> None:
         """Take a piece of its text."""
         self._pieces.append(piece)
-
-    def is_whole(self, piece: str) -> bool:  # noqa: ARG002
-        """Whether nothing can follow this last piece."""
-        return False
 
     @abstractmethod
     def begun(self) -> Json:
@@ -91,12 +85,6 @@ class WrittenCall(WrittenItem):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self._braces = 0  # open ones, with those in texts
-
-    def is_whole(self, piece: str) -> bool:
-        """Whether the arguments are, as far as it is cheap to know."""
-        self._braces += piece.count("{") - piece.count("}")
-        return self._braces == 0 and "}" in piece and _is_json(self.text)
 
     def begun(self) -> Json:
         """See WrittenItem."""
@@ -139,11 +127,3 @@ class WrittenCustomCall(WrittenCall):
 
 def _content(text: str) -> Json:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _is_json(text: str) -> bool:
-    try:
-        from_json(text)
-    except ValueError:
-        return False
-    return True

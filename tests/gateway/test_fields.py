@@ -179,6 +179,15 @@ def test_a_harmless_field_changes_nothing(row):
         assert row.send(**{name: "anything"}) == row.send(), name
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in (ChatRequest, CompletionRequest) for name in kind.misplaced]
+)
+def test_a_field_of_another_api_is_refused_with_what_to_send(kind, name):
+    with pytest.raises(Problem, match=f"^{name}: ") as refused:
+        kind.model_validate({name: "x"})
+    assert (refused.value.param, refused.value.code) == (name, "unsupported_parameter")
+
+
 def test_the_fields_of_a_tool_are_those_that_the_model_reads_or_that_are_harmless():
     module = "entrypoints/openai/chat_completion/protocol.py"
     tools = vllm_fields(module, "ChatCompletionToolsParam").keys() | fields_of(ChatCompletionFunctionToolParam)

@@ -11,6 +11,7 @@ from hermes.gateway import reply as reply_module
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.caller import Caller
 from hermes.gateway.fields import without_nulls
+from hermes.gateway.inputs import InputCheck
 from hermes.gateway.memory import Memory
 from hermes.gateway.messages_api import _MessageWriter, _stream
 from hermes.gateway.messages_blocks import conversation_of
@@ -165,6 +166,15 @@ def test_what_anthropics_servers_did_is_left_out_of_an_earlier_turn():
     assert turns(USER, said, USER) == [USER, {"role": "assistant", "content": "It rains."}, USER]
 
 
+def test_a_document_cannot_begin_with_the_assistants_last_message():
+    begun = {"role": "assistant", "content": "{"}
+    form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    body = {"max_tokens": 9, "messages": [USER, begun], "output_config": form}
+    with pytest.raises(Problem, match=r"messages\[1\] can't go with json_schema") as refused:
+        MessagesRequest.model_validate(body).parsed(InputCheck(DOCUMENT))
+    assert refused.value.param == "messages[1]"
+
+
 def test_the_last_message_of_the_assistant_is_continued():
     begun = {"role": "assistant", "content": "The capital is"}
     assert inputs(messages=[USER, begun]) == inputs() | {"messages": [USER, begun], "continue_final_message": True}
@@ -218,6 +228,7 @@ def test_the_last_message_of_the_assistant_is_continued():
             "messages[1].content[0].input",
         ),
         ({"messages": [{"role": "assistant", "content": ""}]}, "messages"),
+        *(({name: "x"}, name) for name in MessagesRequest.misplaced),
         ({"system": [{"type": "image"}]}, "system[0]"),
     ],
 )
@@ -346,6 +357,7 @@ NAMED = json.dumps({"tools": [FUNCTION], "tool_choice": "weather"}).encode()
     [
         ('<tool_call>\n{"arguments": {"city": "Oslo", "day": "Mon', {"city": "Oslo"}),
         ('<tool_call>\n{"arguments": {', {}),
+        ('<tool_call>\n{"arguments": ' + '{"deep": ' * 3000, {}),
     ],
 )
 def test_a_call_that_max_tokens_cut_is_given_as_far_as_it_came(written, arguments):

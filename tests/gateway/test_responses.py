@@ -118,6 +118,27 @@ def test_an_item_that_cannot_be_read_is_named(items, said, param):
 
 
 @pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"type": "xml"}, "text.format: is 'xml'"),
+        ({"type": "json_schema"}, "text.format: has no JSON schema"),
+        ({"type": "json_schema", "schema": {"type": 5}}, "E1007"),
+    ],
+)
+def test_a_format_that_cannot_be_had_is_refused_by_the_field_that_has_it(form, said):
+    with pytest.raises(Problem, match=said) as refused:
+        parsed(text={"format": form})
+    assert refused.value.param == "text.format"
+
+
+@pytest.mark.parametrize("name", ResponsesRequest.misplaced)
+def test_a_field_of_another_api_is_refused_with_what_to_send(name):
+    with pytest.raises(Problem, match=f"^{name}: ") as refused:
+        parsed(**{name: "x"})
+    assert (refused.value.param, refused.value.code) == (name, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ({"text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}}, {"json_schema": SCHEMA}),
