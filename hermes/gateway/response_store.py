@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hermes.client.cog import Json
 from hermes.gateway.bounded_table import BoundedTable, micros, transaction
 from hermes.gateway.problems import Problem
-from hermes.gateway.store import Store
+from hermes.gateway.store import Store, read, unreadable
 from hermes.text import shown
 
 T = TypeVar("T")
@@ -86,15 +86,15 @@ class ResponseStore:
 
     async def response(self, owner: str, response_id: str) -> bytes | None:
         """Returns a response as JSON, or None."""
-        return await _read(self._store.do(self._column, "response", owner, response_id))
+        return await read(self._store.do(self._column, "response", owner, response_id))
 
     async def conversation(self, owner: str, response_id: str) -> bytes | None:
         """Returns the items that a response answers as JSON, or None."""
-        return await _read(self._store.do(self._column, "conversation", owner, response_id))
+        return await read(self._store.do(self._column, "conversation", owner, response_id))
 
     async def delete(self, owner: str, response_id: str) -> bool:
         """Delete a response and its items. Returns whether it was there."""
-        return await _read(self._store.do(self._delete, owner, response_id))
+        return await read(self._store.do(self._delete, owner, response_id))
 
     def reader(self, owner: str) -> "Reader":
         """Returns what reads the responses of an owner in a thread."""
@@ -126,36 +126,33 @@ class ResponseStore:
         return found
 
     def _column(self, name: str, owner: str, response_id: str) -> bytes | None:
-        self._store.prune()
-        found = self._database.execute(
-            f"SELECT {name} FROM responses WHERE id = ? AND owner = ?",  # noqa: S608
-            (response_id, owner),
-        ).fetchone()
+        found = self._row(f"SELECT {name} FROM responses WHERE id = ? AND owner = ?", response_id, owner)  # noqa: S608
         return found[0] if found else None
 
     def item(self, owner: str, item_id: str) -> bytes | None:
         """Returns an item as JSON, as it was last kept, or None."""
-        self._store.prune()
-        found = self._database.execute(
-            "SELECT item FROM response_items WHERE id = ? AND owner = ? ORDER BY number DESC LIMIT 1", (item_id, owner)
-        ).fetchone()
+        query = "SELECT item FROM response_items WHERE id = ? AND owner = ? ORDER BY number DESC LIMIT 1"
+        found = self._row(query, item_id, owner)
         return found[0] if found else None
 
     def whole(self, owner: str, response_id: str) -> tuple[bytes, bytes] | None:
         """Returns the items that a response answers, and those of the response, as JSON, or None."""
-        self._store.prune()
-        found: tuple[bytes, bytes] | None = self._database.execute(
+        found: tuple[bytes, bytes] | None = self._row(
             "SELECT conversation, CAST(json_extract(CAST(response AS TEXT), '$.output') AS BLOB) FROM responses "
             "WHERE id = ? AND owner = ?",
-            (response_id, owner),
-        ).fetchone()
+            response_id,
+            owner,
+        )
         return found
 
+    def _row(self, query: str, *values: str) -> Any:
+        self._store.prune()
+        return self._database.execute(query, values).fetchone()
+
     def _delete(self, owner: str, response_id: str) -> bool:
-        where = "WHERE id = ? AND owner = ?", (response_id, owner)
-        found = self._database.execute(f"SELECT bytes FROM responses {where[0]}", where[1]).fetchone()  # noqa: S608
+        found = self._row("SELECT bytes FROM responses WHERE id = ? AND owner = ?", response_id, owner)
         if found:
-            self._database.execute(f"DELETE FROM responses {where[0]}", where[1])  # noqa: S608
+            self._database.execute("DELETE FROM responses WHERE id = ?", (response_id,))
             self._table.grow(owner, -1, -found[0])
             self._store.deleted()
         return bool(found)
@@ -203,17 +200,6 @@ class Reader:
         try:
             return self._store.wait_for(work, self._owner, wanted, patience=PATIENCE)
         except sqlite3.Error as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         except TimeoutError:
-            raise _unreadable("it is busy") from None
-
-
-async def _read(reading: "asyncio.Future[T]") -> T:
-    try:
-        return await reading
-    except sqlite3.Error as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: object) -> Problem:
-    return Problem(503, f"the store cannot be read: {error}", code="store_failed", retry_after=5)
+            raise unreadable("it is busy") from None

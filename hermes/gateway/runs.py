@@ -5,11 +5,11 @@ import hmac
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from hermes.client.cog import Json
 from hermes.errors import EngineFailed, ServerStopping
@@ -19,11 +19,10 @@ from hermes.gateway.outcome import outcome_of, size_of, text_of
 from hermes.gateway.pool import FailedEarly, Pool, QueueFull, Ticket
 from hermes.gateway.problems import Problem, of_bug
 from hermes.gateway.run import NOBODY, Hook, Outcome, Run
-from hermes.gateway.store import Store
+from hermes.gateway.store import Store, read
 from hermes.gateway.upstream import Full, Refused, Unavailable, Upstream
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 RETRY_SECONDS = 5.0  # until an end is written again that the store could not write
 CANCEL_SECONDS = 2.0  # for an upstream to end what it was asked to cancel
@@ -143,7 +142,7 @@ class Runs:
         At most `size` of them, and no more after `max_bytes` of inputs and outputs. Raises KeyError if the cursor is
         not known.
         """
-        stored, following = await _read(self._store.page(owner, cursor, size, max_bytes))
+        stored, following = await read(self._store.page(owner, cursor, size, max_bytes))
         runs: list[Run] = []
         for each in stored:
             run = self._here(each.id) or each  # with what it has so far
@@ -341,7 +340,7 @@ class Runs:
             del self._per_token[owner]
 
     async def _find(self, run_id: str) -> Run | None:
-        return self._here(run_id) or await _read(self._store.get(run_id))
+        return self._here(run_id) or await read(self._store.get(run_id))
 
     def _here(self, run_id: str) -> Run | None:
         """A kept prediction in flight, or whose end is not written."""
@@ -372,11 +371,3 @@ async def _failure(writing: "asyncio.Future[None]") -> Exception | None:
             of_bug("the store", error)
         return error
     return None
-
-
-async def _read(reading: Awaitable[T]) -> T:
-    """Returns what the store reads. Raises Problem if it cannot be read."""
-    try:
-        return await reading
-    except sqlite3.Error as error:
-        raise Problem(503, f"the store cannot be read: {error}", code="store_failed", retry_after=5) from error

@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from hermes.errors import Interrupted, InvalidConfiguration
 from hermes.gateway.bounded_table import EPOCH, MICROSECOND, BoundedTable, Bounds, micros, transaction
 from hermes.gateway.caller import Caller
+from hermes.gateway.problems import Problem
 from hermes.gateway.run import Hook, Outcome, Run
 
 log = logging.getLogger(__name__)
@@ -349,3 +350,16 @@ def _hook(text: str | None) -> Hook | None:
 
 def _moment(micros: int) -> datetime:
     return EPOCH + micros * MICROSECOND
+
+
+async def read(reading: Awaitable[T]) -> T:
+    """Returns what the store reads. Raises Problem if it cannot be read."""
+    try:
+        return await reading
+    except sqlite3.Error as error:
+        raise unreadable(error) from error
+
+
+def unreadable(why: object) -> Problem:
+    """The problem that the store cannot be read."""
+    return Problem(503, f"the store cannot be read: {why}", code="store_failed", retry_after=5)
