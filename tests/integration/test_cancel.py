@@ -35,30 +35,30 @@ def drop_plain_client(server, caller):
 
 
 @pytest.mark.parametrize("leave", [cancel, drop_stream, drop_plain_client])
-def test_the_engine_has_nothing_left_to_do(quick_server, leave):
-    before = len(endings(quick_server))
+def test_the_engine_has_nothing_left_to_do(server, leave):
+    before = len(endings(server))
     with ThreadPoolExecutor(1) as caller:
-        leave(quick_server, caller)
-        until(lambda: len(endings(quick_server)) > before, 5, "the prediction has ended")
-    ended = endings(quick_server)[-1]
+        leave(server, caller)
+        until(lambda: len(endings(server)) > before, 5, "the prediction has ended")
+    ended = endings(server)[-1]
     assert ended["output_tokens"] < 200, "it ended seconds after it was left"
     assert ended["engine"]["unfinished"] == 0
     time.sleep(0.5)
-    (line,) = prediction_lines(predict(quick_server, prompt="Hi", max_tokens=1)["logs"].splitlines())
+    (line,) = prediction_lines(predict(server, prompt="Hi", max_tokens=1)["logs"].splitlines())
     assert line["engine"]["output_tokens"] - ended["engine"]["output_tokens"] <= 1 + AHEAD, "the engine went on"
     with ThreadPoolExecutor(32) as callers:
 
         def every_slot_is_free():  # the last one a moment after its answer
-            statuses = callers.map(lambda _: post(quick_server, prompt="Hi", max_tokens=1).status_code, range(32))
+            statuses = callers.map(lambda _: post(server, prompt="Hi", max_tokens=1).status_code, range(32))
             return {*statuses} == {200}
 
         until(every_slot_is_free, 20, "every slot is free")
 
 
-def test_a_cancelled_prediction_reports_what_is_known(quick_server):
-    events = stream_prediction(quick_server.url, LONG)
+def test_a_cancelled_prediction_reports_what_is_known(server):
+    events = stream_prediction(server.url, LONG)
     (_, started), *outputs = [next(events) for _ in range(4)]
-    httpx.post(f"{quick_server.url}/predictions/{started['id']}/cancel")
+    httpx.post(f"{server.url}/predictions/{started['id']}/cancel")
     *_, (_, prediction) = events
     assert prediction["status"] == "canceled"
     metrics = prediction["metrics"]
@@ -67,11 +67,11 @@ def test_a_cancelled_prediction_reports_what_is_known(quick_server):
     assert "finish_reason" not in metrics
 
 
-def test_cancelling_one_leaves_the_others_alone(quick_server):
+def test_cancelling_one_leaves_the_others_alone(server):
     inputs = {"prompt": "Write a short story.", "temperature": 0, "max_tokens": 40, "min_tokens": 40}
-    alone = text_of(predict(quick_server, **inputs))
+    alone = text_of(predict(server, **inputs))
     with ThreadPoolExecutor(8) as callers:
-        others = [callers.submit(stream, quick_server, **inputs) for _ in range(4)]
+        others = [callers.submit(stream, server, **inputs) for _ in range(4)]
         for _ in range(3):
-            drop_stream(quick_server, callers)
+            drop_stream(server, callers)
         assert {other.result().text for other in others} == {alone}

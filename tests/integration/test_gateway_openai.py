@@ -287,9 +287,9 @@ def leave_many_prompts(gateway, client):
 
 @pytest.mark.parametrize("leave", [leave_stream, leave_before_the_answer, leave_many_prompts])
 @three_chances
-def test_a_caller_who_goes_away_frees_the_slot(quick_gateway, client, leave):
-    leave(quick_gateway, client)
-    assert until(lambda: quick_gateway.running == 0, 10, "the slot is free") < 2
+def test_a_caller_who_goes_away_frees_the_slot(gateway, sensible, leave):
+    leave(gateway, sensible)
+    assert until(lambda: gateway.running == 0, 10, "the slot is free") < 2
 
 
 def test_one_request_has_more_prompts_than_slots(sensible):

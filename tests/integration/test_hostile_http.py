@@ -131,7 +131,7 @@ def tokens_of_each(server):
 
 def test_a_stream_that_nobody_reads_ends_and_holds_up_nobody(quick_server):
     before = len(tokens_of_each(quick_server))
-    body = json.dumps({"input": {"prompt": "Count to a million.", "min_tokens": 200, "max_tokens": 200}}).encode()
+    body = json.dumps({"input": {"prompt": "Count to a million.", "min_tokens": 500, "max_tokens": 500}}).encode()
     url = urlsplit(quick_server.url)
     with socket.socket() as unread:
         unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the system makes it 2 KB
@@ -141,4 +141,4 @@ def test_a_stream_that_nobody_reads_ends_and_holds_up_nobody(quick_server):
         predict(quick_server, **SHORT)
         until(lambda: tokens_of_each(quick_server)[before:], 5, "the log has a line of it")
         assert tokens_of_each(quick_server)[before] == 1, "the stream was first"
-        until(lambda: 200 in tokens_of_each(quick_server)[before:], SECONDS, "it has ended, though nobody reads")
+        until(lambda: 500 in tokens_of_each(quick_server)[before:], SECONDS, "it has ended, though nobody reads")
