@@ -1,6 +1,7 @@
 """OpenAI's official client, unmodified, against the gateway and the real model."""
 
 import asyncio
+import copy
 import json
 import time
 from typing import Literal
@@ -111,13 +112,16 @@ def test_a_json_object_comes_whole_streamed_and_not(sensible):
 
 
 def test_a_tool_call_comes_whole_streamed_and_not(sensible):
+    long = copy.deepcopy(WEATHER)  # so long that even a busy machine does not join all of its pieces
+    long["function"]["parameters"]["properties"]["why"] = {"type": "string", "minLength": 200, "maxLength": 250}
+    long["function"]["parameters"]["required"].append("why")
     asked = {
         "model": MODEL,
         "messages": ASK_WEATHER,
-        "tools": [WEATHER],
+        "tools": [long],
         "tool_choice": "required",
         "parallel_tool_calls": False,  # the small model repeats a call
-        "max_tokens": 60,
+        "max_tokens": 200,
         "temperature": 0,
         "seed": 1,
     }

@@ -53,9 +53,15 @@ def test_a_message_is_the_same_streamed_and_not(sensible):
     with sensible.messages.stream(messages=[QUESTION], **EXACT) as stream:
         texts = list(stream.text_stream)
         streamed = stream.get_final_message()
-    assert len(texts) > 3
     assert "".join(texts) == streamed.content[0].text == whole.content[0].text
     assert (streamed.stop_reason, streamed.usage) == (whole.stop_reason, whole.usage)
+
+
+def test_a_long_message_comes_in_pieces(sensible):
+    """A busy machine joins some of them."""
+    exact = {"temperature": 0, "min_tokens": 100}
+    with sensible.messages.stream(messages=[QUESTION], model=MODEL, max_tokens=100, extra_body=exact) as stream:
+        assert len(list(stream.text_stream)) > 5
 
 
 def test_max_tokens_ends_a_message(client):

@@ -11,6 +11,7 @@ from hermes.weights import http, reader
 from hermes.weights.http import HttpFile, Session
 from hermes.weights.progress import Progress
 from hermes.weights.reader import Download, Reader
+from tests.support.asking import until
 from tests.support.faults import NoRange, Reset, Stall, Status, Truncate
 from tests.support.file_server import FileServer
 from tests.support.tiny_models import QUICK, WEIGHTS
@@ -132,8 +133,11 @@ def test_a_block_that_never_comes_is_an_error(server, session):
 def test_nobody_waits_for_blocks_that_nobody_wants(server, session, monkeypatch):
     monkeypatch.setattr(reader, "BLOCK", 1000)
     pieces = download(server, session, Progress()).pieces(0)
-    server.on_bytes(8501, lambda: server.fail("/m.tar", Stall(100), times=None))
     assert [next(pieces)[0] for _ in range(3)] == [WEIGHTS[0], WEIGHTS[500], WEIGHTS[1500]]
+    until(lambda: server.bytes_sent == 1 + 500 + 9 * 1000, 60, "the blocks asked for are out")
+    server.fail("/m.tar", Stall(100), times=None)
+    assert next(pieces)[0] == WEIGHTS[2500]
+    until(lambda: server.bytes_sent > 1 + 500 + 9 * 1000, 60, "the tenth is on its way")
     began = time.monotonic()
     pieces.close()
     assert time.monotonic() - began < 5
