@@ -6,13 +6,11 @@ import subprocess
 
 import pytest
 
-from tests.support.asking import three_chances
 from tests.support.gateways import MODEL
 
 pytestmark = pytest.mark.skipif(not shutil.which("npm"), reason="needs node and npm")
 
 
-@three_chances
 def test_npms_client_runs_streams_cancels_and_reports(quick_gateway, npm_folder):
     command = ["node", "answers.js", quick_gateway.openai, MODEL]
     done = subprocess.run(command, cwd=npm_folder, capture_output=True, text=True, timeout=120, check=False)
@@ -20,7 +18,7 @@ def test_npms_client_runs_streams_cancels_and_reports(quick_gateway, npm_folder)
     seen = json.loads(done.stdout)
     assert len(seen["streamed"]) > 60
     assert seen["streamed"] == seen["ran"] == seen["waited"]
-    assert seen["times"][0] < seen["times"][-1] / 2, "the first piece comes before half of the time"
+    assert seen["atFirst"] == "processing", "the first piece comes before the end"
     assert seen["canceled"] == "canceled"
     assert "E1003 BadPromptTemplate" in seen["failed"]
     assert seen["listed"]
