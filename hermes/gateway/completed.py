@@ -8,7 +8,7 @@ from hermes.client.cog import Json
 from hermes.gateway import engine_fields
 from hermes.gateway.bodies import json_of
 from hermes.gateway.fields import Known
-from hermes.gateway.openai_requests import MAX_CHOICES, MAX_TOKENS, Sampled
+from hermes.gateway.openai_requests import MAX_CHOICES, Sampled
 from hermes.gateway.problems import Problem, unsupported
 
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -64,14 +64,14 @@ class Completed(Sampled):
 
     def completing(self, max_tokens: int | None) -> Json:
         """The inputs of predict.py for all but the prompt. `max_tokens`: None for as many as the context takes."""
-        inputs = {**self.sampling(), "max_tokens": min(max_tokens or MAX_TOKENS, MAX_TOKENS)}
+        inputs = self.sampling(max_tokens, self.stop)
         if self.stream_options.include_usage and not self.stream:
             raise unsupported("stream_options", "is for streams; a whole response has its usage anyway")
         if self.ignore_eos and self.stop:
             raise unsupported("ignore_eos", "cannot go with stop: the server looks for no text before the last token")
         if self.ignore_eos:  # the model may not end its turn, which is the same number of tokens
             inputs["min_tokens"] = inputs["max_tokens"]
-        return inputs | ({"stop": self.stop} if self.stop else {})
+        return inputs
 
     def format(self) -> Json:
         """The response_format, by whichever of its names it came. Raises Problem if it came by two."""

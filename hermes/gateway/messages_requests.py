@@ -11,7 +11,7 @@ from hermes.gateway.chat_messages import Conversation
 from hermes.gateway.fields import Known
 from hermes.gateway.inputs import InputCheck
 from hermes.gateway.messages_blocks import conversation_of
-from hermes.gateway.openai_requests import MAX_TOKENS, ParsedRequest, Sampled
+from hermes.gateway.openai_requests import ParsedRequest, Sampled
 from hermes.gateway.problems import Problem, unsupported
 
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -151,10 +151,8 @@ class MessagesRequest(Sampled):
         edits = self.context_management.edits if self.context_management else []
         if not all(str(edit.get("type")).startswith(CLEARS_THINKING) for edit in edits):
             raise unsupported("context_management", "the gateway takes nothing out; send a shorter conversation")
-        inputs = self.sampling() | {"system_prompt": "", "messages": conversation.messages}
-        inputs["max_tokens"] = min(self.max_tokens, MAX_TOKENS)
-        if self.stop_sequences:
-            inputs["stop"] = self.stop_sequences
+        inputs = self.sampling(self.max_tokens, self.stop_sequences)
+        inputs |= {"system_prompt": "", "messages": conversation.messages}
         if conversation.messages[-1]["role"] == "assistant":
             inputs["continue_final_message"] = True
         tools = [tool.function(f"tools[{index}]") for index, tool in enumerate(self.tools)]

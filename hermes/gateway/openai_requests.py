@@ -44,12 +44,22 @@ class Sampled(Known, ABC):
     repetition_penalty: float | None = None
     timeout: float | None = None
 
-    def sampling(self) -> Json:
-        """The inputs of predict.py that say how tokens are drawn. OpenAI's defaults stand for what is left out."""
+    def sampling(self, max_tokens: int | None, stop: Sequence[str]) -> Json:
+        """The inputs of predict.py that say how tokens are drawn, and where that ends.
+
+        OpenAI's defaults stand for what is left out.
+
+        Args:
+            max_tokens: None for as many as the context takes.
+            stop: texts at which the response ends.
+        """
         greedy = {"temperature": 0.0, "top_p": 1.0} if self.top_p == 0 else {}
         given = self.model_dump(include=set(Sampled.model_fields) - {"model", "stream"}, exclude_none=True)
         if self.seed is not None:
             given["seed"] = self.seed % MAX_SEED
+        given["max_tokens"] = MAX_TOKENS if max_tokens is None else min(max_tokens, MAX_TOKENS)
+        if stop:
+            given["stop"] = stop
         return {"temperature": 1.0, "top_p": 1.0, "top_k": 0, **given, **greedy}
 
     @abstractmethod

@@ -16,7 +16,7 @@ from hermes.gateway.chat_messages import messages_of
 from hermes.gateway.completed import Texts
 from hermes.gateway.fields import Known
 from hermes.gateway.inputs import InputCheck
-from hermes.gateway.openai_requests import MAX_TOKENS, ParsedRequest, Sampled
+from hermes.gateway.openai_requests import ParsedRequest, Sampled
 from hermes.gateway.problems import PARAMS, Problem, unsupported
 from hermes.gateway.responses_items import items_of, turns_of
 from hermes.gateway.responses_tools import MAX_KEYS, MAX_VALUE, Tools, tools_of
@@ -135,13 +135,7 @@ class ResponsesRequest(Sampled):
 
     def inputs(self, messages: list[Json], tools: Tools) -> Json:
         """The inputs of predict.py."""
-        inputs = self.sampling() | {
-            "system_prompt": "",
-            "messages": messages,
-            "max_tokens": min(self.max_output_tokens or MAX_TOKENS, MAX_TOKENS),
-        }
-        if self.stop:
-            inputs["stop"] = self.stop
+        inputs = self.sampling(self.max_output_tokens, self.stop) | {"system_prompt": "", "messages": messages}
         if self.truncation == "auto":
             inputs["truncate"] = "oldest_turns"
         choice = tools.choice(self.tool_choice)
