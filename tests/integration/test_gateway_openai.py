@@ -4,16 +4,14 @@ import asyncio
 import copy
 import json
 import time
-from typing import Literal
 
 import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from pydantic import BaseModel
 
 from tests.support.asking import three_chances, until
-from tests.support.gateways import MODEL
+from tests.support.gateways import MODEL, City
 
 STORY = [{"role": "user", "content": "Write a short story about a lighthouse."}]
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
@@ -33,11 +31,6 @@ WEATHER = {
     },
 }
 ASK_WEATHER = [{"role": "user", "content": "What is the weather in Oslo?"}]
-
-
-class City(BaseModel):
-    name: Literal["Oslo", "Rome"]
-    capital: bool
 
 
 def client_of(gateway):

@@ -1,15 +1,13 @@
 """Anthropic's official client, unmodified, and vLLM's /tokenize, against the gateway and the real model."""
 
 import json
-from typing import Literal
 
 import anthropic
 import httpx
 import pytest
 from anthropic import Anthropic
-from pydantic import BaseModel
 
-from tests.support.gateways import MODEL, gateway_before
+from tests.support.gateways import MODEL, City, gateway_before
 
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
 ASK_WEATHER = {"role": "user", "content": "What is the weather in Oslo?"}
@@ -22,11 +20,6 @@ SCHEMA = {
 WEATHER = {"name": "get_weather", "description": "Get the weather of a city.", "input_schema": SCHEMA}
 FORCED = {"type": "tool", "name": "get_weather"}
 EXACT = {"model": MODEL, "max_tokens": 60, "extra_body": {"temperature": 0}}
-
-
-class City(BaseModel):
-    name: Literal["Oslo", "Rome"]
-    capital: bool
 
 
 def client_of(gateway):

@@ -7,13 +7,21 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 import httpx
+from pydantic import BaseModel
 
 from hermes.devserver.server import PROJECT, free_port
 
 MODEL = "local/model"
+
+
+class City(BaseModel):
+    """What clients ask for who want an object of a class."""
+
+    name: Literal["Oslo", "Rome"]
+    capital: bool
 
 
 @dataclass
