@@ -28,6 +28,7 @@ from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.pool import Backend, Pool, QueueFull
 from hermes.gateway.problems import Problem, of_full
 from hermes.gateway.replicate_api import ReplicateApi
+from hermes.gateway.replies import Replies
 from hermes.gateway.response_store import ResponseStore
 from hermes.gateway.responses_api import ResponsesApi
 from hermes.gateway.run import Run
@@ -75,9 +76,9 @@ class Gateway:
 
     def app(self) -> ASGIApp:
         """Returns the ASGI application."""
-        openai = OpenAIApi(self.runs, self._bodies, self._memory, self.settings.names, self.check)
-        responses = ResponsesApi(openai, self._responses)
-        messages, tokens = MessagesApi(openai), TokensApi(openai)
+        replies = Replies(self.runs, self._bodies, self._memory, self.settings.names, self.check)
+        openai, responses = OpenAIApi(replies), ResponsesApi(replies, self._responses)
+        messages, tokens = MessagesApi(replies), TokensApi(replies)
         self._webhooks = webhooks = Webhooks(
             self.settings, self.pool, self._store, self.runs, self._bodies, self._memory
         )

@@ -16,20 +16,20 @@ from hermes.gateway.caller import caller_of
 from hermes.gateway.events import compact, event
 from hermes.gateway.messages_errors import body_of
 from hermes.gateway.messages_requests import CountTokensRequest, MessagesRequest
-from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.problems import of_error
+from hermes.gateway.replies import Replies
 from hermes.gateway.reply import HEARTBEAT, Reply, ReplyStream
 
 
 class MessagesApi:
     """The endpoints."""
 
-    def __init__(self, openai: OpenAIApi):
-        self._openai = openai
+    def __init__(self, replies: Replies):
+        self._replies = replies
 
     async def create(self, request: Request) -> Response:
         """POST /v1/messages."""
-        parsed, reply = await self._openai.begin(request, MessagesRequest)
+        parsed, reply = await self._replies.begin(request, MessagesRequest)
         writer = _MessageWriter(parsed.model)
 
         async def whole() -> bytes:
@@ -38,21 +38,21 @@ class MessagesApi:
                     if isinstance(part, Part):
                         writer.take(part)
             run = reply.runs[0]
-            return await self._openai.bodies.in_thread(run.characters, lambda: writer.whole(reply), run.owner)
+            return await self._replies.bodies.in_thread(run.characters, lambda: writer.whole(reply), run.owner)
 
         events = _stream(reply, writer, caller_of(request).request_id)
         stream = ReplyStream(events, reply.give_up) if parsed.stream else None
-        return await self._openai.answer(request, reply, whole, stream)
+        return await self._replies.answer(request, reply, whole, stream)
 
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens."""
-        _, reply = await self._openai.begin(request, CountTokensRequest)
+        _, reply = await self._replies.begin(request, CountTokensRequest)
 
         async def whole() -> bytes:
             await reply.whole()
             return compact({"input_tokens": _usage(reply)["input_tokens"]}).encode()
 
-        return await self._openai.answer(request, reply, whole)
+        return await self._replies.answer(request, reply, whole)
 
 
 class _MessageWriter:

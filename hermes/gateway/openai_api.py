@@ -2,97 +2,38 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hermes.client.cog import Json
 from hermes.gateway.answer import Arguments, CallStart, Part
-from hermes.gateway.bodies import Bodies
-from hermes.gateway.caller import caller_of
 from hermes.gateway.chat_requests import ChatRequest
 from hermes.gateway.completion_requests import CompletionRequest
-from hermes.gateway.counted import CountedResponse
 from hermes.gateway.events import compact, event
-from hermes.gateway.fields import without_nulls
-from hermes.gateway.inputs import InputCheck
-from hermes.gateway.memory import Memory
-from hermes.gateway.openai_requests import ParsedRequest, Sampled
-from hermes.gateway.problems import Problem, of_error
-from hermes.gateway.reply import HEARTBEAT, REFUSAL_SECONDS, Call, Reply, ReplyStream, cancel_on_disconnect
-from hermes.gateway.runs import Runs
-
-S = TypeVar("S", bound=Sampled)
+from hermes.gateway.openai_requests import ParsedRequest
+from hermes.gateway.problems import of_error
+from hermes.gateway.replies import Replies
+from hermes.gateway.reply import HEARTBEAT, Call, Reply, ReplyStream
 
 
 class OpenAIApi:
     """The endpoints."""
 
-    def __init__(
-        self, runs: Runs, bodies: Bodies, memory: Memory, names: Sequence[str], check: Callable[[], InputCheck]
-    ):
-        """Args:
-        runs: begins the predictions.
-        bodies: reads requests.
-        memory: counts responses.
-        names: of the model.
-        check: of the inputs that the upstreams take; raises Problem while none was ready.
-        """
-        self._runs, self.bodies, self.memory, self._names, self._check = runs, bodies, memory, names, check
+    def __init__(self, replies: Replies):
+        self._replies = replies
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        parsed, reply = await self.begin(request, ChatRequest)
+        parsed, reply = await self._replies.begin(request, ChatRequest)
         return await self._choices(request, parsed, reply, _Chat(parsed.model))
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/completions."""
-        parsed, reply = await self.begin(request, CompletionRequest)
+        parsed, reply = await self._replies.begin(request, CompletionRequest)
         return await self._choices(request, parsed, reply, _Completion(parsed.model))
-
-    async def begin(
-        self, request: Request, kind: type[S], prepare: Callable[[S], S] = lambda body: body
-    ) -> tuple[ParsedRequest, Reply]:
-        """Read a request and begin its reply. Raises Problem if it cannot be answered.
-
-        Args:
-            request: whose body it is.
-            kind: of request.
-            prepare: is called with what was read, in a thread.
-        """
-
-        def take(value: Any) -> ParsedRequest:
-            body = prepare(kind.model_validate(without_nulls(value)))
-            body.model = body.model or self._names[0]
-            if body.model not in self._names:
-                said = f"there is no model {body.model!r}; there is {self._names[0]!r}"
-                raise Problem(404, said, param="model", code="model_not_found")
-            return body.parsed(self._check())
-
-        parsed = await self.bodies.read(request, take)
-        return parsed, Reply(self._runs, self.bodies, parsed, caller_of(request))
-
-    async def answer(
-        self, request: Request, reply: Reply, whole: Callable[[], Awaitable[bytes]], stream: ReplyStream | None = None
-    ) -> Response:
-        """Returns the response in any dialect, once it is known that the request is not refused.
-
-        Args:
-            request: its client may go away.
-            reply: to it.
-            whole: returns the JSON of the response, unless it is a stream.
-            stream: the response, if it is one.
-        """
-        async with cancel_on_disconnect(request, reply):
-            await reply.begun(REFUSAL_SECONDS if stream else None)
-            if stream:
-                return stream
-            written = await whole()
-        reply.give_up()
-        return CountedResponse(written, self.memory, reply.runs[0].owner, always=True)
 
     async def _choices(
         self, request: Request, parsed: ParsedRequest, reply: Reply, shape: "_Chat | _Completion"
@@ -104,10 +45,10 @@ class OpenAIApi:
             ]
             body = {**shape.head(), "choices": choices, "usage": reply.usage()}
             size = sum(run.characters for run in reply.runs)
-            return await self.bodies.in_thread(size, lambda: compact(body).encode(), reply.runs[0].owner)
+            return await self._replies.bodies.in_thread(size, lambda: compact(body).encode(), reply.runs[0].owner)
 
         stream = ReplyStream(_stream(reply, shape, parsed.include_usage), reply.give_up) if parsed.stream else None
-        return await self.answer(request, reply, whole, stream)
+        return await self._replies.answer(request, reply, whole, stream)
 
 
 class _Chat:

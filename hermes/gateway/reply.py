@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from enum import Enum
 from typing import NamedTuple
 
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,7 +25,6 @@ from hermes.gateway.runs import Runs
 from hermes.tool_calls.definitions import parse_functions
 
 AT_ONCE = 16  # predictions of one request; each of the others begins when one ends, so that no request fills the queue
-REFUSAL_SECONDS = 1.0  # that a stream waits for its first piece, so that a refusal is a status and not an event
 
 
 class Heartbeat(Enum):
@@ -222,22 +221,3 @@ def answer_to(inputs: bytes) -> Answer:
     chosen = [function for function in functions if choice in ("auto", "required", function.name)]
     continues = read.get("continue_final_message", False)
     return Answer(chosen, or_document=read.get("json_schema") is not None, continues=continues)
-
-
-@asynccontextmanager
-async def cancel_on_disconnect(request: Request, reply: Reply) -> AsyncIterator[None]:
-    """Give the reply up if its client goes away, or what is done with it fails."""
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        reply.give_up()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except BaseException:
-        reply.give_up()
-        raise
-    finally:
-        watcher.cancel()

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from hermes.gateway.caller import caller_of
 from hermes.gateway.counted import CountedResponse
 from hermes.gateway.events import compact
-from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.problems import Problem, of_error, unsupported
+from hermes.gateway.replies import Replies
 from hermes.gateway.reply import Reply, ReplyStream
 from hermes.gateway.response_store import EndedResponse, ResponseStore
 from hermes.gateway.response_writer import ResponseWriter, status_of
@@ -34,22 +34,22 @@ PAGE, MAX_PAGE = 20, 100  # items
 class ResponsesApi:
     """The endpoints. Each token sees its own responses."""
 
-    def __init__(self, openai: OpenAIApi, store: ResponseStore):
+    def __init__(self, replies: Replies, store: ResponseStore):
         """Args:
-        openai: begins replies.
+        replies: begins them, and answers.
         store: keeps responses that have ended.
         """
-        self._openai, self._store = openai, store
+        self._replies, self._store = replies, store
         self._live: dict[str, LiveResponse] = {}
 
     async def respond(self, request: Request) -> Response:
         """POST /v1/responses."""
         kept = self._store.reader(caller_of(request).token)
-        parsed, reply = await self._openai.begin(request, ResponsesRequest, lambda body: body.looked_up(kept))
+        parsed, reply = await self._replies.begin(request, ResponsesRequest, lambda body: body.looked_up(kept))
         assert isinstance(parsed, ParsedResponse)  # noqa: S101
         live = LiveResponse(parsed, reply, self._store, self._live)
         stream = ReplyStream(live.events(), live.close) if parsed.stream else None
-        return await self._openai.answer(request, reply, live.whole, stream)
+        return await self._replies.answer(request, reply, live.whole, stream)
 
     async def get(self, request: Request) -> Response:
         """GET /v1/responses/{id}."""
@@ -80,7 +80,7 @@ class ResponsesApi:
         if items is None:
             _missing(response_id)
         work = partial(listed, items, limit=limit, order=order, after=after)
-        page = await self._openai.bodies.in_thread(len(items), work, owner)
+        page = await self._replies.bodies.in_thread(len(items), work, owner)
         if page is None:
             raise Problem(404, f"after: there is no item {shown(after)}", param="after")
         return self._answer(page, owner)
@@ -107,7 +107,7 @@ class ResponsesApi:
         return live if live and live.owner == owner else None
 
     def _answer(self, body: bytes, owner: str) -> Response:
-        return CountedResponse(body, self._openai.memory, owner)
+        return CountedResponse(body, self._replies.memory, owner)
 
 
 class LiveResponse:

@@ -16,9 +16,9 @@ from hermes.gateway.completion_requests import CompletionRequest
 from hermes.gateway.events import compact
 from hermes.gateway.fields import refuse
 from hermes.gateway.inputs import InputCheck
-from hermes.gateway.openai_api import OpenAIApi
 from hermes.gateway.openai_requests import ParsedRequest, Sampled
 from hermes.gateway.problems import Problem
+from hermes.gateway.replies import Replies
 from hermes.gateway.reply import Reply
 from hermes.gateway.run import Run
 
@@ -114,26 +114,26 @@ class Tokenized(BaseModel):
 class TokensApi:
     """The endpoints."""
 
-    def __init__(self, openai: OpenAIApi):
-        self._openai = openai
+    def __init__(self, replies: Replies):
+        self._replies = replies
 
     async def tokenize(self, request: Request) -> Response:
         """POST /tokenize."""
-        parsed, reply = await self._openai.begin(request, TokenizeRequest)
+        parsed, reply = await self._replies.begin(request, TokenizeRequest)
         return await self._answer(request, reply, lambda run: _tokens(run, from_json(parsed.echo)))
 
     async def detokenize(self, request: Request) -> Response:
         """POST /detokenize."""
-        _, reply = await self._openai.begin(request, DetokenizeRequest)
+        _, reply = await self._replies.begin(request, DetokenizeRequest)
         return await self._answer(request, reply, lambda run: to_json({"prompt": Tokenized.of(run).text}))
 
     async def _answer(self, request: Request, reply: Reply, write: Callable[[Run], bytes]) -> Response:
         async def whole() -> bytes:
             await reply.whole()
             run = reply.runs[0]
-            return await self._openai.bodies.in_thread(run.size, lambda: write(run), run.owner)
+            return await self._replies.bodies.in_thread(run.size, lambda: write(run), run.owner)
 
-        return await self._openai.answer(request, reply, whole)
+        return await self._replies.answer(request, reply, whole)
 
 
 def _tokens(run: Run, wanted: Json) -> bytes:
