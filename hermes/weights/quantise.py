@@ -21,11 +21,12 @@ from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
-from hermes.weights.safetensors import ENDING, INDEX
+from hermes.weights.safetensors import AGAIN, ENDING, INDEX
 
 BLOCK = 128  # rows and columns that share a scale
 LINEAR = re.compile(r"model\.layers\.\d+\.\w+\.\w+_proj\.weight")  # the matrices of a Llama-like model's layers
-KEPT = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias")
+# Old files of Llama 2 have inv_freq. vLLM computes its own and skips it.
+KEPT = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias|.*\.rotary_emb\.inv_freq")
 FORMAT = "float-quantized"
 REWRITTEN = ("config.json", INDEX)
 
@@ -160,8 +161,17 @@ def _tensors(shard: Path, scheme: Any) -> Iterator[tuple[str, Any]]:
             tensor = opened.get_tensor(name)
             if LINEAR.fullmatch(name):
                 tensor, scale = quantised(tensor, scheme)
+                _require_finite(shard, name, scale)
                 yield f"{name}_scale", scale
+            else:
+                _require_finite(shard, name, tensor)
             yield name, tensor
+
+
+def _require_finite(shard: Path, name: str, values: Any) -> None:
+    """Raises WeightsError if there is a NaN or an infinity. In a block of weights, each of them makes the scale one."""
+    if values.numel() and not all(bound.isfinite() for bound in values.aminmax()):
+        raise WeightsError(shard, f"its tensor {name} has a NaN or an infinity", AGAIN)
 
 
 def _index(folder: Path, shards: Sequence[str]) -> dict[str, Any]:

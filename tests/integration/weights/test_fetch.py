@@ -128,7 +128,7 @@ def test_a_wrong_checksum_is_fetched_once_more(server, store, caplog):
 
 
 WRONG = {
-    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 0bf1411"),
+    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 c13f0c5"),
     "of a small file": ("config.json", "config.json", "git's SHA-1 5e37e83"),
 }
 
