@@ -103,7 +103,7 @@ def test_a_model_without_safetensors_is_refused(model):
         files_of(model)
 
 
-SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(100 + n, n) for n in range(3)}
+SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(100 + n, n, tensor=name) for n, name in enumerate("abc")}
 INDEX = json.dumps({"weight_map": dict(zip("ab", sorted(SHARDS), strict=False))}).encode()
 
 
@@ -121,6 +121,7 @@ def test_the_index_says_which_shards_are_the_model(model):
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n"
+AGAIN = "; fetch it again from its origin, or name another model"
 NO_PLAIN = "; name the folder of a model with safetensors"
 BROKEN = {
     "an index of another model": (
@@ -143,11 +144,11 @@ BROKEN = {
     ),
     "a header longer than the file": (
         {min(SHARDS): (101).to_bytes(8, "little") + b"{" + bytes(99)},
-        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from its origin",
+        f"model-00000-of-00002.safetensors does not begin as safetensors do{AGAIN}",
     ),
     "nothing": (
         {min(SHARDS): b""},
-        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from its origin",
+        f"model-00000-of-00002.safetensors is empty{AGAIN}",
     ),
 }
 

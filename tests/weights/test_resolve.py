@@ -15,6 +15,7 @@ def model(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(safetensors(100))
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 

@@ -1,7 +1,6 @@
 """A fetch checks each file, and bears the faults of a host that pass."""
 
 import hashlib
-import json
 import time
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from hermes.weights import http
 from hermes.weights.source import HubSource
 from tests.support.fakes import safetensors
 from tests.support.faults import Corrupt, Html, NoRange, Reset, Stall, Status, Truncate, WrongLength
-from tests.support.tiny_models import MODEL, QUICK, SHARDS, files_in, refusal, staged, store_in
+from tests.support.tiny_models import MODEL, QUICK, SHARDS, SHARDS_INDEX, SMALL, files_in, refusal, staged, store_in
 
 SOURCE = HubSource("org/model")
 
@@ -39,10 +38,10 @@ def test_faults_that_pass_are_not_seen(server, tmp_path, monkeypatch):
     shards = {
         f"model-{n:05}-of-{len(FAULTS):05}.safetensors": safetensors(30_000 - n, n) for n in range(1, len(FAULTS) + 1)
     }
-    server.add_repo("org/model", {"config.json": b"{}", **shards})
+    server.add_repo("org/model", {**SMALL, **shards})
     for shard, fault in zip(shards.values(), FAULTS, strict=True):
         server.fail(hashlib.sha256(shard).hexdigest(), fault)
-    assert files_in(store.fetch(SOURCE).folder) == {"config.json": b"{}", **shards}
+    assert files_in(store.fetch(SOURCE).folder) == {**SMALL, **shards}
     assert server._faults == []
 
 
@@ -60,7 +59,7 @@ NO_WEIGHTS = {
 @pytest.mark.parametrize(("content", "problem"), NO_WEIGHTS.values(), ids=NO_WEIGHTS)
 def test_what_is_no_safetensors_is_refused_before_the_bulk(server, store, content, problem):
     name = min(SHARDS)
-    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, name: content})
+    server.add_repo("org/model", {**SMALL, **SHARDS, name: content})
     assert f"weights 'hf://org/model@main': {name} {problem}" in refusal(store.fetch, SOURCE)
     assert server.bytes_sent == len(b"{}")
 
@@ -153,7 +152,7 @@ def test_a_part_that_is_damaged_on_the_disk_is_fetched_again(server, store, size
 
 def test_one_file_that_is_no_safetensors_ends_the_looks_at_the_others(server, store):
     bad, *others = sorted(SHARDS)
-    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, bad: POINTER})
+    server.add_repo("org/model", {**SMALL, **SHARDS, bad: POINTER})
     for name in others:
         server.fail(hashlib.sha256(SHARDS[name]).hexdigest(), Stall(0), times=None, looks=True)
     began = time.monotonic()
@@ -164,8 +163,7 @@ def test_one_file_that_is_no_safetensors_ends_the_looks_at_the_others(server, st
 
 @pytest.mark.parametrize("fault", [Truncate(5), Corrupt(at=3), Html(), Reset(5)], ids=repr)
 def test_faults_that_pass_are_not_seen_in_the_index_either(server, store, fault):
-    index = json.dumps({"weight_map": {name: name for name in SHARDS}}).encode()
-    model = {"config.json": b"{}", "model.safetensors.index.json": index, **SHARDS}
+    model = {**SMALL, "model.safetensors.index.json": SHARDS_INDEX, **SHARDS}
     server.add_repo("org/model", model)
     server.fail("model.safetensors.index.json", fault)
     assert files_in(store.fetch(SOURCE).folder) == model
@@ -173,7 +171,7 @@ def test_faults_that_pass_are_not_seen_in_the_index_either(server, store, fault)
 
 
 def test_an_index_that_stays_wrong_is_an_error_that_says_what_was_found(server, store):
-    server.add_repo("org/model", {"config.json": b"{}", "model.safetensors.index.json": b"[]", **SHARDS})
+    server.add_repo("org/model", {**SMALL, "model.safetensors.index.json": b"[]", **SHARDS})
     server.fail("model.safetensors.index.json", Corrupt(at=0), times=None)
     message = refusal(store.fetch, SOURCE)
     assert "failed 3 times in a row (model.safetensors.index.json: expected git's SHA-1 0637a08" in message

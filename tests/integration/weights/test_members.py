@@ -8,12 +8,12 @@ import pytest
 from hermes.weights.source import ArchiveSource
 from tests.support.archives import unpack
 from tests.support.fakes import safetensors
-from tests.support.tiny_models import MODEL, files_in, refusal, tar_of
+from tests.support.tiny_models import MODEL, SMALL, files_in, refusal, tar_of
 
-SHARD_1, SHARD_2, SHARD_3 = (safetensors(2_000 + n, n) for n in range(3))
+SHARD_1, SHARD_2, SHARD_3 = (safetensors(2_000 + n, n, tensor=name) for n, name in enumerate("abc"))
 INDEX = b'{"weight_map": {"a": "model-00000-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"}}'
 SHARDED = {  # numbered from zero
-    "config.json": b"{}",
+    **SMALL,
     "model-00000-of-00002.safetensors": SHARD_1,
     "model-00001-of-00002.safetensors": SHARD_2,
     "model.safetensors.index.json": INDEX,
@@ -74,7 +74,7 @@ PARTS = {
         {"config.json": b"{}", "model.safetensors": b"<!DOCTYPE html>" * 9},
         "model.safetensors does not begin as safetensors do; fetch it again from its origin",
     ),
-    "an empty model": ({"config.json": b"{}", "model.safetensors": b""}, "model.safetensors does not begin as"),
+    "an empty model": ({"config.json": b"{}", "model.safetensors": b""}, "model.safetensors is empty"),
 }
 
 
