@@ -8,7 +8,7 @@ import gzip
 import logging
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import FileIO
@@ -111,8 +111,7 @@ class Unpacking:
                     if member.size < 0:
                         raise Damaged(f"its member {member.name!r} has a size of {member.size} bytes")
                     if name := members.wanted(member):
-                        found = self._member(name, member, reader, members.tensors(name))
-                        done[name] = Unpacked(file=found, end=_end(member))
+                        done[name] = Unpacked(file=self._member(name, member, reader), end=_end(member))
                         self._note(done[name])
                         self._arrived(members, name)
                 _require_end_mark(reader)
@@ -135,9 +134,9 @@ class Unpacking:
         with self._journal.open("a", encoding="utf-8") as journal:
             journal.write(f"{unpacked.model_dump_json()}\n")
 
-    def _member(self, name: str, member: tarfile.TarInfo, reader: Reader, tensors: Iterable[str]) -> LockedFile:
+    def _member(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
         self._staging.require_room(member.size - self._staging.arrived_bytes(name, member.size))
-        found = self._extract(name, member, reader, tensors)
+        found = self._extract(name, member, reader)
         if problem := self._lock and self._lock.problem(found):
             self._staging.drop_part(name)
             raise Damaged(problem)
@@ -149,7 +148,7 @@ class Unpacking:
         if name == CONFIG:
             self._admit(self._staging.files / CONFIG)
 
-    def _extract(self, name: str, member: tarfile.TarInfo, reader: Reader, tensors: Iterable[str]) -> LockedFile:
+    def _extract(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
         def read(start: int, end: int) -> bytes:
             got = b"".join(map(bytes, reader.pieces(end - start)))
             if len(got) < end - start:
@@ -160,7 +159,7 @@ class Unpacking:
             digests = Digests(name, member.size).take_in(self._staging.read_part(name))
             reader.seek(member.offset_data + out.tell())
             if not (out.tell() or self._lock):  # with a lock, the checksum decides
-                head = require_whole(self._source, name, member.size, read, tensors)
+                head = require_whole(self._source, name, member.size, read)
                 write_all(out, head)
                 digests.update(head)
             with ThreadPoolExecutor(1) as beside:

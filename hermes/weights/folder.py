@@ -15,15 +15,15 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
-from hermes.weights.safetensors import INDEX, MERGE, indexed, is_adapter, require_heads
+from hermes.weights.safetensors import AGAIN, INDEX, MERGE, indexed, is_adapter, require_heads
 from hermes.weights.source import hub_form
 
 
 def in_place(folder: Path) -> Path:
     """The folder, if there is a model in it. Raises WeightsError if there is none, or the folder cannot be read."""
     with _disk_errors(folder):
-        if (folder / "config.json").is_file():
-            return folder
+        if os.path.lexists(folder / "config.json"):
+            return _plain(folder / "config.json").parent
         problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
         if folder.is_dir() and is_adapter(os.listdir(folder)):
             problem = MERGE
@@ -72,7 +72,7 @@ def _plain(path: Path) -> Path:
     if path.is_file():
         return path
     problem = f"a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "not a file"
-    raise WeightsError(path.parent, f"{path.name} is {problem}", "fetch it again from its origin")
+    raise WeightsError(path.parent, f"{path.name} is {problem}", AGAIN)
 
 
 def on_disk(path: Path) -> RemoteFile:

@@ -1,7 +1,7 @@
 """Chooses the members of an archive that are the model: those that `hub.choose` would choose, and all locked ones."""
 
 import tarfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from hermes.errors import WeightsError
@@ -53,10 +53,6 @@ class Members:
         if self._lock and not self._is_locked(name):
             raise self.refused(f"it holds {name!r}, but weights.lock does not have it")
         return name
-
-    def tensors(self, name: str) -> Collection[str]:
-        """The tensors of a file, as far as an index is here and names them."""
-        return self._index.get(name, ())
 
     def arrived(self, name: str) -> None:
         """Note that a file is unpacked. An index decides which safetensors are the model.

@@ -21,7 +21,7 @@ from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
-from hermes.weights.safetensors import AGAIN, ENDING, INDEX
+from hermes.weights.safetensors import AGAIN, ENDING, INDEX, require_tokenizer
 
 BLOCK = 128  # rows and columns that share a scale
 LINEAR = re.compile(r"model\.layers\.\d+\.\w+\.\w+_proj\.weight")  # the matrices of a Llama-like model's layers
@@ -45,6 +45,7 @@ def quantise(model: Path, out: Path) -> Path:
     if out.exists():
         raise WeightsError(out, "it is there already", "delete it, or choose another path")
     files = files_of(model)
+    require_tokenizer(model, [file.name for file in files])
     shards = [file.name for file in files if file.name.endswith(ENDING)]
     config = _unquantised(model)
     with _named_failures(model, out):
@@ -169,7 +170,7 @@ def _tensors(shard: Path, scheme: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _require_finite(shard: Path, name: str, values: Any) -> None:
-    """Raises WeightsError if there is a NaN or an infinity. In a block of weights, each of them makes the scale one."""
+    """Raises WeightsError if there is a NaN or an infinity. One among the weights of a block is in their scale, too."""
     if values.numel() and not all(bound.isfinite() for bound in values.aminmax()):
         raise WeightsError(shard, f"its tensor {name} has a NaN or an infinity", AGAIN)
 
@@ -195,8 +196,4 @@ def _named_failures(model: Path, out: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         if failed := write_error(error, model):
             raise unwritable(out, failed, "choose another path; finished shards are kept") from error
-        if isinstance(error, OSError):
-            raise WeightsError(model, f"it can't be read ({error})", "check the path and its permissions") from error
-        raise WeightsError(
-            model, f"its safetensors can't be read ({error})", "fetch it again from its origin"
-        ) from error
+        raise WeightsError(model, f"it can't be read ({error})", "check the path and its permissions") from error

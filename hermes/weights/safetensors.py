@@ -164,7 +164,7 @@ def require_whole(
         raise WeightsError(source, f"{name} is a pointer of git-lfs and not the file itself", step)
     if name.endswith(ENDING):
         end = 8 + int.from_bytes(head[:8], "little")
-        if head[8:9] != b"{" or end > min(size, 8 + LARGEST_HEADER):
+        if head[8:9] != b"{" or not 8 < end <= min(size, 8 + LARGEST_HEADER):
             raise WeightsError(source, f"{name} does not begin as safetensors do", AGAIN)
         if end > len(head):
             head += read(len(head), end)

@@ -6,6 +6,7 @@ import random
 import pytest
 from safetensors import SafetensorError, safe_open
 
+from hermes.errors import WeightsError
 from hermes.weights.safetensors import BITS, HEAD, chosen_safetensors, is_adapter, require_tokenizer, require_whole
 from tests.support.tiny_models import refusal
 
@@ -65,7 +66,7 @@ BROKEN = {
     "a negative length": (shard(changed(shape=[-2, -3])), "its header is not valid ('a' 'shape' 0 Input should be "),
     "metadata of numbers": (
         shard(HEADER | {"__metadata__": {"a": 1}}),
-        "is not valid ('__metadata__' 'a' Input should",
+        "is not valid ('__metadata__' 'a' Input",
     ),
     "an unknown type": (shard(changed(dtype="Q4_0")), "its tensor 'a' has the unknown type 'Q4_0'"),
     "a type of torch": (shard(changed(dtype="bfloat16")), "its tensor 'a' has the unknown type 'bfloat16'"),
@@ -98,8 +99,15 @@ NO_BEGINNING = {
     "a page": b"<!DOCTYPE html>" * 9,
     "zeros": bytes(900),
     "a list": shard(b"[]"),
-    "blanks before the header": shard(b" {}", 0),
 }
+
+
+def is_accepted(content):
+    try:
+        checked(content)
+    except WeightsError:
+        return False
+    return True
 
 
 def package_takes(content, folder):
@@ -146,13 +154,7 @@ def test_any_other_byte_in_a_header_is_judged_as_the_package_does(tmp_path):
         content = bytearray(whole)
         for _ in range(draw.choice((1, 1, 2))):
             content[draw.randrange(len(whole) - 16)] = draw.choice(b'0123456789{}[]":,-.ab FU')
-        ours = True
-        try:
-            checked(bytes(content))
-        except Exception as error:
-            assert "E1000" in str(error)
-            ours = False
-        assert ours == package_takes(bytes(content), tmp_path), bytes(content)
+        assert is_accepted(bytes(content)) == package_takes(bytes(content), tmp_path), bytes(content)
 
 
 def test_only_the_header_is_read():
@@ -203,7 +205,5 @@ def test_a_tokenizer_of_any_kind_is_one(name):
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json.bak"])
 def test_what_is_only_about_a_tokenizer_is_none(name):
-    said = (
-        "there is no tokenizer among its files; add its tokenizer.json; only a draft model (HERMES_SPECULATION) needs"
-    )
+    said = "there is no tokenizer among its files; add its tokenizer.json; only a draft model (HERMES_SPECULATION)"
     assert said in refusal(require_tokenizer, "m", ["config.json", name])
