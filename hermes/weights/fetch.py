@@ -10,7 +10,7 @@ from hermes.errors import WeightsError
 from hermes.weights.http import break_off
 from hermes.weights.lock import LockedFile
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
-from hermes.weights.safetensors import index_among, look
+from hermes.weights.safetensors import indexed, look
 from hermes.weights.staging import Digests, Staging, digests_of, pieces_of, write_all
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Fetching:
 
         Raises WeightsError if a file could not be loaded, or cannot be read. The other checks stop.
         """
-        index = index_among(self._source, files)
+        index = indexed(files)
         missing = [file for file in files if not self._staging.has(file.name, file.size)]
         self._at_once(lambda file: look(self._source, file, self._attempts(file), index.get(file.name, ())), missing)
 

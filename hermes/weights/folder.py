@@ -59,7 +59,7 @@ def files_of(folder: Path) -> list[RemoteFile]:
     with _disk_errors(folder):
         names = [path.name for path in in_place(folder).iterdir() if not path.is_dir()]
         try:
-            chosen = choose(names, read_shards=cache(lambda: indexed(on_disk(folder / INDEX))))
+            chosen = choose(names, read_shards=cache(lambda: indexed([on_disk(folder / INDEX)])))
             files = [on_disk(_plain(folder / name)) for name in chosen]
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error

@@ -113,10 +113,12 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         require_access(INDEX)
         return held(remote(INDEX))
 
-    chosen = names or choose(list(files), source.include, source.exclude, lambda: indexed(index()))
+    chosen = names or choose(list(files), source.include, source.exclude, lambda: indexed([index()]))
     chosen = list(map(safe_name, chosen))  # what is left out may have any name
     require_access(chosen[0])
-    return Listing(str(source), commit, tuple(index() if name == INDEX else remote(name) for name in chosen))
+    listed = tuple(index() if name == INDEX else remote(name) for name in chosen)
+    indexed(listed)  # raises ValueError if a locked index is not one
+    return Listing(str(source), commit, listed)
 
 
 def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:

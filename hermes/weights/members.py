@@ -62,7 +62,7 @@ class Members:
         self._there.add(name)
         if name == INDEX:
             try:
-                self._index = indexed(on_disk(self._files / INDEX))
+                self._index = indexed([on_disk(self._files / INDEX)])
             except ValueError as error:
                 raise WeightsError(self._source, str(error), "pack the model again from its origin") from error
 

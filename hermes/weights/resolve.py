@@ -60,12 +60,9 @@ def is_converted(settings: Settings, weights: str | None) -> bool:
 
 def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
     """The store in the folder of weights that the settings name."""
+    needs = partial(_needs_tokenizer, settings)
     return Store(
-        settings.weights_dir,
-        settings.weights_lock,
-        token=settings.hub_token,
-        admit=admit,
-        needs_tokenizer=partial(_needs_tokenizer, settings),
+        settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit, needs_tokenizer=needs
     )
 
 

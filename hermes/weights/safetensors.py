@@ -29,10 +29,7 @@ LARGEST_INDEX = 64 << 20  # bytes; a model of 70 billion parameters has one of 6
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 HEAD = 4096  # first bytes of a file: the whole header of most shards
 LFS_POINTER = b"version https://git-lfs"
-MERGE = (
-    "this is a LoRA adapter without its base model; merge the two first, with merge_and_unload() and save_pretrained() "
-    "of peft"
-)
+MERGE = "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload() and save_pretrained()"
 NEVER_EMPTY = (ENDING, ".json", ".model")
 AGAIN = "fetch it again from its origin, or name another model"
 DTYPES = {
@@ -82,19 +79,21 @@ def held(file: RemoteFile) -> RemoteFile:
     return replace(file, read=lambda offset: iter([index[offset:]]), read_range=None)
 
 
-def indexed(file: RemoteFile) -> Mapping[str, set[str]]:
-    """The names of the files in an index, each with the names of its tensors.
+def indexed(files: Iterable[RemoteFile]) -> Mapping[str, set[str]]:
+    """The safetensors that the index among these files names, each with its tensors; none without an index.
 
     Raises ValueError if the file is not an index, and as `held`.
     """
-    [index] = held(file).read(0)
     shards: dict[str, set[str]] = defaultdict(set)
-    try:
-        for tensor, name in json.loads(bytes(index))["weight_map"].items():
-            if name.endswith(ENDING):
-                shards[name].add(tensor)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"its {INDEX} is not an index of safetensors") from error
+    for file in files:
+        if file.name == INDEX:
+            [index] = held(file).read(0)
+            try:
+                for tensor, name in json.loads(bytes(index))["weight_map"].items():
+                    if name.endswith(ENDING):
+                        shards[name].add(tensor)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                raise ValueError(f"its {INDEX} is not an index of safetensors") from error
     return shards
 
 
@@ -145,16 +144,10 @@ def require_shards(shards: Collection[str], names: Iterable[str]) -> None:
 def require_whole(
     source: object, name: str, size: int, read: Callable[[int, int], bytes], tensors: Iterable[str] = ()
 ) -> bytes:
-    """Check a file by its first bytes, and return those.
+    """Check a file of `size` bytes by its first bytes, and return those.
 
-    Args:
-        source: in errors.
-        name: of the file.
-        size: of the file, in bytes.
-        read: returns the bytes between two offsets. Each call goes on where the last one ended.
-        tensors: of the file, as the index names them.
-
-    Raises WeightsError if the file is empty, a pointer of git-lfs, or safetensors that are damaged or cut short.
+    `read` returns the bytes between two offsets; each call goes on where the last one ended. `tensors` are the file's
+    in the index. Raises WeightsError if the file is empty, a pointer of git-lfs, or damaged or cut safetensors.
     """
     if not size and name.endswith(NEVER_EMPTY):
         raise WeightsError(source, f"{name} is empty", AGAIN)
@@ -212,19 +205,8 @@ def look(source: object, file: RemoteFile, attempts: Attempts, tensors: Iterable
     require_whole(source, file.name, file.size, read, tensors)
 
 
-def index_among(source: object, files: Iterable[RemoteFile]) -> Mapping[str, set[str]]:
-    """The index among the files of a model, see `indexed`; empty if there is none.
-
-    Raises WeightsError if the index is not valid.
-    """
-    try:
-        return next((indexed(file) for file in files if file.name == INDEX), {})
-    except ValueError as error:
-        raise WeightsError(source, str(error), AGAIN) from error
-
-
 def require_heads(source: object, files: Sequence[RemoteFile], patience: Patience) -> None:
     """Raises WeightsError if the first bytes of a file show that it could not be loaded, or it cannot be read."""
-    index = index_among(source, files)
+    index = indexed(files)
     for file in files:
         look(source, file, Attempts(f"{source}: {file.name}", patience), index.get(file.name, ()))

@@ -219,7 +219,7 @@ def test_an_adapter_is_refused_with_what_to_do(tmp_path, name, config):
     for file, content in {"adapter_config.json": b"{}", name: SHARD, **config}.items():
         (tmp_path / file).write_bytes(content)
     with pytest.raises(
-        WeightsError, match=r"this is a LoRA adapter .*; merge the two first, with merge_and_unload\(\)"
+        WeightsError, match=r"this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload\(\)"
     ):
         files_of(tmp_path)
 

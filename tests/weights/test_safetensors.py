@@ -187,7 +187,9 @@ NO_ADAPTERS = [
 
 @pytest.mark.parametrize("names", ADAPTERS)
 def test_an_adapter_is_refused_with_what_to_do(names):
-    with pytest.raises(ValueError, match=r"this is a LoRA adapter .* merge the two first, with merge_and_unload\(\)"):
+    with pytest.raises(
+        ValueError, match=r"this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload\(\)"
+    ):
         chosen_safetensors(names)
 
 

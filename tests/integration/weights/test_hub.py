@@ -118,7 +118,7 @@ def test_an_adapter_is_refused_with_what_to_do(server):
     for files in (adapter, adapter | {"config.json": b"{}"}, {**adapter, "training_args.bin": b"x"}):
         server.add_repo("org/adapter", files)
         message = refusal(list_hub, HubSource("org/adapter"), None)
-        assert "this is a LoRA adapter without its base model; merge the two first, with merge_and_unload()" in message
+        assert "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()" in message
 
 
 REFUSALS = {

@@ -81,7 +81,7 @@ PARTS = {
     ),
     "an adapter": (
         {"adapter_config.json": b"{}", "adapter_model.safetensors": SHARD_1},
-        "this is a LoRA adapter without its base model; merge the two first, with merge_and_unload()",
+        "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()",
     ),
     "a shard cut short": (
         {**SHARDED, "model-00000-of-00002.safetensors": SHARD_1[:-5]},
