@@ -128,7 +128,7 @@ def is_adapter(names: Iterable[str]) -> bool:
 def require_tokenizer(source: object, names: Iterable[str]) -> None:
     """Raises WeightsError if none of the files is a tokenizer."""
     if not any(map(TOKENIZER.fullmatch, names)):
-        step = "add its tokenizer.json; only a draft model (HERMES_SPECULATION) needs none"
+        step = "add its tokenizer.json, or name another model; a draft model (HERMES_SPECULATION) needs none"
         raise WeightsError(source, "there is no tokenizer among its files", step)
 
 

@@ -207,5 +207,5 @@ def test_a_tokenizer_of_any_kind_is_one(name):
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json.bak"])
 def test_what_is_only_about_a_tokenizer_is_none(name):
-    said = "there is no tokenizer among its files; add its tokenizer.json; only a draft model (HERMES_SPECULATION)"
+    said = "there is no tokenizer among its files; add its tokenizer.json, or name another model; a draft"
     assert said in refusal(require_tokenizer, "m", ["config.json", name])
