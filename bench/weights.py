@@ -5,6 +5,7 @@ whole process into an empty folder, with the disk written back before. Ours veri
 The kernel tells the peak of memory, also that of a process that does nothing but import what ours imports.
 """
 
+import json
 import os
 import shutil
 import statistics
@@ -23,7 +24,7 @@ from rich.console import Console
 
 from hermes.devserver.server import PROJECT
 
-SHARDS, SHARD_BYTES = 4, 500_000_000
+SHARDS, SHARD_BYTES, HEADER_BYTES = 4, 500_000_000, 120
 MODEL_BYTES = SHARDS * SHARD_BYTES
 REPO, ARCHIVE = "bench/model", "/model.tar"
 HF, CURL = "`hf download`", "`curl \\| tar x`"
@@ -43,13 +44,17 @@ class Run:
 def write_model(folder: Path) -> None:
     """A model of random bytes, and its archive: nothing compresses, and no two shards are alike."""
     (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text("{}")
+    for name in ("config.json", "tokenizer.json"):
+        (folder / "model" / name).write_text("{}")
+    size = SHARD_BYTES - 8 - HEADER_BYTES
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = HEADER_BYTES.to_bytes(8, "little") + json.dumps({"weight": tensor}).ljust(HEADER_BYTES).encode()
     for number in range(1, SHARDS + 1):
         with (folder / "model" / f"model-{number:05}-of-{SHARDS:05}.safetensors").open("wb") as shard:
             for _ in range(SHARD_BYTES // 1_000_000):
                 shard.write(os.urandom(1_000_000))
             shard.seek(0)
-            shard.write((64).to_bytes(8, "little") + b"{")  # as safetensors begin
+            shard.write(header)
     subprocess.run(["tar", "-C", folder / "model", "-cf", folder / "model.tar", "."], check=True)
 
 

@@ -25,7 +25,7 @@ from hermes.weights.lock import Lock, LockedFile
 from hermes.weights.members import CONFIG, REPACK, Members
 from hermes.weights.reader import Reader
 from hermes.weights.remote import Piece
-from hermes.weights.safetensors import ENDING, HEAD, require_head
+from hermes.weights.safetensors import require_whole
 from hermes.weights.source import ArchiveSource
 from hermes.weights.staging import Digests, Staging, write_all
 
@@ -149,13 +149,17 @@ class Unpacking:
             self._admit(self._staging.files / CONFIG)
 
     def _extract(self, name: str, member: tarfile.TarInfo, reader: Reader) -> LockedFile:
+        def read(start: int, end: int) -> bytes:
+            got = b"".join(map(bytes, reader.pieces(end - start)))
+            if len(got) < end - start:
+                raise Damaged(f"it ends in the middle of {name}")
+            return got
+
         with self._staging.part(name, member.size) as out:
             digests = Digests(name, member.size).take_in(self._staging.read_part(name))
             reader.seek(member.offset_data + out.tell())
-            if name.endswith(ENDING) and not (out.tell() or self._lock):  # with a lock, the checksum decides
-                head = reader.read(min(HEAD, member.size))
-                if len(head) == min(HEAD, member.size):  # a shorter head is reported below
-                    require_head(self._source, name, head, member.size)
+            if not (out.tell() or self._lock):  # with a lock, the checksum decides
+                head = require_whole(self._source, name, member.size, read)
                 write_all(out, head)
                 digests.update(head)
             with ThreadPoolExecutor(1) as beside:

@@ -15,16 +15,18 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
-from hermes.weights.safetensors import INDEX, indexed, require_heads
+from hermes.weights.safetensors import AGAIN, INDEX, MERGE, indexed, is_adapter, require_heads
 from hermes.weights.source import hub_form
 
 
 def in_place(folder: Path) -> Path:
     """The folder, if there is a model in it. Raises WeightsError if there is none, or the folder cannot be read."""
     with _disk_errors(folder):
-        if (folder / "config.json").is_file():
-            return folder
+        if os.path.lexists(folder / "config.json"):
+            return _plain(folder / "config.json").parent
         problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
+        if folder.is_dir() and is_adapter(os.listdir(folder)):
+            problem = MERGE
     repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
     meant = f"hf://{folder}" if repository else hub_form(str(folder))
     step = f"{meant} is the repository on the hub" if meant else "name the folder of a model"
@@ -55,14 +57,22 @@ def files_of(folder: Path) -> list[RemoteFile]:
     Raises WeightsError if there is no whole model, or its weights are not safetensors.
     """
     with _disk_errors(folder):
-        names = [path.name for path in in_place(folder).iterdir() if path.is_file()]
+        names = [path.name for path in in_place(folder).iterdir() if not path.is_dir()]
         try:
-            chosen = choose(names, read_shards=cache(lambda: indexed(on_disk(folder / INDEX))))
-            files = [on_disk(folder / name) for name in chosen]
+            chosen = choose(names, read_shards=cache(lambda: indexed([on_disk(folder / INDEX)])))
+            files = [on_disk(_plain(folder / name)) for name in chosen]
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
     require_heads(folder, files, Patience(attempts=1))
     return files
+
+
+def _plain(path: Path) -> Path:
+    """The path. Raises WeightsError if it is not a file, nor a link to one."""
+    if path.is_file():
+        return path
+    problem = f"a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "not a file"
+    raise WeightsError(path.parent, f"{path.name} is {problem}", AGAIN)
 
 
 def on_disk(path: Path) -> RemoteFile:

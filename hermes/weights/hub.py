@@ -7,7 +7,7 @@ ours, because hf_hub_download 2.4 loses a partial file when its process is kille
 import fnmatch
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from json import JSONDecodeError
 from typing import Any
@@ -18,7 +18,7 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
-from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards
+from hermes.weights.safetensors import INDEX, chosen_safetensors, held, indexed, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 
@@ -49,7 +49,7 @@ def choose(
     names: Sequence[str],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    read_shards: Callable[[], frozenset[str]] | None = None,
+    read_shards: Callable[[], Collection[str]] | None = None,
 ) -> list[str]:
     """The names of the files that vLLM needs: the small files and one set of safetensors.
 
@@ -89,7 +89,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     api = HfApi(endpoint=endpoint, token=token)
     commit = api.model_info(source.repo, revision=source.revision, timeout=READ_SECONDS).sha
     tree = _tree(f"{api.endpoint}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
-    files = {safe_name(entry.path): entry for entry in tree}
+    files = {entry.path: entry for entry in tree}
     if missing := set(names) - files.keys():
         raise ValueError(f"it has no {min(missing)}, but weights.lock has it")
     strings = {name: str(value) for name, value in headers.items() if value is not None}
@@ -103,20 +103,22 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         http = HttpFile(session, url, what, headers=strings, size=entry.size, signs=True)
         read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
         sha256 = entry.lfs.sha256 if entry.lfs else None
-        head = partial(http.read, end=min(HEAD, entry.size))
-        return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read, head)
+        return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read, http.read)
 
     def require_access(name: str) -> None:
         get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint), token=token)
 
     @cache
-    def read_shards() -> frozenset[str]:
+    def index() -> RemoteFile:
         require_access(INDEX)
-        return indexed(remote(INDEX))
+        return held(remote(INDEX))
 
-    chosen = names or choose(list(files), source.include, source.exclude, read_shards)
+    chosen = names or choose(list(files), source.include, source.exclude, lambda: indexed([index()]))
+    chosen = list(map(safe_name, chosen))  # what is left out may have any name
     require_access(chosen[0])
-    return Listing(str(source), commit, tuple(remote(name) for name in chosen))
+    listed = tuple(index() if name == INDEX else remote(name) for name in chosen)
+    indexed(listed)  # raises ValueError if a locked index is not one
+    return Listing(str(source), commit, listed)
 
 
 def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:

@@ -21,17 +21,21 @@ from hermes.errors import WeightsError
 
 T = TypeVar("T")
 
+LONGEST_NAME = 255  # bytes of one part of a path, on most disks
+
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 def safe_name(name: str) -> str:
     """The plain form of a relative path. The path does not leave its folder and has no control characters.
 
-    Raises ValueError if the path is absolute, leaves its folder, or is not printable.
+    Raises ValueError if the path is absolute, leaves its folder, is not printable, or is too long for a disk.
     """
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
         raise ValueError(f"{name!r} is not a safe file name")
+    if any(len(part.encode()) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"{name!r} is too long for a file name")
     return str(path)
 
 

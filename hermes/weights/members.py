@@ -1,13 +1,15 @@
 """Chooses the members of an archive that are the model: those that `hub.choose` would choose, and all locked ones."""
 
 import tarfile
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from hermes.errors import WeightsError
 from hermes.weights.folder import on_disk
 from hermes.weights.hub import MAY_HOLD_CODE
 from hermes.weights.lock import Lock, safe_name
-from hermes.weights.safetensors import ENDING, INDEX, chosen_safetensors, indexed
+from hermes.weights.remote import Patience
+from hermes.weights.safetensors import ENDING, INDEX, chosen_safetensors, indexed, is_adapter, require_heads
 from hermes.weights.staging import MARKER
 
 CONFIG = "config.json"
@@ -28,7 +30,7 @@ class Members:
         self._lock = lock
         self._files = files
         self._there: set[str] = set()
-        self._indexed: frozenset[str] = frozenset()  # the safetensors that the index names, once it is here
+        self._index: Mapping[str, set[str]] = {}  # the safetensors and their tensors, once the index is here
 
     def wanted(self, member: tarfile.TarInfo) -> str | None:
         """The name of a file to unpack; None for a folder and for a file to leave out.
@@ -37,6 +39,9 @@ class Members:
         """
         if not (member.isdir() or member.isreg()) or member.issparse():
             raise self.refused(f"its member {member.name!r} is not a plain file but a link, a device or the like")
+        name = str(PurePosixPath(member.name))
+        if member.isreg() and self._is_left_out(name) and not self._is_locked(name):
+            return None  # whatever its name is
         try:
             name = safe_name(member.name)
         except ValueError as error:
@@ -45,11 +50,7 @@ class Members:
             return None
         if name in self._there:
             raise self.refused(f"it holds {name!r} twice")
-        if self._is_locked(name):
-            return name
-        if self._is_left_out(name):
-            return None
-        if self._lock:
+        if self._lock and not self._is_locked(name):
             raise self.refused(f"it holds {name!r}, but weights.lock does not have it")
         return name
 
@@ -61,7 +62,7 @@ class Members:
         self._there.add(name)
         if name == INDEX:
             try:
-                self._indexed = indexed(on_disk(self._files / INDEX))
+                self._index = indexed([on_disk(self._files / INDEX)])
             except ValueError as error:
                 raise WeightsError(self._source, str(error), "pack the model again from its origin") from error
 
@@ -70,16 +71,18 @@ class Members:
 
         Raises WeightsError if the archive does not hold a whole model.
         """
-        if CONFIG not in self._there:
+        top = [name for name in self._there if "/" not in name]
+        if CONFIG not in self._there and not is_adapter(top):
             folder = next((name[: -len(CONFIG) - 1] for name in self._there if name.endswith(f"/{CONFIG}")), None)
             problem = f"the model is in its folder {folder!r}" if folder else f"there is no {CONFIG} at its top"
             raise self.refused(problem)
-        top = [name for name in self._there if "/" not in name]
         try:
-            chosen = chosen_safetensors(top, lambda: self._indexed)
+            chosen = chosen_safetensors(top, lambda: self._index)
         except ValueError as error:
             raise WeightsError(self._source, str(error), "pack a whole model, with safetensors") from error
-        strays = {name for name in top if name.endswith(ENDING) and self._indexed} - {*chosen}
+        whole = [on_disk(self._files / name) for name in (*chosen, *self._there & {INDEX})]
+        require_heads(self._source, whole, Patience(attempts=1))
+        strays = {name for name in top if name.endswith(ENDING) and self._index} - {*chosen}
         return {name for name in self._there if name not in strays or self._is_locked(name)}
 
     def refused(self, problem: str) -> WeightsError:
@@ -97,4 +100,4 @@ class Members:
         folder = name.rpartition("/")[0]
         if folder and CONFIG not in self._there and f"{folder}/{CONFIG}" in self._there:
             raise self.refused(f"the model is in its folder {folder!r}")  # before the large files arrive
-        return bool(folder or self._is_locked(INDEX) or (self._indexed and name not in self._indexed))
+        return bool(folder or self._is_locked(INDEX) or (self._index and name not in self._index))

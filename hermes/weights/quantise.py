@@ -21,11 +21,12 @@ from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
-from hermes.weights.safetensors import ENDING, INDEX
+from hermes.weights.safetensors import AGAIN, ENDING, INDEX, require_tokenizer
 
 BLOCK = 128  # rows and columns that share a scale
 LINEAR = re.compile(r"model\.layers\.\d+\.\w+\.\w+_proj\.weight")  # the matrices of a Llama-like model's layers
-KEPT = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias")
+# Old files of Llama 2 have inv_freq. vLLM computes its own and skips it.
+KEPT = re.compile(r"lm_head\.weight|model\.embed_tokens\.weight|.*norm\.weight|.*\.bias|.*\.rotary_emb\.inv_freq")
 FORMAT = "float-quantized"
 REWRITTEN = ("config.json", INDEX)
 
@@ -44,6 +45,7 @@ def quantise(model: Path, out: Path) -> Path:
     if out.exists():
         raise WeightsError(out, "it is there already", "delete it, or choose another path")
     files = files_of(model)
+    require_tokenizer(model, [file.name for file in files])
     shards = [file.name for file in files if file.name.endswith(ENDING)]
     config = _unquantised(model)
     with _named_failures(model, out):
@@ -160,8 +162,17 @@ def _tensors(shard: Path, scheme: Any) -> Iterator[tuple[str, Any]]:
             tensor = opened.get_tensor(name)
             if LINEAR.fullmatch(name):
                 tensor, scale = quantised(tensor, scheme)
+                _require_finite(shard, name, scale)
                 yield f"{name}_scale", scale
+            else:
+                _require_finite(shard, name, tensor)
             yield name, tensor
+
+
+def _require_finite(shard: Path, name: str, values: Any) -> None:
+    """Raises WeightsError if there is a NaN or an infinity. One among the weights of a block is in their scale, too."""
+    if values.numel() and not all(bound.isfinite() for bound in values.aminmax()):
+        raise WeightsError(shard, f"its tensor {name} has a NaN or an infinity", AGAIN)
 
 
 def _index(folder: Path, shards: Sequence[str]) -> dict[str, Any]:
@@ -185,8 +196,4 @@ def _named_failures(model: Path, out: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         if failed := write_error(error, model):
             raise unwritable(out, failed, "choose another path; finished shards are kept") from error
-        if isinstance(error, OSError):
-            raise WeightsError(model, f"it can't be read ({error})", "check the path and its permissions") from error
-        raise WeightsError(
-            model, f"its safetensors can't be read ({error})", "fetch it again from its origin"
-        ) from error
+        raise WeightsError(model, f"it can't be read ({error})", "check the path and its permissions") from error

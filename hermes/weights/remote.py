@@ -21,7 +21,7 @@ class RemoteFile:
     sha256: str | None  # as its host publishes it; else None
     git_sha1: str | None  # of the blob in git, for small files that have no published SHA-256
     read: Read
-    read_head: Read | None = None  # yields only the first bytes, where that is cheaper
+    read_range: Callable[..., Iterator[Piece]] | None = None  # as `read`, to an `end`, where that is cheaper
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Finds or makes the folder of the model that a source names."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from hermes.errors import WeightsError
@@ -9,7 +10,8 @@ from hermes.weights import smollm2
 from hermes.weights.folder import files_of, in_place, require_one_model
 from hermes.weights.gguf import ORIGINAL, dequantised, folder_name
 from hermes.weights.plan import Admit
-from hermes.weights.source import DemoSource, FolderSource, GgufSource, parse_source
+from hermes.weights.safetensors import require_tokenizer
+from hermes.weights.source import DemoSource, FolderSource, GgufSource, Source, parse_source
 from hermes.weights.store import Store, Weights
 
 LOADS_SAFETENSORS = ("safetensors", "runai_streamer")  # of vLLM's load_format
@@ -39,7 +41,9 @@ def resolve(
         found = Weights(in_place(source.path))
         admit(found.folder / "config.json")
         if settings.with_predictor_config(found.folder).engine_args.get("load_format") in LOADS_SAFETENSORS:
-            files_of(found.folder)  # raises WeightsError if vLLM could not load the files
+            files = files_of(found.folder)  # raises WeightsError if vLLM could not load the files
+            if _needs_tokenizer(settings, source):
+                require_tokenizer(source, [file.name for file in files])
     elif isinstance(source, GgufSource):
         found = Weights(_gguf(source.path, settings))
     else:
@@ -56,7 +60,16 @@ def is_converted(settings: Settings, weights: str | None) -> bool:
 
 def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
     """The store in the folder of weights that the settings name."""
-    return Store(settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit)
+    needs = partial(_needs_tokenizer, settings)
+    return Store(
+        settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit, needs_tokenizer=needs
+    )
+
+
+def _needs_tokenizer(settings: Settings, source: Source) -> bool:
+    """Whether the model of a source needs a tokenizer of its own. A draft model does without."""
+    is_draft = settings.draft is not None and source == parse_source(settings.draft)
+    return not is_draft and "tokenizer" not in settings.engine_args
 
 
 def _gguf(file: Path, settings: Settings) -> Path:

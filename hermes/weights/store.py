@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from hermes.weights.lock import Lock, locked, read_lock_file, write_lock
 from hermes.weights.plan import LOCK_ANEW, Admit, Planner, require_config
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Patience, RemoteFile
+from hermes.weights.safetensors import require_heads
 from hermes.weights.source import FetchedSource, HubSource
 from hermes.weights.staging import Staging
 from hermes.weights.verify import damaged, locked_in, read_marker, verify, write_marker
@@ -57,6 +58,7 @@ class Store:
         token: SecretStr | None = None,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         admit: Admit = lambda _: None,
+        needs_tokenizer: Callable[[FetchedSource], bool] = lambda _: True,
     ):
         """Args:
         folder: holds the models.
@@ -64,10 +66,11 @@ class Store:
         token: for the hub; with None, huggingface_hub looks for one.
         patience: limits the attempts at each request.
         admit: may refuse a model.
+        needs_tokenizer: whether the model of a source needs a tokenizer of its own.
         """
         self.folder = folder
         self.lock_file = lock_file
-        self._planner = Planner(folder, token, patience, admit)
+        self._planner = Planner(folder, token, patience, admit, needs_tokenizer)
 
     def fetch(self, source: FetchedSource) -> Weights:
         """The model of a source. A model that is here needs no network; any other is fetched.
@@ -111,6 +114,8 @@ class Store:
         """
         if isinstance(source, HubSource):
             listing = self._planner.listing(source, None)
+            self._planner.require_tokenizer(source, [file.name for file in listing.files])
+            require_heads(source, listing.files, self._planner.patience)
             new = locked(listing.commit, str(source), [self._planner.locked(source, file) for file in listing.files])
         else:
             new = locked_in((self._here(source, None) or self._fetch_alone(source, None)).folder)
@@ -152,6 +157,7 @@ class Store:
             with shown(progress, source.key):
                 new = locked(plan.commit, str(source), plan.fetch())
         _require_complete(new, lock)
+        self._planner.require_tokenizer(source, [file.name for file in new.files])
         self._move_in(self.folder / source.key, plan.staging, new)
         arrived = max(planned, progress.last_arrival)
         logger.info(

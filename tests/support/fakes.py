@@ -1,10 +1,12 @@
 """Small honest stand-ins for the parts that a fast test does without."""
 
 import asyncio
+import json
 import random
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -34,9 +36,22 @@ LLAMA_8B = {
 }
 
 
-def safetensors(size, seed=0):
-    """So many bytes that begin as safetensors do: with the size of the header, and the header."""
-    return (64).to_bytes(8, "little") + b"{" + random.Random(seed).randbytes(size - 9)
+def safetensors(size, seed=0, *, tensor="a"):
+    """A file of safetensors of so many bytes, with one tensor of random bytes."""
+    data = size
+    while 8 + len(header := tensors_header({tensor: data})) + data > size:
+        data -= 1
+    header = header.ljust(size - 8 - data)
+    return len(header).to_bytes(8, "little") + header + random.Random(seed).randbytes(data)
+
+
+def tensors_header(sizes):
+    """The header of a file of safetensors with these tensors: name -> bytes."""
+    ends = list(accumulate(sizes.values()))
+    places = zip(sizes.items(), ends, strict=True)
+    return json.dumps(
+        {name: {"dtype": "U8", "shape": [size], "data_offsets": [end - size, end]} for (name, size), end in places}
+    ).encode()
 
 
 @dataclass

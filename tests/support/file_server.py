@@ -33,7 +33,7 @@ class Asked(NamedTuple):
     @property
     def is_look(self):
         """Whether only the first bytes are wanted, to see what the file is."""
-        return bool(re.fullmatch(r"bytes=0-([1-9]|[1-5]\d|6[0-3])", self.range or ""))
+        return bool(re.fullmatch(r"bytes=0-([1-9]\d?|4095)", self.range or ""))
 
 
 class Call(NamedTuple):

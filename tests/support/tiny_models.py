@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import tarfile
 import traceback
 
@@ -17,7 +18,9 @@ from tests.support.faults import Reset, Status
 WEIGHTS = safetensors(30_000)
 MODEL = {"config.json": b'{"dim": 8}', "model.safetensors": WEIGHTS, "tokenizer.json": b'{"a": 1}'}
 QUICK = Patience(attempts=3, first_wait=0.001, longest_wait=0.002, longest_retry_after=0.1)
-SHARDS = {f"model-0000{n}-of-00004.safetensors": safetensors(30_000 - n, n) for n in range(1, 5)}
+SMALL = {"config.json": b"{}", "tokenizer.json": b"{}"}
+SHARDS = {f"model-0000{n}-of-00004.safetensors": safetensors(30_000 - n, n, tensor=f"{n}") for n in range(1, 5)}
+SHARDS_INDEX = json.dumps({"weight_map": {f"{n}": name for n, name in enumerate(SHARDS, 1)}}).encode()
 
 PACKERS = {
     ".tar": bytes,

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -103,7 +105,7 @@ def test_a_model_without_safetensors_is_refused(model):
         files_of(model)
 
 
-SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(100 + n, n) for n in range(3)}
+SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(100 + n, n, tensor=name) for n, name in enumerate("abc")}
 INDEX = json.dumps({"weight_map": dict(zip("ab", sorted(SHARDS), strict=False))}).encode()
 
 
@@ -121,6 +123,7 @@ def test_the_index_says_which_shards_are_the_model(model):
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n"
+AGAIN = "; fetch it again from its origin, or name another model"
 NO_PLAIN = "; name the folder of a model with safetensors"
 BROKEN = {
     "an index of another model": (
@@ -143,11 +146,32 @@ BROKEN = {
     ),
     "a header longer than the file": (
         {min(SHARDS): (101).to_bytes(8, "little") + b"{" + bytes(99)},
-        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from its origin",
+        f"model-00000-of-00002.safetensors does not begin as safetensors do{AGAIN}",
+    ),
+    "a shard cut short": (
+        {min(SHARDS): SHARDS[min(SHARDS)][:-9]},
+        "model-00000-of-00002.safetensors is damaged or cut short: its header describes 30 bytes of tensors, "
+        f"but 21 bytes follow{AGAIN}",
+    ),
+    "a shard with more at its end": (
+        {min(SHARDS): SHARDS[min(SHARDS)] + b"\n"},
+        "model-00000-of-00002.safetensors is damaged or cut short: its header describes 30 bytes of tensors, "
+        f"but 31 bytes follow{AGAIN}",
+    ),
+    "a tensor that only the index has": (
+        {min(SHARDS): SHARDS[max(SHARDS)]},
+        "model-00000-of-00002.safetensors is damaged or cut short: model.safetensors.index.json names its tensor 'a', "
+        f"which it does not have{AGAIN}",
+    ),
+    "an empty config": ({"config.json": b""}, f"config.json is empty{AGAIN}"),
+    "an empty tokenizer": ({"tokenizer.model": b""}, f"tokenizer.model is empty{AGAIN}"),
+    "a pointer of git-lfs for a tokenizer": (
+        {"tokenizer.json": POINTER},
+        "tokenizer.json is a pointer of git-lfs and not the file itself; run `git lfs pull` in its clone",
     ),
     "nothing": (
         {min(SHARDS): b""},
-        "model-00000-of-00002.safetensors does not begin as safetensors do; fetch it again from its origin",
+        f"model-00000-of-00002.safetensors is empty{AGAIN}",
     ),
 }
 
@@ -157,6 +181,47 @@ def test_weights_that_can_not_be_loaded_are_refused(model, files, problem):
     with pytest.raises(WeightsError) as raised:
         files_of(sharded(model, **files))
     assert str(raised.value) == f"E1000 WeightsError: weights '{model}': {problem}"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "generation_config.json", "chat.jinja"])
+def test_a_link_that_leads_nowhere_is_named(model, name):
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to("blobs/4d7a")
+    said = f"{name} is a link to blobs/4d7a, which is not there{AGAIN}"
+    with pytest.raises(WeightsError, match=re.escape(said)):
+        files_of(model)
+
+
+def test_a_config_that_is_a_link_to_nowhere_is_named(model):
+    (model / "config.json").unlink()
+    (model / "config.json").symlink_to("../blobs/1")
+    for use in (in_place, files_of):
+        with pytest.raises(WeightsError, match=r"config.json is a link to ../blobs/1, which is not there; fetch it"):
+            use(model)
+
+
+def test_what_is_not_a_file_is_named(model):
+    (model / "tokenizer.json").unlink()
+    os.mkfifo(model / "tokenizer.json")
+    with pytest.raises(WeightsError, match=r"tokenizer.json is not a file; fetch it again"):
+        files_of(model)
+
+
+@pytest.mark.parametrize("name", ["README.md", "images\\fig.png", "pytorch_model.bin", "consolidated.safetensors"])
+def test_a_link_to_nowhere_that_is_no_part_of_the_model_is_left(model, name):
+    (model / name).symlink_to("nowhere")
+    assert [file.name for file in files_of(model)] == list(FILES)
+
+
+@pytest.mark.parametrize("config", [{}, {"config.json": b"{}"}], ids=["alone", "with a config"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_is_refused_with_what_to_do(tmp_path, name, config):
+    for file, content in {"adapter_config.json": b"{}", name: SHARD, **config}.items():
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=r"this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload\(\)"
+    ):
+        files_of(tmp_path)
 
 
 def test_an_index_larger_than_any_is_not_read(model, monkeypatch):

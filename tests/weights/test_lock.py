@@ -70,6 +70,13 @@ def test_a_name_that_leads_out_or_deceives_the_eye_is_refused(name):
     assert str(raised.value).isprintable()
 
 
+@pytest.mark.parametrize("name", ["x" * 256, "ü" * 128, "sub/" + "x" * 251 + ".json", "x" * 300 + "/a.json"])
+def test_a_name_that_no_disk_takes_is_refused(name):
+    assert safe_name(f"{'x' * 255}/{'ü' * 127}.")
+    with pytest.raises(ValueError, match=r"^'.*' is too long for a file name$"):
+        safe_name(name)
+
+
 @pytest.mark.parametrize("name", [".", "a//b", "./a", "a/", "a/./b"])
 def test_in_a_lock_a_file_has_one_name_only(name):
     with pytest.raises(ValidationError, match="is not a plain file name"):

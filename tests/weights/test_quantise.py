@@ -1,6 +1,7 @@
 """A model in 8 bits: the scales, the whole folder, and what happens when it is killed on the way."""
 
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -228,7 +229,36 @@ def test_what_cannot_be_quantised_is_refused_with_the_reason(model, tmp_path):
     assert problem in refused(mixtral, tmp_path / "out")
     shard = model / "model-00002-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
-    assert "its safetensors can't be read (" in refused(model, tmp_path / "out")
+    assert f"{shard.name} is damaged or cut short: its header describes " in refused(model, tmp_path / "out")
+
+
+BAD = {
+    "NaN in a matrix": ("model.layers.1.mlp.down_proj.weight", math.nan),
+    "an infinity in a matrix": ("model.layers.2.self_attn.q_proj.weight", math.inf),
+    "an infinity below zero": ("model.layers.1.self_attn.q_proj.weight", -math.inf),
+    "NaN in a norm": ("model.layers.2.input_layernorm.weight", math.nan),
+    "an infinity in a norm": ("model.layers.1.input_layernorm.weight", math.inf),
+}
+
+
+@pytest.mark.parametrize("size", [128, 96], ids=["blocks", "channels"])
+@pytest.mark.parametrize(("tensor", "number"), BAD.values(), ids=BAD)
+def test_a_number_that_is_none_is_refused_with_its_tensor_and_file(tmp_path, tensor, number, size):
+    shard = tensors([1, 2], size)
+    shard[tensor].view(-1)[-1] = number
+    message = refused(write_model(tmp_path / "model", [tensors([0], size), shard]), tmp_path / "out")
+    assert f"model-00002-of-00002.safetensors': its tensor {tensor} has a NaN or an infinity; fetch it" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rotary_embeddings_in_files_of_llama_2_stay_as_they_are(tmp_path):
+    rotary = {
+        f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": 1 / 1e4 ** (torch.arange(0, 64, 2) / 64)
+        for layer in range(3)
+    }
+    out = quantise(write_model(tmp_path / "model", [{**tensors([0, 1, 2]), **rotary}]), tmp_path / "fp8")
+    found = load_file(out / "model-00001-of-00001.safetensors")
+    assert all(torch.equal(found[name], values) for name, values in rotary.items())
 
 
 PEAKS = """

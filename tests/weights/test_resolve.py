@@ -15,6 +15,7 @@ def model(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(safetensors(100))
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -39,6 +40,21 @@ def test_a_folder_with_weights_that_can_not_be_loaded_is_refused_before_the_engi
     (model / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="there are no safetensors among its files, and nothing else is loaded"):
         resolve(Settings(profile=profile), str(model))
+
+
+@pytest.mark.parametrize("left", [[], ["tokenizer_config.json"], ["special_tokens_map.json", "chat_template.jinja"]])
+def test_a_model_without_a_tokenizer_is_refused_before_the_engine(model, left):
+    (model / "tokenizer.json").unlink()
+    for name in left:
+        (model / name).write_text("{}")
+    with pytest.raises(WeightsError, match=r"there is no tokenizer among its files; add its tokenizer.json"):
+        resolve(Settings(), str(model))
+
+
+def test_a_draft_model_or_another_tokenizer_needs_none(model):
+    (model / "tokenizer.json").unlink()
+    assert resolve(Settings(speculation=str(model)), str(model), role="guesses with") == Weights(model)
+    assert resolve(Settings(engine_args={"tokenizer": "/tokenizer"}), str(model)) == Weights(model)
 
 
 def test_weights_in_another_format_are_the_engines_to_judge(model):

@@ -25,18 +25,19 @@ from tests.support.fetching_child import BUG, FETCHED, LITTLE, REFUSED, SKIPPED,
 from tests.support.hostile import TIMES
 from tests.support.hub_server import HubServer
 from tests.support.running import Command
-from tests.support.tiny_models import files_in, tar_of
+from tests.support.tiny_models import SMALL, files_in, tar_of
 
 SEED = int(os.environ.get("FAULTS_SEED", "4"))
 ROUNDS, POINTS = 40 if TIMES == 1 else 70, 3  # so many models, and so often each is hurt before it is let be
 DISK_OPERATIONS = 60  # so many has a fetch, or a few less
 
 draw = random.Random(0)
-SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(size, n) for n, size in ((1, 50_000), (2, 30_000))}
+SHARDS = {f"model-0000{n}-of-00002.safetensors": safetensors(70_000 - 20_000 * n, n, tensor=f"{n}") for n in (1, 2)}
+INDEX = json.dumps({"weight_map": {f"{n}": name for n, name in enumerate(SHARDS, 1)}})
 MODEL = {
     "config.json": draw.randbytes(200),
     **SHARDS,
-    "model.safetensors.index.json": json.dumps({"weight_map": {f"{n}": n for n in SHARDS}}).ljust(700).encode(),
+    "model.safetensors.index.json": INDEX.ljust(700).encode(),
     "tokenizer.json": draw.randbytes(5000),
 }
 SIZE = sum(map(len, MODEL.values()))
@@ -239,7 +240,7 @@ def test_a_model_is_whole_or_absent_and_resumable_whatever_happens(server, zygot
     )
 
 
-LARGE = {"config.json": b"{}", "model.safetensors": safetensors(3_000_000)}
+LARGE = {**SMALL, "model.safetensors": safetensors(3_000_000)}
 
 
 def fetching(folder, source, environment):

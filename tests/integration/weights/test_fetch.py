@@ -1,17 +1,20 @@
 """A fetch checks each file, and bears the faults of a host that pass."""
 
 import hashlib
-import json
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from hermes.weights import http
+from hermes.settings import Settings
+from hermes.weights import http, open_store
+from hermes.weights.pack import pack, predictor_config
+from hermes.weights.safetensors import INDEX, require_heads
 from hermes.weights.source import HubSource
-from tests.support.fakes import safetensors
+from tests.support.fakes import safetensors, tensors_header
 from tests.support.faults import Corrupt, Html, NoRange, Reset, Stall, Status, Truncate, WrongLength
-from tests.support.tiny_models import MODEL, QUICK, SHARDS, files_in, refusal, staged, store_in
+from tests.support.tiny_models import MODEL, QUICK, SHARDS, SHARDS_INDEX, SMALL, files_in, refusal, staged, store_in
 
 SOURCE = HubSource("org/model")
 
@@ -39,10 +42,10 @@ def test_faults_that_pass_are_not_seen(server, tmp_path, monkeypatch):
     shards = {
         f"model-{n:05}-of-{len(FAULTS):05}.safetensors": safetensors(30_000 - n, n) for n in range(1, len(FAULTS) + 1)
     }
-    server.add_repo("org/model", {"config.json": b"{}", **shards})
+    server.add_repo("org/model", {**SMALL, **shards})
     for shard, fault in zip(shards.values(), FAULTS, strict=True):
         server.fail(hashlib.sha256(shard).hexdigest(), fault)
-    assert files_in(store.fetch(SOURCE).folder) == {"config.json": b"{}", **shards}
+    assert files_in(store.fetch(SOURCE).folder) == {**SMALL, **shards}
     assert server._faults == []
 
 
@@ -60,9 +63,84 @@ NO_WEIGHTS = {
 @pytest.mark.parametrize(("content", "problem"), NO_WEIGHTS.values(), ids=NO_WEIGHTS)
 def test_what_is_no_safetensors_is_refused_before_the_bulk(server, store, content, problem):
     name = min(SHARDS)
-    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, name: content})
+    server.add_repo("org/model", {**SMALL, **SHARDS, name: content})
     assert f"weights 'hf://org/model@main': {name} {problem}" in refusal(store.fetch, SOURCE)
     assert server.bytes_sent == len(b"{}")
+
+
+def described(size, dtype="U8"):
+    return tensors_header({"1": size}).replace(b"U8", dtype.encode())
+
+
+def shard(header, size):
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
+BROKEN = {
+    "cut short": (SHARDS[min(SHARDS)][:-1000], "its header describes 29923 bytes of tensors, but 28923 bytes follow"),
+    "longer": (SHARDS[min(SHARDS)] + bytes(7), "its header describes 29923 bytes of tensors, but 29930 bytes follow"),
+    "a header that is not JSON": (shard(b'{"1": [', 20_000), "its header is not valid (Invalid JSON: "),
+    "an unknown type": (shard(described(20_000, "Q8_0"), 20_000), "its tensor '1' has the unknown type 'Q8_0'"),
+    "a type of another size": (
+        shard(described(20_000, "F32"), 20_000),
+        "its tensor '1' has 20000 bytes, which are not",
+    ),
+    "a tensor that only the index has": (SHARDS[max(SHARDS)], f"{INDEX} names its tensor '1', which it does not have"),
+    "a long header that is cut": (shard(b"{" + b" " * 9000, 20_000), "its header is not valid (Invalid JSON: "),
+    "nothing": (b"", f"{min(SHARDS)} is empty"),
+}
+
+
+@pytest.mark.parametrize("way", ["fetch", "lock", "pack"])
+@pytest.mark.parametrize(("content", "problem"), BROKEN.values(), ids=BROKEN)
+def test_broken_weights_are_refused_before_the_bulk(server, store, content, problem, way):
+    model = {**SMALL, INDEX: SHARDS_INDEX, **SHARDS, min(SHARDS): content}
+    server.add_repo("org/model", model)
+    message = refusal(way_in(store, way))
+    assert f"weights 'hf://org/model@main': {min(SHARDS)} is " in message
+    assert problem in message
+    assert server.bytes_sent < 10_000, "the small files, and the rest of a long header"
+
+
+def way_in(store, way):
+    """A function that takes the model on one of its ways."""
+    if way == "pack":
+        return lambda: require_heads(SOURCE, store.contents(SOURCE), QUICK)
+    return partial(getattr(store, way), SOURCE)
+
+
+@pytest.mark.parametrize("way", ["fetch", "lock"])
+@pytest.mark.parametrize("left", [[], ["tokenizer_config.json"], ["LICENSE", "chat_template.jinja"]])
+def test_a_model_without_a_tokenizer_is_refused_before_the_bulk(server, tmp_path, left, way):
+    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, **dict.fromkeys(left, b"{}")})
+    problem = "weights 'hf://org/model@main': there is no tokenizer among its files; add its tokenizer.json"
+    assert problem in refusal(getattr(store_in(tmp_path), way), SOURCE)
+    assert server.bytes_sent == 0
+    assert getattr(store_in(tmp_path, needs_tokenizer=lambda source: source != SOURCE), way)(SOURCE)
+
+
+def test_the_settings_say_which_model_needs_no_tokenizer(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server.add_repo("org/model", {"config.json": b"{}", **SHARDS})
+    assert "there is no tokenizer" in refusal(open_store(Settings()).fetch, SOURCE)
+    assert "there is no tokenizer" in refusal(open_store(Settings(speculation="hf://org/other")).fetch, SOURCE)
+    open_store(Settings(speculation="hf://org/model")).fetch(SOURCE)
+    open_store(Settings(engine_args={"tokenizer": "/tokenizer"})).fetch(replace(SOURCE, include=("*",)))
+
+
+@pytest.mark.parametrize("way", ["fetch", "lock", "pack"])
+def test_an_index_is_fetched_once(server, store, tmp_path, way):
+    server.add_repo("org/model", {**SMALL, INDEX: SHARDS_INDEX, **SHARDS})
+    server.clear()
+    if way == "pack":
+        files = store.contents(SOURCE)
+        require_heads(SOURCE, files, QUICK)
+        pack(files, predictor_config(None, {}), tmp_path / "m.tar", QUICK)
+    else:
+        getattr(store, way)(SOURCE)
+    fetched = [each.path for each in server.requests if each.method == "GET" and "/resolve-cache/" in each.path]
+    assert sum(INDEX in path for path in fetched) == 1
+    assert len(fetched) == len({*fetched}) == 3
 
 
 @pytest.mark.parametrize("fault", [Status(503), Reset(3), Html()], ids=repr)
@@ -128,7 +206,7 @@ def test_a_wrong_checksum_is_fetched_once_more(server, store, caplog):
 
 
 WRONG = {
-    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 0bf1411"),
+    "of a large file": ("model.safetensors", "/cdn/", "SHA-256 c13f0c5"),
     "of a small file": ("config.json", "config.json", "git's SHA-1 5e37e83"),
 }
 
@@ -153,7 +231,7 @@ def test_a_part_that_is_damaged_on_the_disk_is_fetched_again(server, store, size
 
 def test_one_file_that_is_no_safetensors_ends_the_looks_at_the_others(server, store):
     bad, *others = sorted(SHARDS)
-    server.add_repo("org/model", {"config.json": b"{}", **SHARDS, bad: POINTER})
+    server.add_repo("org/model", {**SMALL, **SHARDS, bad: POINTER})
     for name in others:
         server.fail(hashlib.sha256(SHARDS[name]).hexdigest(), Stall(0), times=None, looks=True)
     began = time.monotonic()
@@ -164,8 +242,7 @@ def test_one_file_that_is_no_safetensors_ends_the_looks_at_the_others(server, st
 
 @pytest.mark.parametrize("fault", [Truncate(5), Corrupt(at=3), Html(), Reset(5)], ids=repr)
 def test_faults_that_pass_are_not_seen_in_the_index_either(server, store, fault):
-    index = json.dumps({"weight_map": {name: name for name in SHARDS}}).encode()
-    model = {"config.json": b"{}", "model.safetensors.index.json": index, **SHARDS}
+    model = {**SMALL, INDEX: SHARDS_INDEX, **SHARDS}
     server.add_repo("org/model", model)
     server.fail("model.safetensors.index.json", fault)
     assert files_in(store.fetch(SOURCE).folder) == model
@@ -173,7 +250,7 @@ def test_faults_that_pass_are_not_seen_in_the_index_either(server, store, fault)
 
 
 def test_an_index_that_stays_wrong_is_an_error_that_says_what_was_found(server, store):
-    server.add_repo("org/model", {"config.json": b"{}", "model.safetensors.index.json": b"[]", **SHARDS})
+    server.add_repo("org/model", {**SMALL, "model.safetensors.index.json": b"[]", **SHARDS})
     server.fail("model.safetensors.index.json", Corrupt(at=0), times=None)
     message = refusal(store.fetch, SOURCE)
     assert "failed 3 times in a row (model.safetensors.index.json: expected git's SHA-1 0637a08" in message

@@ -51,7 +51,7 @@ def test_a_listing_has_sizes_and_the_checksums_that_the_hub_publishes(server):
     assert (listing.source, listing.commit) == ("hf://org/model@main", repo.commit)
     assert facts == [
         ("config.json", 10, "", "5e37e83"),
-        ("model.safetensors", 30_000, "0bf1411", ""),
+        ("model.safetensors", 30_000, "c13f0c5", ""),
         ("tokenizer.json", 8, "", "4a036f5"),
     ]
 
@@ -75,6 +75,50 @@ def test_a_listed_file_is_read_from_any_offset(server):
     files = {file.name: file for file in list_hub(SOURCE, None).files}
     assert b"".join(map(bytes, files["model.safetensors"].read(29_990))) == WEIGHTS[29_990:]
     assert b"".join(map(bytes, files["config.json"].read(3))) == MODEL["config.json"][3:]
+
+
+STRANGE = [
+    "images\\fig.png",
+    "\u3000.md",
+    "a\u200bb.txt",
+    "../up.png",
+    "/etc/passwd",
+    "x" * 300 + ".png",
+    "\x1b[2J",
+    "blank .md ",
+    "con",
+    "docs/a\u3000b.json",
+]
+
+
+def test_what_is_not_fetched_may_have_any_name(server):
+    server.add_repo("org/model", MODEL | dict.fromkeys(STRANGE, b"stray"))
+    assert [file.name for file in list_hub(SOURCE, None).files] == sorted(MODEL)
+
+
+UNSAFE = {
+    "a\u200bb.json": "is not a safe file name",
+    "tokenizer\u3000.model": "is not a safe file name",
+    "a\\b.json": "is not a safe file name",
+    "tokenizer\n": "is not a safe file name",
+    "x" * 251 + ".json": "is too long for a file name",
+    "ü" * 126 + ".json": "is too long for a file name",
+}
+
+
+@pytest.mark.parametrize(("name", "problem"), UNSAFE.items())
+def test_what_is_fetched_is_refused_by_its_name(server, name, problem):
+    server.add_repo("org/model", {**MODEL, name: b"{}"})
+    assert f"weights 'hf://org/model@main': {name!r} {problem}; name another" in refusal(list_hub, SOURCE, None)
+    assert len(list_hub(HubSource("org/model", exclude=(name,)), None).files) == len(MODEL)
+
+
+def test_an_adapter_is_refused_with_what_to_do(server):
+    adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}
+    for files in (adapter, adapter | {"config.json": b"{}"}, {**adapter, "training_args.bin": b"x"}):
+        server.add_repo("org/adapter", files)
+        message = refusal(list_hub, HubSource("org/adapter"), None)
+        assert "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()" in message
 
 
 REFUSALS = {

@@ -16,7 +16,7 @@ from hermes.weights.staging import MARKER
 from tests.support.asking import until
 from tests.support.disks import no_file_larger_than
 from tests.support.faults import Reset, Stall, Status
-from tests.support.tiny_models import MODEL, SHARDS, WEIGHTS, files_in, refusal, staged
+from tests.support.tiny_models import MODEL, SHARDS, SMALL, WEIGHTS, files_in, refusal, staged
 
 SOURCE = HubSource("org/model")
 
@@ -48,16 +48,14 @@ def test_when_one_file_fails_the_others_stop_and_stay(server, store):
 
 
 def test_a_disk_that_takes_no_more_is_an_error_and_the_finished_files_stay(server, store):
-    model = {name: MODEL[name] for name in ("config.json", "model.safetensors")}
-    server.add_repo("org/model", model)
     with no_file_larger_than(20_000):
         message = refusal(store.fetch, SOURCE)
     problem = f"weights 'hf://org/model@main': {store.folder} can't be written (File too large)"
     assert f"{problem}; raise the limit on the size of a file" in message
-    assert files_in(staged(store, "files")) == {"config.json": MODEL["config.json"]}
+    assert files_in(staged(store, "files")).items() <= MODEL.items()
     server.clear()
-    assert files_in(store.fetch(SOURCE).folder) == model
-    assert server.bytes_sent == 10_000
+    assert files_in(store.fetch(SOURCE).folder) == MODEL
+    assert 10_000 <= server.bytes_sent < 10_100  # the tokenizer may have been stopped
 
 
 def test_a_disk_that_is_full_at_the_very_end_costs_nothing_more(server, store):
@@ -107,7 +105,7 @@ def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, 
 
 @pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_ends_a_first_look_at_a_host_that_is_silent(server, store):
-    server.add_repo("org/model", {"config.json": b"{}", **SHARDS})
+    server.add_repo("org/model", {**SMALL, **SHARDS})
     server.fail("/cdn/", Stall(0), times=None, looks=True)
 
     def interrupt():

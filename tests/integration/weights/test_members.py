@@ -8,12 +8,12 @@ import pytest
 from hermes.weights.source import ArchiveSource
 from tests.support.archives import unpack
 from tests.support.fakes import safetensors
-from tests.support.tiny_models import MODEL, files_in, refusal, tar_of
+from tests.support.tiny_models import MODEL, SMALL, files_in, refusal, store_in, tar_of
 
-SHARD_1, SHARD_2, SHARD_3 = (safetensors(2_000 + n, n) for n in range(3))
+SHARD_1, SHARD_2, SHARD_3 = (safetensors(2_000 + n, n, tensor=name) for n, name in enumerate("abc"))
 INDEX = b'{"weight_map": {"a": "model-00000-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"}}'
 SHARDED = {  # numbered from zero
-    "config.json": b"{}",
+    **SMALL,
     "model-00000-of-00002.safetensors": SHARD_1,
     "model-00001-of-00002.safetensors": SHARD_2,
     "model.safetensors.index.json": INDEX,
@@ -29,6 +29,11 @@ LEFT_OUT = {
     "code": ({**MODEL, "modeling_evil.py": b"x"}, MODEL),
     "a stray shard behind the index": ({**SHARDED, **STRAY}, SHARDED),
     "a stray shard before the index": ({**STRAY, **SHARDED}, SHARDED),
+    "a weight of any name": (
+        {"images\\fig.bin": b"x", "a\u3000.pt": b"x", "\u200b.py": b"x", "x" * 300 + ".pkl": b"x", **MODEL},
+        MODEL,
+    ),
+    "a shard of any name in a folder": ({"config.json": b"{}", **MODEL, "a\u200b/b.safetensors": b"x"}, MODEL),
     "the whole beside its shards": ({**SHARDED, "model.safetensors": SHARD_3}, SHARDED),
 }
 
@@ -74,13 +79,45 @@ PARTS = {
         {"config.json": b"{}", "model.safetensors": b"<!DOCTYPE html>" * 9},
         "model.safetensors does not begin as safetensors do; fetch it again from its origin",
     ),
-    "an empty model": ({"config.json": b"{}", "model.safetensors": b""}, "model.safetensors does not begin as"),
+    "an adapter": (
+        {"adapter_config.json": b"{}", "adapter_model.safetensors": SHARD_1},
+        "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()",
+    ),
+    "a shard cut short": (
+        {**SHARDED, "model-00000-of-00002.safetensors": SHARD_1[:-5]},
+        "model-00000-of-00002.safetensors is damaged or cut short: its header describes 1926 bytes of tensors, but",
+    ),
+    "a shard with more at its end": (
+        {**MODEL, "model.safetensors": SHARD_1 + b"\n"},
+        "model.safetensors is damaged or cut short: its header describes 1926 bytes of tensors, but 1927 bytes follow",
+    ),
+    "a tensor that only the index before it has": (
+        {"model.safetensors.index.json": INDEX, **SHARDED, "model-00000-of-00002.safetensors": SHARD_3},
+        "model-00000-of-00002.safetensors is damaged or cut short: model.safetensors.index.json names its tensor 'a'",
+    ),
+    "a tensor that only the index after it has": (
+        {**SHARDED, "model-00001-of-00002.safetensors": SHARD_3},
+        "model-00001-of-00002.safetensors is damaged or cut short: model.safetensors.index.json names its tensor 'b'",
+    ),
+    "a pointer of git-lfs for a tokenizer": (
+        {**MODEL, "tokenizer.json": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"},
+        "tokenizer.json is a pointer of git-lfs and not the file itself",
+    ),
+    "an empty tokenizer": ({**MODEL, "tokenizer.model": b""}, "tokenizer.model is empty"),
+    "an empty model": ({"config.json": b"{}", "model.safetensors": b""}, "model.safetensors is empty"),
 }
 
 
 @pytest.mark.parametrize(("packed", "problem"), PARTS.values(), ids=PARTS)
 def test_what_could_not_be_loaded_is_refused(tmp_path, packed, problem):
     assert f": {problem}" in refusal(unpack, tmp_path, tar_of(packed))
+
+
+def test_an_archive_without_a_tokenizer_is_refused(server, tmp_path):
+    model = {name: data for name, data in MODEL.items() if name != "tokenizer.json"}
+    source = ArchiveSource(server.add_file("/model.tar", tar_of(model)))
+    assert "there is no tokenizer among its files; add its tokenizer.json" in refusal(store_in(tmp_path).fetch, source)
+    assert files_in(store_in(tmp_path, needs_tokenizer=lambda _: False).fetch(source).folder) == model
 
 
 def test_what_is_in_the_wrong_place_or_no_weights_is_refused_before_the_bulk(server, store):

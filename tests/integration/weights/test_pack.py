@@ -110,15 +110,30 @@ def test_the_settings_are_those_that_are_given(given, expected):
 
 
 def test_a_long_name_is_kept(tmp_path):
-    name = "ü" * 200 + ".json"
-    pack([RemoteFile(name, 2, None, None, lambda _: iter([b"{}"]))], CONFIG, tmp_path / "m", QUICK)
-    assert read_tar(tmp_path / "m")[1] == (name, b"{}")
+    name = "tokenizer." + "ü" * 120 + ".model"  # 256 bytes
+    pack([RemoteFile(name[1:], 2, None, None, lambda _: iter([b"{}"]))], CONFIG, tmp_path / "m", QUICK)
+    assert read_tar(tmp_path / "m")[1] == (name[1:], b"{}")
+
+
+@pytest.mark.parametrize("left", [[], ["config.json"], ["tokenizer_config.json", "model.safetensors"]])
+def test_a_model_without_a_tokenizer_is_not_packed(tmp_path, left):
+    files = [RemoteFile(name, 2, None, None, lambda _: iter([b"{}"])) for name in left]
+    assert "m.tar': there is no tokenizer among its files" in refusal(pack, files, CONFIG, tmp_path / "m.tar", QUICK)
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a\u200b.json", "a\\b.json", "\x1b.json", "x" * 256, "../a.json"])
+def test_what_could_not_be_unpacked_is_not_packed(tmp_path, folder, name):
+    stray = RemoteFile(name, 2, None, None, lambda _: iter([b"{}"]))
+    message = refusal(pack, [*files_of(folder), stray], CONFIG, tmp_path / "m.tar", QUICK)
+    assert f"{name!r} is " in message
+    assert left_in(tmp_path) == []
 
 
 def test_a_wrong_checksum_leaves_nothing(tmp_path, server, files):
     server.fail("/cdn/", Corrupt(7), times=None)
     message = refusal(pack, files, CONFIG, tmp_path / "m.tar", QUICK)
-    assert "weights 'model.safetensors': it had the wrong checksum in two downloads: expected SHA-256 0bf" in message
+    assert "weights 'model.safetensors': it had the wrong checksum in two downloads: expected SHA-256 c13" in message
     assert left_in(tmp_path) == []
 
 
@@ -150,7 +165,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         yield WEIGHTS[:100]
         raise KeyboardInterrupt
 
-    file = RemoteFile("config.json", 200, None, None, interrupted)
+    file = RemoteFile("tokenizer.json", 200, None, None, interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack([file], CONFIG, tmp_path / "m.tar", QUICK)
     assert left_in(tmp_path) == []

@@ -172,7 +172,7 @@ def test_an_archive_that_is_not_as_locked_is_refused_with_expected_and_found(ser
     store.fetch(archive)
     relock(store, "model.safetensors", archive, sha256=OTHER)
     message = refusal(store.fetch, archive)
-    expected = f"expected 30000 bytes with SHA-256 {OTHER}, found 30000 bytes with SHA-256 0bf141"
+    expected = f"expected 30000 bytes with SHA-256 {OTHER}, found 30000 bytes with SHA-256 c13f0c"
     assert f"was damaged in two downloads (model.safetensors is not what weights.lock has: {expected}" in message
 
 
@@ -210,7 +210,7 @@ def test_verifying_names_what_is_wrong_and_a_fetch_mends_it(server, store):
     missing, changed = store.verify(SOURCE)
     assert missing == "config.json is not there"
     assert changed.startswith(
-        "model.safetensors is not what weights.lock has: expected 30000 bytes with SHA-256 0bf141"
+        "model.safetensors is not what weights.lock has: expected 30000 bytes with SHA-256 c13f0c"
     )
     (folder / "model.safetensors").unlink()
     store.fetch(SOURCE)
