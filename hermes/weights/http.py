@@ -21,7 +21,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
 from hermes.errors import WeightsError
-from hermes.weights.remote import Interrupted, redacted
+from hermes.text import redacted
+from hermes.weights.remote import Interrupted
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # seconds that a host may be silent
 CONNECTIONS = 16  # to one host, kept open

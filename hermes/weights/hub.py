@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from hermes.errors import WeightsError
+from hermes.text import redacted
 from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
 from hermes.weights.lock import safe_name
-from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
+from hermes.weights.remote import Interrupted, Listing, RemoteFile
 from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER

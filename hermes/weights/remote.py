@@ -1,12 +1,12 @@
 """The files of a source, each with its bytes from any offset; and repeated attempts after faults."""
 
 import random
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hermes.errors import WeightsError
+from hermes.text import redacted
 
 Piece = bytes | bytearray | memoryview  # bytes of a file; they stay valid, except those of staging.pieces_of
 Read = Callable[[int], Iterator[Piece]]  # yields the bytes from an offset to the end; raises Interrupted
@@ -121,18 +121,3 @@ def steadily(read: Read, start: int, end: int | None, attempts: Attempts) -> Ite
                 return
             if start < end:
                 attempts.failed(Interrupted(f"it ended after {start} of {end} bytes"))
-
-
-def redacted(text: str) -> str:
-    """A text in one line, without passwords, signatures and tokens, and with no queries in its URLs."""
-    text = re.sub(r"://[^/\s]*@", "://...@", text)
-    text = re.sub(r"\b(bearer|basic)\s+\S+", r"\1 ...", text, flags=re.IGNORECASE)
-    text = re.sub(r"\b(hf|api_org|r8)_[\w.-]{8,}", "...", text)  # tokens of the hub and of Replicate
-    return " ".join(map(_without_query, text.split()))
-
-
-def _without_query(word: str) -> str:
-    before, _, query = word.partition("?")
-    if "=" not in query:
-        return word
-    return before + query[len(query.rstrip(")]}>'\",;:.")) :]  # keeps a closing quotation mark
