@@ -11,17 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from json import JSONDecodeError
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from hermes.environment import header_token
 from hermes.errors import WeightsError
 from hermes.text import redacted
-from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
+from hermes.weights.causes import authorities, fault_of, proxy, trusting
+from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session
 from hermes.weights.lock import safe_name
-from hermes.weights.remote import Interrupted, Listing, RemoteFile
+from hermes.weights.remote import Interrupted, Lasting, Listing, RemoteFile
 from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
+from hermes.weights.waits import retry_after
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
@@ -41,8 +45,10 @@ def list_hub(
     Raises:
         WeightsError: the repository or revision does not exist, refuses access, or has no model.
         Interrupted: a request failed for a cause that may pass.
+        InvalidConfiguration: the token, the proxy or the certificates of the environment cannot be used.
     """
-    secret = token.get_secret_value() if token else None
+    secret = header_token(token.get_secret_value() if token else None, "HERMES_HUB_TOKEN")
+    _set_client()
     return _asking_hub(source, partial(_list, source, secret, names, session or Session()))
 
 
@@ -82,24 +88,63 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def endpoint() -> str:
+    """The URL of the hub or of its mirror, without a slash at its end."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT", "").strip() or constants.ENDPOINT).rstrip("/")
+
+
+@cache
+def _set_client() -> None:
+    """Have huggingface_hub connect as we do: through the same proxies, with the same certificates."""
+    from httpx2 import BaseTransport, Client, HTTPTransport, Request, Response
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    class Transport(BaseTransport):
+        """Chooses the proxy and the certificates for each request. A mirror's token does not go to the hub itself."""
+
+        def __init__(self) -> None:
+            self._transports: dict[tuple[str | None, str | None], HTTPTransport] = {}
+
+        def handle_request(self, request: Request) -> Response:
+            origin, own = _http._url_origin(str(request.url)), _http._url_origin(endpoint())
+            if origin in _http._HUB_ORIGINS - {own}:  # huggingface_hub follows a redirect to it with the token
+                request.headers.pop("Authorization", None)
+            found, path = proxy(str(request.url)), authorities()
+            key = (found.url if found else None, path)
+            if key not in self._transports:
+                self._transports[key] = HTTPTransport(verify=trusting(path), proxy=key[0])
+            return self._transports[key].handle_request(request)
+
+        def close(self) -> None:
+            for transport in self._transports.values():
+                transport.close()
+
+    hooks = {"request": [_http.hf_request_event_hook]}
+    set_client_factory(lambda: Client(event_hooks=hooks, follow_redirects=True, timeout=None, transport=Transport()))
+
+
 def _list(source: HubSource, token: str | None, names: Sequence[str], session: Session) -> Listing:
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    endpoint, headers = os.environ.get("HF_ENDPOINT"), build_hf_headers(token=token)
-    api = HfApi(endpoint=endpoint, token=token)
+    hub, headers = endpoint(), build_hf_headers(token=token)
+    header_token(headers.get("authorization", "").removeprefix("Bearer "), "HF_TOKEN, or the token of a log-in,")
+    api = HfApi(endpoint=hub, token=token)
     commit = api.model_info(source.repo, revision=source.revision, timeout=READ_SECONDS).sha
-    tree = _tree(f"{api.endpoint}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
+    tree = _tree(f"{hub}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
     files = {safe_name(entry.path): entry for entry in tree}
     if missing := set(names) - files.keys():
         raise ValueError(f"it has no {min(missing)}, but weights.lock has it")
     strings = {name: str(value) for name, value in headers.items() if value is not None}
-    xet = XetStorage(source.repo, commit, headers, endpoint)
+    xet = XetStorage(source.repo, commit, headers, hub)
     session.others.append(xet.hang_up)
 
     def remote(name: str) -> RemoteFile:
         entry = files[name]
-        url = hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint)
+        url = hf_hub_url(source.repo, name, revision=commit, endpoint=hub)
         what = f"{source}: {name}"
         http = HttpFile(session, url, what, headers=strings, size=entry.size, signs=True)
         read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
@@ -108,7 +153,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read, head)
 
     def require_access(name: str) -> None:
-        get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint), token=token)
+        get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=hub), token=token)
 
     @cache
     def read_shards() -> frozenset[str]:
@@ -120,16 +165,24 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     return Listing(str(source), commit, tuple(remote(name) for name in chosen))
 
 
-def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:
-    """The files of a repository. huggingface_hub's list_repo_tree has no timeout for a silent hub."""
+def _tree(url: str, headers: Mapping[str, Any]) -> Iterator[Any]:
+    """The files of a repository. huggingface_hub's list_repo_tree has no timeout for a silent hub.
+
+    A mirror may pass on the hub's own link to the next page. So only the link's query counts, with its cursor.
+    """
     from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
-    while url:
+    asked = ""
+    while url != asked:
+        asked = url
         page = get_session().get(url, headers=headers, timeout=READ_SECONDS)
         hf_raise_for_status(page)
         yield from (RepoFile(**entry) for entry in page.json() if entry["type"] == "file")
-        url = page.links.get("next", {}).get("url")
+        if not (link := page.links.get("next", {}).get("url")):
+            return
+        url = f"{url.partition('?')[0]}?{urlsplit(link).query}"
+    raise LookupError("a page that names itself as the next")
 
 
 class XetStorage:
@@ -202,7 +255,7 @@ class XetStorage:
 
 def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
     """Ask the hub and convert the errors of huggingface_hub. Those may hold a token, so ours do not chain them."""
-    from httpx2 import InvalidURL, RequestError, UnsupportedProtocol
+    from httpx2 import InvalidURL, RequestError, UnsupportedProtocol, codes
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -227,16 +280,16 @@ def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in PASSING:
-            raise Interrupted(f"HTTP {status}: {error}", retry_after(error.response.headers)) from None
-        raise WeightsError(
-            source, f"the hub refuses (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"
-        ) from None
+            raise Interrupted(f"HTTP {status}: {error}", retry_after(error.response.headers, status)) from None
+        step = "check the proxy" if status == codes.PROXY_AUTHENTICATION_REQUIRED else "check HF_TOKEN"
+        raise WeightsError(source, f"the hub refuses (HTTP {status}: {redacted(str(error))})", step) from None
     except (InvalidURL, UnsupportedProtocol) as error:
         raise WeightsError(source, f"HF_ENDPOINT is not a URL ({error})", "correct it, or unset it") from None
     except (RequestError, ConnectionError) as error:
-        raise Interrupted(f"{type(error).__name__}: {error}") from None
+        raise fault_of(source, error, endpoint()) from None
     except (JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise Interrupted("the response is not one of the hub") from error
+        said = f"the response is not one of the hub ({endpoint()})"
+        raise Lasting(said, "check HF_ENDPOINT, and whether a proxy wants a log-in") from error
     except ValueError as error:
         raise WeightsError(
             source, redacted(str(error)), "name another source, or choose its files with ?include=PATTERN"
