@@ -226,6 +226,5 @@ def test_sentences_are_found_in_markdown():
 
 def test_the_known_gpus_are_those_of_the_plan():
     *most, last = GPUS
-    assert f"`--gpus` knows {', '.join(most)} and {last}." in " ".join(
-        (PROJECT / "docs" / "sizing.md").read_text().split()
-    )
+    text = (PROJECT / "docs" / "sizing.md").read_text()
+    assert f"`--gpus` knows {', '.join(most)} and {last}." in " ".join(text.split())

@@ -44,11 +44,20 @@ def authorities() -> str | None:
     return None
 
 
-def trusting(path: str | None) -> ssl.SSLContext | bool:
-    """What httpx2 verifies certificates with; None are the usual authorities."""
-    if path is None:
-        return True
+def _context(path: str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=path) if os.path.isdir(path) else ssl.create_default_context(cafile=path)
+
+
+def trusting(path: str | None) -> ssl.SSLContext | bool:
+    """What httpx2 verifies certificates with; None are the usual authorities.
+
+    Raises InvalidConfiguration if there are no certificates.
+    """
+    try:
+        return path is None or _context(path)
+    except OSError as error:  # ssl.SSLError is one
+        problem = f"{path} has no certificates that can be read ({error}); name a PEM file"
+        raise InvalidConfiguration(CERTIFICATES[0], problem) from error
 
 
 def fault_of(what: object, error: BaseException, url: str) -> Interrupted | WeightsError:

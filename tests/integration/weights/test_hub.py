@@ -364,6 +364,9 @@ def test_a_certificate_that_is_not_trusted_names_the_setting(monkeypatch, tmp_pa
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
         with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: is '.*/none', which is not there"):
             list_hub(SOURCE, None)
+        (tmp_path / "none").write_text("nothing")
+        with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: .*/none has no certificates that can be read"):
+            list_hub(SOURCE, None)
 
 
 def test_the_hub_is_asked_through_the_proxy_unless_it_is_here(server, monkeypatch):
