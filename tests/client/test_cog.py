@@ -153,14 +153,14 @@ def test_no_error_shows_a_password(url, said):
     [
         (
             "http://me:secret@127.0.0.1:1",
-            r"http://server.invalid through the proxy http://\.\.\.@127.0.0.1:1 of ALL_PR",
+            r"http://server.invalid through the proxy http://\.\.\.@127.0.0.1:1 of HTTP_PR",
         ),
-        ("socks5://me:secret@127.0.0.1:1", r"ALL_PROXY: is 'socks5://\.\.\.@127.0.0.1:1', and SOCKS needs packages"),
-        ("ftp://me:secret@127.0.0.1:1", r"ALL_PROXY: is 'ftp://\.\.\.@127.0.0.1:1', which is not the URL of a proxy"),
+        ("socks5://me:secret@127.0.0.1:1", r"HTTP_PROXY: is 'socks5://\.\.\.@127.0.0.1:1', and SOCKS needs packages"),
+        ("ftp://me:secret@127.0.0.1:1", r"HTTP_PROXY: is 'ftp://\.\.\.@127.0.0.1:1', which is not the URL of a proxy"),
     ],
 )
 def test_a_proxy_that_can_not_be_used_is_one_error(monkeypatch, proxy, said):
-    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(PredictionFailed, match=said) as failed:
         CogServer("http://server.invalid").ask({"prompt": "Hi"})
     assert "secret" not in str(failed.value)
