@@ -21,6 +21,7 @@ from hermes.weights.remote import Interrupted, Listing, RemoteFile
 from hermes.weights.safetensors import HEAD, INDEX, chosen_safetensors, indexed, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
+from hermes.weights.waits import retry_after
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
@@ -165,7 +166,9 @@ class XetStorage:
                 stream.cancel()
         except Exception as error:  # hf_xet raises any; the next read connects again
             self._group = None
-            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet") from None
+            refusal = getattr(error, "response", None)  # of the request for a token
+            asked = None if refusal is None else retry_after(refusal.headers, refusal.status_code)
+            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet", asked) from None
 
     def hang_up(self) -> None:
         """End the reads of all threads."""

@@ -347,6 +347,17 @@ def test_the_rest_of_a_rate_limit_is_waited_for(server, headers, path):
     assert caught.value.retry_after == 178
 
 
+@pytest.mark.parametrize("headers", LIMITS)
+def test_the_rest_of_a_rate_limit_is_waited_for_by_xet(server, headers):
+    server.add_repo("org/model", MODEL, xet=True)
+    server.fail("/xet-read-token/", Limited(headers))
+    file = list_hub(SOURCE, None).files[1]
+    with pytest.raises(Interrupted, match="Xet: HfHubHTTPError: ") as caught:
+        list(file.read(0))
+    assert caught.value.retry_after == 178
+    assert b"".join(file.read(0)) == WEIGHTS
+
+
 def test_a_certificate_that_is_not_trusted_names_the_setting(monkeypatch, tmp_path):
     for name in CERTIFICATES:
         monkeypatch.delenv(name, raising=False)
