@@ -31,6 +31,7 @@ from hermes.weights.staging import Digests, Staging, write_all
 
 logger = logging.getLogger(__name__)
 
+GZIP = b"\x1f\x8b"  # its first bytes
 WINDOW = 1 << 31  # bytes of memory that unpacking may take: as much as `zstd --long=31` needs, the longest
 BATCH = 1 << 20  # bytes; a second thread hashes a batch while the next one is written
 
@@ -174,12 +175,19 @@ def decompressor(name: str) -> Callable[[Any], Any] | None:
     """A function that opens an archive of this name as a stream of tar; None for a plain tar."""
     path = name.partition("?")[0].lower()
     if path.endswith((".gz", ".tgz")):
-        return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
+        return _gunzipped
     if path.endswith(".zst"):
         return lambda file: zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(
             file, read_size=PIECE, read_across_frames=True
         )
     return None
+
+
+def _gunzipped(file: Any) -> gzip.GzipFile:
+    unpacked = gzip.GzipFile(fileobj=file, mode="rb")
+    if unpacked.peek(2)[:2] == GZIP:  # its host has compressed it once more, with Content-Encoding: gzip
+        return gzip.GzipFile(fileobj=unpacked, mode="rb")
+    return unpacked
 
 
 def decompressed(

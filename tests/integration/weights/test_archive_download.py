@@ -2,7 +2,7 @@
 
 import gzip
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -146,3 +146,22 @@ def test_a_fault_that_does_not_pass_ends_within_five_seconds(server, tmp_path, f
     began = time.monotonic()
     assert said in refusal(store_in(tmp_path, patience=Patience()).fetch, source)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_compressed_archive_may_be_compressed_once_more_on_its_way(server, store, suffix, times):
+    packed = TAR
+    for _ in range(times):
+        packed = gzip.compress(packed)
+    server.add_file(f"/model{suffix}", packed)
+    server.fail(f"/model{suffix}", Labelled(), times=None)
+    assert files_in(store.fetch(ArchiveSource(f"{server.url}/model{suffix}")).folder) == MODEL
+
+
+@dataclass(frozen=True)
+class Labelled(FaultOfServer):
+    """As Apache sends each file whose name ends with .gz."""
+
+    def spoil(self, reply):
+        return replace(reply, headers={**reply.headers, "Content-Encoding": "x-gzip"})
