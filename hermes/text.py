@@ -1,10 +1,11 @@
-"""Values and texts for messages, on one short line; and the check for lone surrogates.
+"""Values and texts for messages, on one short line and without secrets; and the check for lone surrogates.
 
 A lone surrogate (U+D800 to U+DFFF) is half of a character. A Python string or a JSON escape can hold one; UTF-8 and
 tokenizers can't.
 """
 
 import json
+import re
 from typing import Any
 
 MAX_SHOWN = 60  # characters of a value in a message
@@ -34,6 +35,21 @@ def shortened(text: str, length: int) -> str:
 def cut(text: str, length: int) -> str:
     """Cut a text to at most `length` characters."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def redacted(text: str) -> str:
+    """A text in one line, without passwords, signatures and tokens, and with no queries in its URLs."""
+    text = re.sub(r"://[^/\s]*@", "://...@", text)
+    text = re.sub(r"\b(bearer|basic)\s+\S+", r"\1 ...", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(hf|api_org|r8)_[\w.-]{8,}", "...", text)  # tokens of the hub and of Replicate
+    return " ".join(map(_without_query, text.split()))
+
+
+def _without_query(word: str) -> str:
+    before, _, query = word.partition("?")
+    if "=" not in query:
+        return word
+    return before + query[len(query.rstrip(")]}>'\",;:.")) :]  # keeps a closing quotation mark
 
 
 def surrogate_problem(text: str) -> str | None:

@@ -11,6 +11,7 @@ from hermes.devserver.server import PROJECT
 from hermes.serving.metrics import Meter
 from hermes.settings import PREFIX, Settings
 from hermes.sizing import KNOWN_SHAPES, EngineArguments, parse_gpus, plan_memory
+from hermes.sizing.gpus import GPUS
 from tests.support.fakes import request
 from tests.test_errors import CODED
 
@@ -221,3 +222,9 @@ def test_sentences_are_found_in_markdown():
         "An item goes on",
         "Another",
     ]
+
+
+def test_the_known_gpus_are_those_of_the_plan():
+    *most, last = GPUS
+    text = (PROJECT / "docs" / "sizing.md").read_text()
+    assert f"`--gpus` knows {', '.join(most)} and {last}." in " ".join(text.split())

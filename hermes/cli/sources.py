@@ -25,7 +25,10 @@ def fetched(text: str | None) -> FetchedSource:
     source = parse_source(text or Settings.load().source)
     if isinstance(source, FetchedSource):
         return source
-    raise WeightsError(source, "it is used where it is", "name a repository (hf://owner/repo) or an archive")
+    if isinstance(source, FolderSource):
+        in_place(source.path)  # raises if there is no model, and names the repository that may be meant
+    problem = "it is used where it is, and is neither fetched nor locked"
+    raise WeightsError(source, problem, "name a repository (hf://owner/repo) or an archive")
 
 
 def folder_of(text: str) -> Path:

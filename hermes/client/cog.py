@@ -6,13 +6,16 @@ prediction.
 
 import json
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from typing import Any
 
 import httpx
 
 from hermes.client.errors import PredictionFailed, PredictionRefused
+from hermes.environment import proxy_for
+from hermes.errors import InvalidConfiguration
+from hermes.text import redacted
 
 Json = dict[str, Any]
 
@@ -22,26 +25,50 @@ READY = ("READY", "BUSY")  # of the states in /health-check; BUSY: all slots are
 def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Json]]:
     """Run a prediction and yield its events, (name, data), as they come. To close the iterator cancels it.
 
+    Args:
+        url: of the server, which may have a path and a query; a user and a password in it are sent as Basic.
+        inputs: of the prediction, by name.
+
     Raises:
         PredictionRefused: the server did not begin the prediction.
-        PredictionFailed: the connection broke.
+        PredictionFailed: the URL or the proxy cannot be used, or the connection broke.
     """
+    address = _endpoint(url, "predictions")
     try:
-        with httpx.stream(
-            "POST",
-            f"{url}/predictions",
-            json={"input": given(inputs)},
-            headers={"Accept": "text/event-stream"},
-            timeout=httpx.Timeout(30, read=None),
-            verify=tls(),
-        ) as response:
+        proxy, certificates = proxy_for(url), tls()
+    except InvalidConfiguration as problem:
+        raise PredictionFailed(str(problem)) from problem
+    try:
+        with (
+            httpx.Client(proxy=proxy.url if proxy else None, verify=certificates, trust_env=False, timeout=30) as http,
+            http.stream(
+                "POST",
+                address,
+                json={"input": given(inputs)},
+                headers={"Accept": "text/event-stream"},
+                timeout=httpx.Timeout(30, read=None),
+            ) as response,
+        ):
             response.encoding = "utf-8"  # whatever its headers say
             if response.status_code != httpx.codes.OK:
                 response.read()
-                raise _refusal(url, response)
+                raise _refusal(response, partial(http.get, _endpoint(url, "health-check")))
             yield from read_events(response.iter_text())
     except httpx.RequestError as error:
-        raise PredictionFailed(f"the connection to {url} broke: {error}") from error
+        through = f" through {proxy}" if proxy else ""
+        raise PredictionFailed(f"the connection to {redacted(url)}{through} broke: {error}") from error
+
+
+def _endpoint(url: str, name: str) -> httpx.URL:
+    """The URL of an endpoint below that of a server. Raises PredictionFailed if the server's is not one."""
+    try:
+        base = httpx.URL(url.strip())
+    except httpx.InvalidURL:
+        base = httpx.URL()
+    if base.scheme not in ("http", "https") or not base.host:  # what else it is may hold a password
+        raise PredictionFailed("the server's address is not a URL; write http://HOST:PORT")
+    path, mark, query = base.raw_path.partition(b"?")
+    return base.copy_with(raw_path=path.rstrip(b"/") + b"/" + name.encode() + mark + query)
 
 
 def given(inputs: Mapping[str, Any]) -> Json:
@@ -51,8 +78,15 @@ def given(inputs: Mapping[str, Any]) -> Json:
 
 @cache
 def tls() -> ssl.SSLContext:
-    """The authorities that httpx trusts, read once: httpx would read them for each request, in 0.03 s of CPU."""
-    return httpx.create_ssl_context()
+    """The authorities that httpx trusts, read once: httpx would read them for each request, in 0.03 s of CPU.
+
+    Raises InvalidConfiguration if SSL_CERT_FILE or SSL_CERT_DIR has no certificates.
+    """
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # ssl.SSLError is one
+        problem = f"has no certificates that can be read ({error}); name a PEM file, or unset it"
+        raise InvalidConfiguration("SSL_CERT_FILE", problem) from error
 
 
 def read_events(pieces: Iterable[str]) -> Iterator[tuple[str, Json]]:
@@ -104,15 +138,14 @@ def json_data(name: str, written: str) -> Json:
     return data
 
 
-def _refusal(url: str, response: httpx.Response) -> PredictionRefused:
+def _refusal(response: httpx.Response, ask_health: Callable[[], httpx.Response]) -> PredictionRefused:
     """The error of a prediction that the server did not begin.
 
     Until setup() is done, coglet refuses streams with 406, as if they were not supported.
     """
-    if response.status_code == httpx.codes.NOT_ACCEPTABLE:
-        health = httpx.get(f"{url}/health-check", timeout=30, verify=tls())
-        if (status := _status(health)) not in (None, *READY):
-            return PredictionRefused(httpx.codes.SERVICE_UNAVAILABLE, f"its status is {status}")
+    refused = response.status_code == httpx.codes.NOT_ACCEPTABLE
+    if refused and (status := _status(ask_health())) not in (None, *READY):
+        return PredictionRefused(httpx.codes.SERVICE_UNAVAILABLE, f"its status is {status}")
     return PredictionRefused(response.status_code, detail_of(response))
 
 

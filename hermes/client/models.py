@@ -1,5 +1,6 @@
 """The models to ask: one behind a Cog server, one on Replicate (https://replicate.com/docs/reference/http)."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from hermes.client.cog import given, stream_prediction
+from hermes.client.cog import given, stream_prediction, tls
 from hermes.client.errors import PredictionFailed, PredictionRefused
 from hermes.client.response import OnText, Response, read_response, read_text
-from hermes.errors import find_error
+from hermes.environment import header_token, proxy_for
+from hermes.errors import InvalidConfiguration, find_error
+from hermes.text import redacted
 
 if TYPE_CHECKING:
     from replicate.client import Client
@@ -32,6 +35,9 @@ class CogServer:
     """A Cog server: `make serve`, `python -m hermes serve`, or the container that `cog build` makes."""
 
     url: str = "http://127.0.0.1:5000"
+
+    def __repr__(self) -> str:
+        return f"CogServer({redacted(self.url)!r})"
 
     def ask(self, inputs: Mapping[str, Any], on_text: OnText | None = None) -> Response:
         """See Model.ask."""
@@ -57,16 +63,16 @@ class ReplicateModel:
 
         Args:
             ref: "owner/name", which is its latest version, or "owner/name:version".
-            client: None makes one that takes its token from REPLICATE_API_TOKEN.
+            client: None makes one that takes its token from REPLICATE_API_TOKEN, and a proxy from the environment.
 
         Raises:
             ValueError: `ref` has another form.
+            InvalidConfiguration: the token or the proxy of the environment cannot be used.
         """
-        from replicate.client import Client
         from replicate.identifier import ModelVersionIdentifier
 
         self._owner, self._name, self._version = ModelVersionIdentifier.parse(ref)
-        self._client = client or Client(timeout=httpx.Timeout(30, read=BOOT_SECONDS))
+        self._client = client or _replicate_client()
 
     def ask(self, inputs: Mapping[str, Any], on_text: OnText | None = None) -> Response:
         """See Model.ask. Its text is the final prediction's: the stream cannot carry every character."""
@@ -135,6 +141,18 @@ class ReplicateModel:
                 prediction.reload()
         except (ReplicateError, *UNEXPECTED) as error:
             raise PredictionFailed(f"the prediction cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _replicate_client() -> "Client":
+    """Replicate's own client uses no proxy, and sends a token with its newline, which fails."""
+    from replicate.client import Client
+
+    token = header_token(text := os.environ.get("REPLICATE_API_TOKEN"), "REPLICATE_API_TOKEN")
+    if text and not token:
+        raise InvalidConfiguration("REPLICATE_API_TOKEN", "has blanks and no token; set it, or unset it")
+    proxy = proxy_for(os.environ.get("REPLICATE_BASE_URL") or "https://api.replicate.com")
+    transport = httpx.HTTPTransport(verify=tls(), proxy=proxy.url if proxy else None)
+    return Client(api_token=token, transport=transport, timeout=httpx.Timeout(30, read=BOOT_SECONDS))
 
 
 def _joined(output: Any) -> str:

@@ -11,12 +11,12 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from hermes.client.cog import READY, EventReader, Json, detail_of, json_data, tls
 from hermes.client.errors import MAX_REASON, PredictionFailed
+from hermes.environment import header_token, proxy_for
 from hermes.errors import EngineFailed, InvalidConfiguration
 from hermes.gateway.addresses import HOST
 from hermes.text import shortened
@@ -146,16 +146,19 @@ class CogUpstream:
         address = url.copy_with(userinfo=b"")
         self.name, self.slots = str(address).rstrip("/"), slots
         self._http = _client(address, auth=credentials)
+        proxy = proxy_for(self.name)
+        self._through = f" through {proxy}" if proxy else ""
 
     async def ready(self) -> bool:
         """See Upstream. A BUSY server is ready: it is a slot that is missing."""
         try:
-            health = (await self._http.get("/health-check", timeout=10)).json()
+            response = await self._http.get("/health-check", timeout=10)
+            return response.json()["status"] in READY
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.name}: {_reason(error)}") from error
-        except ValueError:
-            return False
-        return isinstance(health, dict) and health.get("status") in READY
+            raise Unavailable(f"{self.name}{self._through}: {_reason(error)}") from error
+        except (ValueError, TypeError, LookupError) as error:
+            problem = f"/health-check{self._through} was answered with {response.status_code}, and not by a Cog server"
+            raise Unavailable(f"{self.name}: {problem}") from error
 
     async def document(self) -> Json:
         """See Upstream."""
@@ -205,8 +208,8 @@ class ReplicateUpstream:
         found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::(\w+))?", name.removeprefix(REPLICATE))
         if not found:
             raise InvalidConfiguration(OPTION, f"is {name!r}; write {REPLICATE}owner/name[:VERSION]")
-        token = os.environ.get("REPLICATE_API_TOKEN", "").strip()
-        if not token or not (token.isascii() and token.isprintable()):
+        token = header_token(os.environ.get("REPLICATE_API_TOKEN"), "REPLICATE_API_TOKEN")
+        if not token:
             raise InvalidConfiguration(
                 OPTION, f"is {name!r}, and REPLICATE_API_TOKEN has no token; set it to one of your account at Replicate"
             )
@@ -313,12 +316,12 @@ def _authentication(base: httpx.URL, token: str) -> Callable[[httpx.Request], ht
 
 
 def _client(address: httpx.URL, **options: Any) -> httpx.AsyncClient:
-    proxies = {} if proxy_bypass(address.host) else getproxies()  # httpx leaves them to those who make a transport
-    proxy = proxies.get(address.scheme) or proxies.get("all")
-    if proxy and "://" not in proxy:
-        proxy = f"http://{proxy}"
-    transport = httpx.AsyncHTTPTransport(verify=tls(), limits=LIMITS, proxy=proxy, socket_options=KEEPALIVE)
-    return httpx.AsyncClient(base_url=address, timeout=CONNECT, transport=transport, **options)
+    """Raises InvalidConfiguration if the proxy or the certificates of the environment cannot be used."""
+    proxy = proxy_for(str(address))
+    transport = httpx.AsyncHTTPTransport(
+        verify=tls(), limits=LIMITS, proxy=proxy.url if proxy else None, socket_options=KEEPALIVE
+    )
+    return httpx.AsyncClient(base_url=address, timeout=CONNECT, transport=transport, trust_env=False, **options)
 
 
 async def _json(http: httpx.AsyncClient, path: str) -> Json:

@@ -22,26 +22,34 @@ def _gpu(name: str, gib: float, gb_per_s: int, has_fp8: bool = False) -> Gpu:
     return Gpu(name, int(gib * GIB), gb_per_s * 10**9, has_fp8)
 
 
-# Memory: "total capacity" in PyTorch's out-of-memory messages; it differs by about 0.1 GiB between drivers.
+# Memory: "total capacity" in PyTorch's out-of-memory messages; it differs by about 0.1 GiB between drivers. That of the
+# B100 is the B200's, whose memory it has. GH200 is the one with 96 GB of HBM3.
 # Bandwidth: NVIDIA's data sheets, for the SXM board if there is one.
 GPUS: Mapping[str, Gpu] = MappingProxyType(
     {
         gpu.name: gpu
         for gpu in (
             _gpu("T4", 14.56, 320),
+            _gpu("L4", 22.03, 300),
             _gpu("A10G", 22.03, 600),
             _gpu("L40S", 44.40, 864),
             _gpu("A100-40GB", 39.39, 1555),
             _gpu("A100-80GB", 79.15, 2039),
             _gpu("H100", 79.19, 3350, has_fp8=True),
+            _gpu("H20", 95.22, 4000, has_fp8=True),
+            _gpu("GH200", 94.50, 4000, has_fp8=True),
             _gpu("H200", 139.80, 4800, has_fp8=True),
+            _gpu("RTX-PRO-6000", 94.97, 1792, has_fp8=True),
+            _gpu("B100", 178.35, 8000, has_fp8=True),
+            _gpu("B200", 178.35, 8000, has_fp8=True),
+            _gpu("B300", 267.69, 8000, has_fp8=True),
         )
     }
 )
 
 
 def parse_gpus(text: str) -> tuple[int, Gpu]:
-    """Read a number of GPUs and their kind: "2xA100-80GB", "2x A100 80GB", "h100".
+    """Read a number of GPUs and their kind: "2xA100-80GB", "2x A100 80GB", "NVIDIA H100".
 
     Raises ValueError if the GPU is not known, or the number is 0.
     """
@@ -54,7 +62,7 @@ def parse_gpus(text: str) -> tuple[int, Gpu]:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"nvidia|blackwell|[^a-z0-9]", "", name.lower())
 
 
 def gib(number: int) -> str:

@@ -31,6 +31,8 @@ from hermes.weights.staging import Digests, Staging, write_all
 
 logger = logging.getLogger(__name__)
 
+GZIP = b"\x1f\x8b"  # its first bytes
+WINDOW = 1 << 31  # bytes of memory that unpacking may take: as much as `zstd --long=31` needs, the longest
 BATCH = 1 << 20  # bytes; a second thread hashes a batch while the next one is written
 
 
@@ -85,6 +87,7 @@ class Unpacking:
             try:
                 return self._unpack()
             except DAMAGE as error:
+                _require_memory(self._source, error)
                 logger.warning("weights: %s is damaged (%s); it is fetched once more", self._source, error)
             try:
                 return self._unpack()
@@ -176,10 +179,19 @@ def decompressor(name: str) -> Callable[[Any], Any] | None:
     """A function that opens an archive of this name as a stream of tar; None for a plain tar."""
     path = name.partition("?")[0].lower()
     if path.endswith((".gz", ".tgz")):
-        return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
+        return _gunzipped
     if path.endswith(".zst"):
-        return lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_size=PIECE, read_across_frames=True)
+        return lambda file: zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(
+            file, read_size=PIECE, read_across_frames=True
+        )
     return None
+
+
+def _gunzipped(file: Any) -> gzip.GzipFile:
+    unpacked = gzip.GzipFile(fileobj=file, mode="rb")
+    if unpacked.peek(2)[:2] == GZIP:  # its host has compressed it once more, with Content-Encoding: gzip
+        return gzip.GzipFile(fileobj=unpacked, mode="rb")
+    return unpacked
 
 
 def decompressed(
@@ -195,6 +207,13 @@ def decompressed(
                 yield piece
 
     return pieces_from
+
+
+def _require_memory(source: object, error: Exception) -> None:
+    """Raises WeightsError if this is the error of an archive that unpacks with more memory than there is."""
+    if isinstance(error, zstandard.ZstdError) and "memory" in str(error):
+        problem = f"unpacking it takes more memory than there is, or than {WINDOW >> 20} MiB ({error})"
+        raise WeightsError(source, problem, "write it again with `zstd --long=27` or without --long") from error
 
 
 def _require_end_mark(reader: Reader) -> None:

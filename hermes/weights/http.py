@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import chain
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import requests
@@ -21,7 +21,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
 from hermes.errors import WeightsError
-from hermes.weights.remote import Interrupted, redacted
+from hermes.text import redacted
+from hermes.weights.causes import authorities, fault_of, innermost, proxy
+from hermes.weights.remote import Interrupted, Lasting
+from hermes.weights.waits import retry_after
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # seconds that a host may be silent
 CONNECTIONS = 16  # to one host, kept open
@@ -31,8 +34,12 @@ REFUSED = {
     401: "the host wants a valid token",
     403: "the host refuses access",
     404: "there is nothing",
+    407: "the proxy wants a user and a password",
     410: "it is gone",
 }
+PAGE = re.compile(rb"[\xef\xbb\xbf\s]*<(!doctype|html|head|!--)", re.IGNORECASE)  # its beginning
+AS_IT_IS = "take a host, or a way to it, that sends the file as it is"
+OWN_ENCODINGS = {".gz": ("gzip", "x-gzip"), ".tgz": ("gzip", "x-gzip"), ".zst": ("zstd",)}  # which describe the file
 
 
 class Session(requests.Session):
@@ -45,6 +52,16 @@ class Session(requests.Session):
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
 
+    def merge_environment_settings(self, url: Any, *others: Any) -> Any:
+        """The proxy and the certificates, from the same variables as for huggingface_hub and for the client."""
+        _, stream, verify, cert = others
+        return {"proxies": _proxies(url), "stream": stream, "verify": authorities() or verify, "cert": cert}
+
+    def rebuild_proxies(self, prepared_request: requests.PreparedRequest, _: Any) -> Any:
+        """The proxy for a URL that another one redirects to."""
+        prepared_request.headers.pop("Proxy-Authorization", None)
+        return _proxies(str(prepared_request.url))
+
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove the token on a redirect to another host. This override adds no password of ~/.netrc."""
         urls = str(response.request.url), str(prepared_request.url)
@@ -55,6 +72,11 @@ class Session(requests.Session):
         """End the reads of all threads, also those that wait for a silent host."""
         for hang_up in (self._adapter.hang_up, *self.others):
             hang_up()
+
+
+def _proxies(url: str) -> dict[str, str]:
+    found = proxy(url)
+    return {url.partition(":")[0]: found.url} if found else {}
 
 
 def break_off(reads: Sequence[Future[Any]], hang_up: Callable[[], None]) -> None:
@@ -131,7 +153,7 @@ class HttpFile:
             WeightsError: the host refused.
         """
         with closing(self._get({"Range": "bytes=0-0"})) as response:
-            found = ((name, response.headers.get(name)) for name in ("ETag", "Last-Modified"))
+            found = ((name, _strong(response.headers.get(name))) for name in ("ETag", "Last-Modified"))
             self.version = next(((name, value) for name, value in found if value), None)
             self.size = _total(response)
             return bool(response.status_code == requests.codes.partial)
@@ -145,9 +167,12 @@ class HttpFile:
         """
         wanted = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"} if offset or end else {}
         with closing(self._get(wanted)) as response:
-            self._check(response, offset)
             skip = offset if response.status_code == requests.codes.ok else 0
-            yield from _window(_pieces(response), skip, None if end is None else skip + end - offset)
+            pieces = _pieces(response)
+            if skip == offset:  # the response begins with the file
+                pieces = _no_page(pieces)
+            self._check(response, offset)
+            yield from _window(pieces, skip, None if end is None else skip + end - offset)
 
     def _get(self, headers: Mapping[str, str]) -> requests.Response:
         try:
@@ -159,13 +184,14 @@ class HttpFile:
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
         except OSError as error:  # requests.RequestException is one
-            raise Interrupted(_cause(error)) from None  # its text holds the URL with the signature
+            raise fault_of(self._what, error, self._url) from None  # its text holds the URL with the signature
         if response.status_code in (requests.codes.ok, requests.codes.partial):
             return response
         response.close()
         said = redacted(response.headers.get("X-Error-Message") or response.reason or "")
-        if response.status_code in PASSING or (self._signs and response.status_code == requests.codes.forbidden):
-            raise Interrupted(f"HTTP {response.status_code} {said}", retry_after(response.headers))
+        if response.status_code in PASSING or (self._signs and _has_expired(response)):
+            asked = retry_after(response.headers, response.status_code)
+            raise Interrupted(f"HTTP {response.status_code} {said}", asked)
         problem = REFUSED.get(response.status_code, "the host refuses the request")
         raise WeightsError(
             self._what, f"{problem} (HTTP {response.status_code} {said})", "check the address and your access"
@@ -173,10 +199,12 @@ class HttpFile:
 
     def _check(self, response: requests.Response, offset: int) -> None:
         total, version = _total(response), self.version
-        if version and response.headers.get(version[0], version[1]) != version[1]:
+        if version and _strong(response.headers.get(version[0], version[1])) != version[1]:
             raise WeightsError(self._what, "it changed during the download", "start again")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise Interrupted("the host compressed a response that must not be compressed")
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        own = next((own for end, own in OWN_ENCODINGS.items() if urlsplit(self._url).path.lower().endswith(end)), ())
+        if encoding not in ("identity", *own):
+            raise Lasting(f"the host sends the file compressed, with Content-Encoding {encoding!r}", AS_IT_IS)
         if response.status_code == requests.codes.partial and _first(response) != offset:
             raise Interrupted(f"the host did not send the range from byte {offset}")
         if None not in (total, self.size) and total != self.size:
@@ -186,6 +214,25 @@ class HttpFile:
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep the request. Without this, requests replaces the token by a password from ~/.netrc."""
     return request
+
+
+def _strong(version: str | None) -> str | None:
+    """An ETag without the mark of a weak one, which a compressing proxy adds."""
+    return version and version.removeprefix("W/")
+
+
+def _has_expired(response: requests.Response) -> bool:
+    """Whether the signature of the URL may be why it is forbidden. The hub itself sends X-Error-Code."""
+    is_signed = bool(urlsplit(response.url).query) and "X-Error-Code" not in response.headers
+    return response.status_code == requests.codes.forbidden and is_signed
+
+
+def _no_page(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    """The same pieces. Raises Lasting if they begin as a page of HTML does, such as the log-in of a proxy."""
+    first = next(pieces, memoryview(b""))
+    if PAGE.match(first):
+        raise Lasting("the host, or a proxy, sent a page of HTML in place of the file", AS_IT_IS)
+    return chain((first,) if first else (), pieces)
 
 
 def _pieces(response: requests.Response) -> Iterator[memoryview]:
@@ -203,7 +250,8 @@ def _pieces(response: requests.Response) -> Iterator[memoryview]:
     if small:
         yield memoryview(b"".join(small))
     if fault:
-        raise Interrupted(_cause(fault))
+        cause = innermost(fault)
+        raise Interrupted(f"{type(cause).__name__}: {cause}")
 
 
 def _window(pieces: Iterator[memoryview], start: int, end: int | None) -> Iterator[memoryview]:
@@ -230,21 +278,3 @@ def _total(response: requests.Response) -> int | None:
 def _first(response: requests.Response) -> int | None:
     first = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(first[1]) if first else None
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks for, as seconds or as a date; None without a valid one."""
-    value = headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost of nested errors, which names the cause."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return f"{type(error).__name__}: {error}"

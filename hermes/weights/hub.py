@@ -5,22 +5,23 @@ ours, because hf_hub_download 2.4 loses a partial file when its process is kille
 """
 
 import fnmatch
-import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
-from json import JSONDecodeError
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from hermes.errors import WeightsError
-from hermes.weights.http import PASSING, READ_SECONDS, HttpFile, Session, retry_after
+from hermes.environment import header_token
+from hermes.weights.http import READ_SECONDS, HttpFile, Session
+from hermes.weights.hub_client import asking_hub, endpoint, set_client
 from hermes.weights.lock import safe_name
-from hermes.weights.remote import Interrupted, Listing, RemoteFile, redacted
+from hermes.weights.remote import Interrupted, Listing, RemoteFile
 from hermes.weights.safetensors import INDEX, chosen_safetensors, held, indexed, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
+from hermes.weights.waits import retry_after
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
@@ -40,9 +41,11 @@ def list_hub(
     Raises:
         WeightsError: the repository or revision does not exist, refuses access, or has no model.
         Interrupted: a request failed for a cause that may pass.
+        InvalidConfiguration: the token, the proxy or the certificates of the environment cannot be used.
     """
-    secret = token.get_secret_value() if token else None
-    return _asking_hub(source, partial(_list, source, secret, names, session or Session()))
+    secret = header_token(token.get_secret_value() if token else None, "HERMES_HUB_TOKEN")
+    set_client()
+    return asking_hub(source, partial(_list, source, secret, names, session or Session()))
 
 
 def choose(
@@ -85,20 +88,21 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    endpoint, headers = os.environ.get("HF_ENDPOINT"), build_hf_headers(token=token)
-    api = HfApi(endpoint=endpoint, token=token)
+    hub, headers = endpoint(), build_hf_headers(token=token)
+    header_token(headers.get("authorization", "").removeprefix("Bearer "), "HF_TOKEN, or the token of a log-in,")
+    api = HfApi(endpoint=hub, token=token)
     commit = api.model_info(source.repo, revision=source.revision, timeout=READ_SECONDS).sha
-    tree = _tree(f"{api.endpoint}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
+    tree = _tree(f"{hub}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
     files = {entry.path: entry for entry in tree}
     if missing := set(names) - files.keys():
         raise ValueError(f"it has no {min(missing)}, but weights.lock has it")
     strings = {name: str(value) for name, value in headers.items() if value is not None}
-    xet = XetStorage(source.repo, commit, headers, endpoint)
+    xet = XetStorage(source.repo, commit, headers, hub)
     session.others.append(xet.hang_up)
 
     def remote(name: str) -> RemoteFile:
         entry = files[name]
-        url = hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint)
+        url = hf_hub_url(source.repo, name, revision=commit, endpoint=hub)
         what = f"{source}: {name}"
         http = HttpFile(session, url, what, headers=strings, size=entry.size, signs=True)
         read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
@@ -106,7 +110,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read, http.read)
 
     def require_access(name: str) -> None:
-        get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=endpoint), token=token)
+        get_hf_file_metadata(hf_hub_url(source.repo, name, revision=commit, endpoint=hub), token=token)
 
     @cache
     def index() -> RemoteFile:
@@ -121,16 +125,24 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     return Listing(str(source), commit, listed)
 
 
-def _tree(url: str | None, headers: Mapping[str, Any]) -> Iterator[Any]:
-    """The files of a repository. huggingface_hub's list_repo_tree has no timeout for a silent hub."""
+def _tree(url: str, headers: Mapping[str, Any]) -> Iterator[Any]:
+    """The files of a repository. huggingface_hub's list_repo_tree has no timeout for a silent hub.
+
+    A mirror may pass on the hub's own link to the next page. So only the link's query counts, with its cursor.
+    """
     from huggingface_hub.hf_api import RepoFile
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
-    while url:
+    asked = ""
+    while url != asked:
+        asked = url
         page = get_session().get(url, headers=headers, timeout=READ_SECONDS)
         hf_raise_for_status(page)
         yield from (RepoFile(**entry) for entry in page.json() if entry["type"] == "file")
-        url = page.links.get("next", {}).get("url")
+        if not (link := page.links.get("next", {}).get("url")):
+            return
+        url = f"{url.partition('?')[0]}?{urlsplit(link).query}"
+    raise LookupError("a page that names itself as the next")
 
 
 class XetStorage:
@@ -156,7 +168,9 @@ class XetStorage:
                 stream.cancel()
         except Exception as error:  # hf_xet raises any; the next read connects again
             self._group = None
-            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet") from None
+            refusal = getattr(error, "response", None)  # of the request for a token
+            asked = None if refusal is None else retry_after(refusal.headers, refusal.status_code)
+            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet", asked) from None
 
     def hang_up(self) -> None:
         """End the reads of all threads."""
@@ -199,46 +213,3 @@ class XetStorage:
             token_refresh_headers=self._headers,
             custom_headers=xet_headers_without_auth(self._headers),
         )
-
-
-def _asking_hub(source: HubSource, ask: Callable[[], Listing]) -> Listing:
-    """Ask the hub and convert the errors of huggingface_hub. Those may hold a token, so ours do not chain them."""
-    from httpx2 import InvalidURL, RequestError, UnsupportedProtocol
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        return ask()
-    except GatedRepoError:
-        said = "the repository is gated"
-        raise WeightsError(source, said, "accept its licence on the hub, and set HF_TOKEN to your token") from None
-    except RevisionNotFoundError:
-        said = f"it has no revision {source.revision!r}"
-        raise WeightsError(source, said, "name another revision after the @") from None
-    except RepositoryNotFoundError:
-        said = "the repository does not exist or is private"
-        raise WeightsError(source, said, "check its name, and set HF_TOKEN to a token that may read it") from None
-    except OfflineModeIsEnabled:
-        raise WeightsError(source, "HF_HUB_OFFLINE is set, and the model is not here", "unset HF_HUB_OFFLINE") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in PASSING:
-            raise Interrupted(f"HTTP {status}: {error}", retry_after(error.response.headers)) from None
-        raise WeightsError(
-            source, f"the hub refuses (HTTP {status}: {redacted(str(error))})", "check HF_TOKEN"
-        ) from None
-    except (InvalidURL, UnsupportedProtocol) as error:
-        raise WeightsError(source, f"HF_ENDPOINT is not a URL ({error})", "correct it, or unset it") from None
-    except (RequestError, ConnectionError) as error:
-        raise Interrupted(f"{type(error).__name__}: {error}") from None
-    except (JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise Interrupted("the response is not one of the hub") from error
-    except ValueError as error:
-        raise WeightsError(
-            source, redacted(str(error)), "name another source, or choose its files with ?include=PATTERN"
-        ) from None

@@ -1,12 +1,15 @@
 """The files of a source, each with its bytes from any offset; and repeated attempts after faults."""
 
+import logging
 import random
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hermes.errors import WeightsError
+from hermes.text import redacted
+
+logger = logging.getLogger(__name__)
 
 Piece = bytes | bytearray | memoryview  # bytes of a file; they stay valid, except those of staging.pieces_of
 Read = Callable[[int], Iterator[Piece]]  # yields the bytes from an offset to the end; raises Interrupted
@@ -41,6 +44,14 @@ class Interrupted(Exception):
         self.retry_after = retry_after  # seconds that the host asks for; else None
 
 
+class Lasting(Interrupted):
+    """A fault that rarely passes. After one more attempt, its cause and the next step are the error."""
+
+    def __init__(self, cause: str, next_step: str):
+        super().__init__(cause)
+        self.next_step = next_step
+
+
 class Stopped(Exception):
     """A transfer is no longer wanted, after Ctrl-C or because another file failed."""
 
@@ -52,12 +63,12 @@ class Patience:
     attempts: int = 8
     first_wait: float = 0.5
     longest_wait: float = 30.0
-    longest_retry_after: float = 300.0
+    longest_retry_after: float = 600.0  # twice the window of the hub's rate limit
 
     def wait(self, failures: int, retry_after: float | None) -> float:
         """Seconds until the next attempt: our time plus up to half of it, or more if the host asks for more."""
         ours = min(self.longest_wait, self.first_wait * 2.0 ** (failures - 1)) * random.uniform(1, 1.5)
-        return max(ours, min(retry_after or 0.0, self.longest_retry_after))
+        return max(ours, retry_after or 0.0)
 
 
 class Attempts:
@@ -84,17 +95,26 @@ class Attempts:
         """Count a failed attempt and wait until the next one.
 
         Raises:
-            WeightsError: too many attempts failed in a row.
+            WeightsError: too many attempts failed in a row, or the host asks for too long a wait.
             Stopped: the transfer is no longer wanted.
         """
         self._failures += 1
+        longest, asked = self._patience.longest_retry_after, fault.retry_after or 0.0
+        if asked > longest:
+            problem = f"its host asks to wait {asked:.0f} s, and a fetch waits at most {longest:.0f} s ({fault})"
+            raise WeightsError(self._what, problem, "start again after that time; a fetch resumes where it can")
+        if isinstance(fault, Lasting) and self._failures >= 2:
+            raise WeightsError(self._what, str(fault), fault.next_step) from fault
         if self._failures >= self._patience.attempts:
             raise WeightsError(
                 self._what,
                 f"the download failed {self._failures} times in a row ({fault})",
                 "start again when the cause is gone; a fetch resumes where it can",
             ) from fault
-        if self._stop.wait(self._patience.wait(self._failures, fault.retry_after)):
+        seconds = self._patience.wait(self._failures, asked)
+        if asked >= 1:
+            logger.info("weights: %s: waiting %.0f s, as its host asks (%s)", self._what, seconds, fault)
+        if self._stop.wait(seconds):
             raise Stopped
 
 
@@ -121,18 +141,3 @@ def steadily(read: Read, start: int, end: int | None, attempts: Attempts) -> Ite
                 return
             if start < end:
                 attempts.failed(Interrupted(f"it ended after {start} of {end} bytes"))
-
-
-def redacted(text: str) -> str:
-    """A text in one line, without passwords, signatures and tokens, and with no queries in its URLs."""
-    text = re.sub(r"://[^/\s]*@", "://...@", text)
-    text = re.sub(r"\b(bearer|basic)\s+\S+", r"\1 ...", text, flags=re.IGNORECASE)
-    text = re.sub(r"\b(hf|api_org|r8)_[\w.-]{8,}", "...", text)  # tokens of the hub and of Replicate
-    return " ".join(map(_without_query, text.split()))
-
-
-def _without_query(word: str) -> str:
-    before, _, query = word.partition("?")
-    if "=" not in query:
-        return word
-    return before + query[len(query.rstrip(")]}>'\",;:.")) :]  # keeps a closing quotation mark

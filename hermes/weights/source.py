@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from hermes.errors import WeightsError
-from hermes.weights.remote import redacted
+from hermes.text import redacted
 
 DEMO = "demo"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst")

@@ -95,8 +95,10 @@ FAILURES = {
     "gated": (["fetch", "hf://org/gated"], "'hf://org/gated@main': the repository is gated; accept its licence on the"),
     "private": (["lock", "hf://org/private"], "'hf://org/private@main': the repository does not exist or is private"),
     "no syntax": (["fetch", "hf://model"], "'hf://model': this is not a repository on the hub; write hf://owner/repo"),
-    "in place": (["fetch", "some/folder"], "'some/folder': it is used where it is; name a repository"),
-    "built in": (["lock", "demo"], "'demo': it is used where it is; name a repository (hf://owner/repo) or an archive"),
+    "no scheme": (["lock", "o/r"], "'o/r': there is no such folder; hf://o/r is the repository on the hub"),
+    "no scheme, with a revision": (["fetch", "o/r@v1"], "'o/r@v1': there is no such folder; hf://o/r@v1 is the"),
+    "no path": (["verify", "./none"], "'none': there is no such folder; name the folder of a model"),
+    "built in": (["lock", "demo"], "'demo': it is used where it is, and is neither fetched nor locked; name a repo"),
     "archive not here": (
         ["pack", "http://h/m.tar", "-o", "x"],
         "'http://h/m.tar': what an archive holds is known when",
@@ -104,6 +106,13 @@ FAILURES = {
     "no folder": (["pack", "./none", "-o", "x"], "'none': there is no such folder; name the folder of a model"),
     "no place": (["pack", MODEL, "-o", "/no/such/x.tar"], "'/no/such/x.tar': it can't be written (No such file or"),
 }
+
+
+@pytest.mark.parametrize("command", ["fetch", "lock", "verify"])
+def test_a_folder_with_a_model_is_used_where_it_is(run, tmp_path, command):
+    (tmp_path / "config.json").write_text("{}")
+    code, _, err = run("weights", command, str(tmp_path))
+    assert (code, "it is used where it is, and is neither fetched nor locked; name a repository" in err) == (1, True)
 
 
 @pytest.mark.parametrize(("arguments", "line"), FAILURES.values(), ids=FAILURES)

@@ -1,8 +1,11 @@
+import json
+from typing import ClassVar
+
 import pytest
 
 from hermes.client import CogServer, PredictionFailed, PredictionRefused
-from hermes.client.cog import read_events
-from tests.support.scripted import Handler, serving
+from hermes.client.cog import read_events, tls
+from tests.support.scripted import METRICS, Handler, serving
 from tests.support.work import at_most
 
 STREAM = """\
@@ -92,3 +95,82 @@ def test_events_are_the_same_wherever_the_text_was_cut(end):
     for cut in range(len(text) + 1):
         assert list(read_events([text[:cut], text[cut:]])) == events
     assert list(read_events(text)) == events
+
+
+class Recording(Handler):
+    """A Cog server below any path, which notes what it is asked."""
+
+    asked: ClassVar = []  # (path, Authorization)
+
+    def do_POST(self):  # noqa: N802
+        self.body()
+        self.asked.append((self.path, self.headers["Authorization"]))
+        self.stream(
+            [STREAM.replace('"status": "succeeded"', f'"status": "succeeded", "metrics": {json.dumps(METRICS)}')]
+        )
+
+
+@pytest.mark.parametrize(
+    ("form", "path", "authorization"),
+    [
+        ("http://{}/", "/predictions", None),
+        (" http://{}// ", "/predictions", None),
+        ("http://{}/a%2Fb/", "/a%2Fb/predictions", None),
+        ("http://{}/a/?key=x%20y", "/a/predictions?key=x%20y", None),
+        ("http://{}?key=x", "/predictions?key=x", None),
+        ("http://{}/#top", "/predictions", None),
+        ("http://me:s%40crt@{}/", "/predictions", "Basic bWU6c0BjcnQ="),
+    ],
+)
+def test_the_url_of_a_server_may_have_a_slash_a_path_a_query_and_a_password(monkeypatch, form, path, authorization):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "[::1]")
+    with serving(Recording) as url:
+        assert CogServer(form.format(url.removeprefix("http://"))).ask({"prompt": "Hi"}).text == "Hé"
+    assert Recording.asked.pop() == (path, authorization)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://me:secret@127.0.0.1:1", r"the connection to http://\.\.\.@127.0.0.1:1 broke: "),
+        ("http://127.0.0.1:1/?key=secret", "the connection to http://127.0.0.1:1/ broke: "),
+        ("me:secret@127.0.0.1:1", "the server's address is not a URL; write http://HOST:PORT"),
+        ("http://me:secret@host:port", "the server's address is not a URL"),
+        ("127.0.0.1:5000", "the server's address is not a URL"),
+        ("", "the server's address is not a URL"),
+    ],
+)
+def test_no_error_shows_a_password(url, said):
+    with pytest.raises(PredictionFailed, match=said) as failed:
+        CogServer(url).ask({"prompt": "Hi"})
+    assert "secret" not in str(failed.value)
+    assert "me:secret@h" not in repr(CogServer("http://me:secret@h"))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        (
+            "http://me:secret@127.0.0.1:1",
+            r"http://server.invalid through the proxy http://\.\.\.@127.0.0.1:1 of HTTP_PR",
+        ),
+        ("socks5://me:secret@127.0.0.1:1", r"HTTP_PROXY: is 'socks5://\.\.\.@127.0.0.1:1', and SOCKS needs packages"),
+        ("ftp://me:secret@127.0.0.1:1", r"HTTP_PROXY: is 'ftp://\.\.\.@127.0.0.1:1', which is not the URL of a proxy"),
+    ],
+)
+def test_a_proxy_that_can_not_be_used_is_one_error(monkeypatch, proxy, said):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(PredictionFailed, match=said) as failed:
+        CogServer("http://server.invalid").ask({"prompt": "Hi"})
+    assert "secret" not in str(failed.value)
+
+
+def test_certificates_that_are_not_there_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    tls.cache_clear()
+    try:
+        with pytest.raises(PredictionFailed, match="SSL_CERT_FILE: has no certificates that can be read"):
+            CogServer("https://127.0.0.1:1").ask({"prompt": "Hi"})
+    finally:
+        tls.cache_clear()

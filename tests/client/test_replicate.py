@@ -1,11 +1,15 @@
 """ReplicateModel asks a model on Replicate. It gives text and a record, or raises an error of one line."""
 
+from contextlib import closing
+from typing import ClassVar
+
 import httpx
 import pytest
 import replicate
 
 from hermes.client import PredictionFailed, PredictionRefused, ReplicateModel, Response
 from hermes.client.cog import tls
+from hermes.errors import InvalidConfiguration
 from tests.support.scripted import FAILED, METRICS, PIECES, TEXT, Handler, serving, stop_at_once
 
 
@@ -152,3 +156,31 @@ def test_a_prediction_that_replicate_refuses_says_why(ask):
 def test_a_model_on_replicate_has_an_owner_and_a_name():
     with pytest.raises(ValueError, match="Invalid reference"):
         ReplicateModel("hermes")
+
+
+@pytest.mark.parametrize("token", ["r8_x", "r8_x\n", " r8_x\r\n"])
+def test_the_token_and_the_proxy_are_those_of_the_environment(monkeypatch, token):
+    class Proxy(Handler):
+        asked: ClassVar = []
+
+        def do_GET(self):  # noqa: N802
+            self.asked.append((self.path, self.headers["Authorization"]))
+            self.answer({"detail": "no such model"}, 404)
+
+    with serving(Proxy) as url:
+        monkeypatch.setenv("HTTP_PROXY", url)
+        monkeypatch.setenv("NO_PROXY", "[::1]")
+        monkeypatch.setenv("REPLICATE_BASE_URL", "http://replicate.invalid")
+        monkeypatch.setenv("REPLICATE_API_TOKEN", token)
+        model = ReplicateModel("me/hermes")
+        with closing(model._client._client), pytest.raises(PredictionRefused, match="no such model"):
+            model.ask({"prompt": "Hi"})
+    assert Proxy.asked == [("http://replicate.invalid/v1/models/me/hermes", "Bearer r8_x")]
+
+
+@pytest.mark.parametrize("token", [" ", "r8_secret r8", "r8_secret\nx"])
+def test_a_token_that_no_header_holds_is_named_and_not_shown(monkeypatch, token):
+    monkeypatch.setenv("REPLICATE_API_TOKEN", token)
+    with pytest.raises(InvalidConfiguration, match="REPLICATE_API_TOKEN: has ") as caught:
+        ReplicateModel("me/hermes")
+    assert "secret" not in str(caught.value)

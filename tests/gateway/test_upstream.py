@@ -110,8 +110,10 @@ def test_a_server_that_is_gone_took_nothing():
 @pytest.mark.parametrize(("answer", "ready"), [((200, {"status": "READY"}), True), ((200, {"status": "BUSY"}), True)])
 def test_health_is_the_status_that_the_server_tells(answer, ready):
     assert asked(answer, do=lambda upstream: upstream.ready())[0] is ready
-    for other in ((200, {"status": "STARTING"}), (200, "no JSON"), (200, [])):
-        assert asked(other, do=lambda upstream: upstream.ready())[0] is False
+    assert asked((200, {"status": "STARTING"}), do=lambda upstream: upstream.ready())[0] is False
+    for status, other in ((200, "no JSON"), (502, "<html>"), (200, []), (200, {})):
+        with pytest.raises(Unavailable, match=f"answered with {status}, and not by a Cog server"):
+            asked((status, other), do=lambda upstream: upstream.ready())
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1"):
         asked(CUT, do=lambda upstream: upstream.ready())
 
@@ -130,18 +132,29 @@ def test_the_kernel_probes_a_connection_on_which_nothing_comes():
 
 
 def test_the_environments_proxy_is_used_unless_it_leaves_the_host_out(monkeypatch):
-    async def through_proxy(no_proxy):
+    async def through_proxy(no_proxy, url="http://elsewhere.invalid"):
         async with Server((200, {})) as proxy:
             monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
             monkeypatch.setenv("no_proxy", no_proxy)
-            upstream = open_upstream("http://127.0.0.1:1", 1)
+            upstream = open_upstream(url, 1)
             with suppress(Unavailable):
                 await upstream.document()
             await upstream.close()
             return [request[0] for request in proxy.requests]
 
-    assert asyncio.run(through_proxy("")) == ["GET http://127.0.0.1:1/openapi.json"]
-    assert asyncio.run(through_proxy("127.0.0.1")) == []
+    assert asyncio.run(through_proxy("")) == ["GET http://elsewhere.invalid/openapi.json"]
+    assert asyncio.run(through_proxy("[::1],.invalid")) == []
+    assert asyncio.run(through_proxy("", "http://127.0.0.1:1")) == []
+
+
+def test_why_an_upstream_is_not_ready_names_the_proxy(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:1")
+    through = "through the proxy http://...@127.0.0.1:1 of HTTP_PROXY"
+    with pytest.raises(Unavailable, match=f"http://elsewhere.invalid {through}: All connection attempts failed"):
+        asked(name="http://elsewhere.invalid", do=lambda upstream: upstream.ready())
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1080")
+    with pytest.raises(InvalidConfiguration, match=r"HTTP_PROXY: is 'socks5://127.0.0.1:1080', and SOCKS needs"):
+        open_upstream("http://elsewhere.invalid", 1)
 
 
 def test_a_cancel_that_is_refused_or_not_answered_is_told():
@@ -230,7 +243,7 @@ def test_replicate_needs_a_token(monkeypatch, token):
     monkeypatch.delenv("REPLICATE_API_TOKEN", raising=False)
     if token is not None:
         monkeypatch.setenv("REPLICATE_API_TOKEN", token)
-    with pytest.raises(InvalidConfiguration, match=r"--upstream: .* REPLICATE_API_TOKEN has no token; set it"):
+    with pytest.raises(InvalidConfiguration, match=r"REPLICATE_API_TOKEN:? has (no token; set it|a token with)"):
         open_upstream("replicate:owner/name", slots=1)
 
 

@@ -8,13 +8,8 @@ import socket
 import sqlite3
 import ssl
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from standardwebhooks import Webhook
 
 from hermes.gateway import GatewaySettings, webhooks
@@ -23,6 +18,7 @@ from hermes.gateway.app import Gateway
 from hermes.gateway.destinations import Busy
 from hermes.gateway.run import Hook, Run
 from tests.support.asgi_gateway import FakeUpstream, serving
+from tests.support.certificates import certificate_of
 
 ASKED = {"version": "local/model", "input": {"prompt": "Hi"}}
 TOKENS = {"tokens": ("anna:anna-secret-1", "bert:bert-secret-1")}
@@ -424,24 +420,6 @@ def test_a_certificate_is_checked_for_the_name_though_the_connection_is_to_an_ad
 
     assert asyncio.run(main()) == count
     assert set(names) == {host}
-
-
-def certificate_of(name):
-    """A certificate that nobody signed, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return made.public_bytes(serialization.Encoding.PEM) + private
 
 
 def test_no_proxy_is_asked(monkeypatch):

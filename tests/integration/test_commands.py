@@ -10,10 +10,14 @@ from tests.support.asking import until
 from tests.support.running import Command
 from tests.support.servers import LOCAL
 
+# of a company that thought of no server on this machine
+PROXIES = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "[::1]"}
+
 
 @pytest.mark.timeout(400)
 def test_predict_streams_the_answer_to_standard_output_and_leaves_nothing_behind(small_model):
-    command = Command("predict", "-i", "prompt=Write a short story.", "-i", "max_tokens=192", "-i", "min_tokens=192")
+    inputs = ("-i", "prompt=Write a short story.", "-i", "max_tokens=192", "-i", "min_tokens=192")
+    command = Command("predict", *inputs, **PROXIES)
     code, out, err, alive = command.wait()
     assert (code, alive) == (0, [])
     assert out.endswith("\n")

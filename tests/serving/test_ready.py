@@ -26,6 +26,7 @@ def test_a_server_is_ready_when_it_takes_predictions_or_all_slots_are_taken(stat
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         threading.Thread(target=server.handle_request).start()
         monkeypatch.setenv("PORT", str(server.server_port))
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         assert ready.main() == exit_status
 
 

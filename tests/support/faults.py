@@ -12,6 +12,9 @@ class Fault:
     def harms(self, reply):
         return reply.status < 300
 
+    def spoil_at(self, path, reply):
+        return self.spoil(reply)
+
 
 class FaultOfServer(Fault):
     """An answer that has nothing to do with the question."""

@@ -227,7 +227,7 @@ class FileServer:
             armed.times -= 1
             if armed.times <= 0:
                 self._faults.remove(armed)
-        return armed.fault.spoil(reply)
+        return armed.fault.spoil_at(path, reply)
 
     def count_slice(self, left):
         """How much of `left` to send next. It counts at once: a client that has it all must not see less counted."""

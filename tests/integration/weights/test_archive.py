@@ -6,8 +6,10 @@ import tarfile
 import tracemalloc
 
 import pytest
+import zstandard
 
 from hermes.errors import WeightsError
+from hermes.weights import archive
 from hermes.weights.archive import Unpacking
 from hermes.weights.lock import LockedFile, locked
 from hermes.weights.progress import Progress
@@ -33,6 +35,28 @@ LONG = "a" * 70 + "/" + "b" * 120 + ".txt"
 def test_an_archive_of_any_kind_is_unpacked(tmp_path, suffix, form):
     files = MODEL if form == tarfile.USTAR_FORMAT else {**MODEL, LONG: b"long", "ü.txt": b"umlaut", "empty.txt": b""}
     assert unpack(tmp_path, PACKERS[suffix](tar_of(files, form)), name=f"model{suffix}") == files
+
+
+def long_packed(window_log):
+    """As `zstd --long=N` writes it from a pipe, without its size."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=window_log, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    packed = packer.compress(tar_of(MODEL)) + packer.flush()
+    assert zstandard.get_frame_parameters(packed).window_size == 1 << window_log
+    return packed
+
+
+@pytest.mark.parametrize("window_log", [27, 28, 30, 31])
+def test_an_archive_with_a_long_window_is_unpacked(tmp_path, window_log):
+    assert unpack(tmp_path, long_packed(window_log), name="model.tar.zst") == MODEL
+
+
+def test_a_window_that_does_not_fit_is_named_at_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(archive, "WINDOW", 1 << 27)
+    said = refusal(unpack, tmp_path, long_packed(30), name="model.tar.zst")
+    assert "unpacking it takes more memory than there is, or than 128 MiB (zstd decompress error: Frame" in said
+    assert said.endswith("write it again with `zstd --long=27` or without --long")
+    assert caplog.messages == []
 
 
 def test_folders_in_it_are_as_tar_writes_them(tmp_path):

@@ -1,13 +1,19 @@
 """An archive comes from any host, and an interrupted one goes on where it can."""
 
+import gzip
+import time
+from dataclasses import dataclass, replace
+
 import pytest
 
 from hermes.weights import http, reader
+from hermes.weights.remote import Patience
 from hermes.weights.safetensors import HEAD
 from hermes.weights.source import ArchiveSource
 from tests.support.fakes import safetensors
-from tests.support.faults import Corrupt, Reset, Status
+from tests.support.faults import Corrupt, FaultOfServer, Html, Reset, Status
 from tests.support.file_server import FileServer
+from tests.support.replies import Reply
 from tests.support.tiny_models import MODEL, PACKERS, files_in, refusal, store_in, tar_of
 
 TAR = tar_of(MODEL)
@@ -110,3 +116,53 @@ def test_a_corrupt_byte_in_a_locked_archive_costs_one_file(server, store):
     server.clear()
     server.fail("/model.tar", Corrupt(at=9000))
     assert files_in(store.fetch(source).folder) == MODEL
+
+
+@dataclass(frozen=True)
+class Compressed(FaultOfServer):
+    """The host packs what it was to send as it is."""
+
+    def spoil(self, reply):
+        return Reply.of(gzip.compress(TAR), {"Content-Encoding": "gzip"})
+
+
+@dataclass(frozen=True)
+class Loop(FaultOfServer):
+    def spoil(self, reply):
+        return Reply.text(301, "here", {"Location": "/model.tar"})
+
+
+LASTING = {
+    "a page": (Html(), "sent a page of HTML in place of the file"),
+    "compressed": (Compressed(), "the host sends the file compressed, with Content-Encoding 'gzip'"),
+    "a loop": (Loop(), "its host redirects in a loop"),
+    "a long wait": (Status(429, retry_after=3600), "its host asks to wait 3600 s, and a fetch waits at most 600 s"),
+}
+
+
+@pytest.mark.parametrize(("fault", "said"), LASTING.values(), ids=LASTING)
+def test_a_fault_that_does_not_pass_ends_within_five_seconds(server, tmp_path, fault, said):
+    source = ArchiveSource(server.add_file("/model.tar", TAR))
+    server.fail("/model.tar", fault, times=None)
+    began = time.monotonic()
+    assert said in refusal(store_in(tmp_path, patience=Patience()).fetch, source)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_compressed_archive_may_be_compressed_once_more_on_its_way(server, store, suffix, times):
+    packed = TAR
+    for _ in range(times):
+        packed = gzip.compress(packed)
+    server.add_file(f"/model{suffix}", packed)
+    server.fail(f"/model{suffix}", Labelled(), times=None)
+    assert files_in(store.fetch(ArchiveSource(f"{server.url}/model{suffix}")).folder) == MODEL
+
+
+@dataclass(frozen=True)
+class Labelled(FaultOfServer):
+    """As Apache sends each file whose name ends with .gz."""
+
+    def spoil(self, reply):
+        return replace(reply, headers={**reply.headers, "Content-Encoding": "x-gzip"})

@@ -1,17 +1,23 @@
 """The hub lists its files with their checksums and gives them out. What it refuses is explained."""
 
 import json
+from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import _http
 from pydantic import SecretStr
 
+from hermes.errors import InvalidConfiguration
 from hermes.weights import hub
+from hermes.weights.causes import CERTIFICATES
 from hermes.weights.http import Session
 from hermes.weights.hub import list_hub
-from hermes.weights.remote import Interrupted
+from hermes.weights.remote import Interrupted, Lasting
 from hermes.weights.source import HubSource, parse_source
-from tests.support.faults import Html, Stall, Status
+from tests.support.certificates import over_tls
+from tests.support.faults import FaultOfServer, Html, Stall, Status
 from tests.support.hub_server import HubServer
 from tests.support.replies import Reply
 from tests.support.tiny_models import MODEL, WEIGHTS, refusal
@@ -171,7 +177,7 @@ PASSING = {
     "an error of the server": (Status(503), "HTTP 503"),
     "too many requests": (Status(429), "HTTP 429"),
     "a page instead": (Html(), "the response is not one of the hub"),
-    "silence": (Stall(0), "ReadTimeout: timed out"),
+    "silence": (Stall(0), "timed out"),
 }
 
 
@@ -182,8 +188,9 @@ def test_a_fault_of_the_hub_may_pass(server, monkeypatch, path, fault, cause):
     server.fail(path, fault)
     with monkeypatch.context() as patch:
         patch.setattr(hub, "READ_SECONDS", 0.05 if isinstance(fault, Stall) else 30.0)
-        with pytest.raises(Interrupted, match=cause):
-            list_hub(SOURCE, None)
+        while server._faults:  # a busy machine may be silent at another request before
+            with pytest.raises(Interrupted, match=cause):
+                list_hub(SOURCE, None)
     assert len(list_hub(SOURCE, None).files) == 3
 
 
@@ -234,3 +241,203 @@ def test_xet_can_be_broken_off(server):
     session.hang_up()
     with pytest.raises(Interrupted, match="cancelled"):
         list(file.read(0))
+
+
+@pytest.mark.parametrize("token", ["hf_right\n", " hf_right\r\n", "hf_right"])
+@pytest.mark.parametrize("place", ["setting", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "file"])
+def test_a_token_may_have_white_space_around_it(server, monkeypatch, tmp_path, token, place):
+    server.add_repo("org/model", MODEL, private_token="hf_right")
+    if place == "file":
+        (tmp_path / "none").write_text(token)
+    elif place != "setting":
+        monkeypatch.setenv(place, token)
+    assert len(list_hub(SOURCE, SecretStr(token) if place == "setting" else None).files) == 3
+
+
+@pytest.mark.parametrize("token", ["hf_secret x", "hf_s\u00e9cret", "hf_secret\tx"])
+def test_a_token_that_no_header_holds_is_named_and_not_shown(server, monkeypatch, token):
+    for name, given in (("HERMES_HUB_TOKEN", SecretStr(token)), ("HF_TOKEN, or the token of a log-in,", None)):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(InvalidConfiguration, match=f"{name}: has a token with a blank") as caught:
+            list_hub(SOURCE, given)
+        assert token not in str(caught.value)
+
+
+def test_a_token_of_blanks_is_none(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", " \n")
+    server.add_repo("org/model", MODEL)
+    list_hub(SOURCE, SecretStr(" \n"))
+    assert not [asked for asked in server.requests if asked.has_authorization]
+
+
+@dataclass(frozen=True)
+class Limited(FaultOfServer):
+    """Too many requests, with what the hub says of its limit."""
+
+    headers: dict
+
+    def spoil(self, reply):
+        return Reply.text(429, "slow down", self.headers)
+
+
+@dataclass(frozen=True)
+class Elsewhere(FaultOfServer):
+    """A redirect to the same path on another host."""
+
+    url: str
+
+    def spoil_at(self, path, reply):
+        return Reply.text(307, "moved", {"Location": f"{self.url}{path}"})
+
+
+@dataclass(frozen=True)
+class Renamed(FaultOfServer):
+    """A redirect to the new name on the same host."""
+
+    old: str
+    new: str
+
+    def spoil_at(self, path, reply):
+        return Reply.text(307, "moved", {"Location": path.replace(self.old, self.new)})
+
+
+class Mirror(HubServer):
+    """It passes on the hub's links and sends the rest elsewhere."""
+
+    link = "https://huggingface.co"
+
+    def reply_to(self, call):
+        reply = super().reply_to(call)
+        if "/tree/" in call.path and "Link" in reply.headers:
+            reply.headers["Link"] = reply.headers["Link"].replace(self.url, self.link)
+        return reply
+
+
+@pytest.mark.parametrize("link", ["https://huggingface.co", "http://localhost:1/prefix", ""])
+def test_the_next_page_of_a_list_is_that_of_the_mirror(monkeypatch, tmp_path, link):
+    with Mirror(page_size=1) as mirror:
+        mirror.link = link
+        monkeypatch.setenv("HF_ENDPOINT", f"{mirror.url}/")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        mirror.add_repo("org/model", MODEL)
+        assert len(list_hub(SOURCE, TOKEN).files) == 3
+
+
+def test_a_page_that_names_itself_as_the_next_ends(server):
+    server.add_repo("org/model", MODEL)
+    server.page_size = 0
+    with pytest.raises(Lasting, match="the response is not one of the hub"):
+        list_hub(SOURCE, None)
+
+
+class Moved(HubServer):
+    """Each request is answered with a redirect to the same path elsewhere."""
+
+    to = ""
+
+    def reply_to(self, call):
+        path = call.path + ("?" + urlencode(call.query) if call.query else "")
+        return Reply.text(307, "moved", {"Location": f"{self.to}{path}"})
+
+
+@pytest.mark.parametrize("is_hub", [False, True])
+@pytest.mark.parametrize("path", ["/api/models/org/model/revision", "/tree/", "config.json"])
+def test_no_redirect_takes_the_token_to_another_host(server, monkeypatch, path, is_hub):
+    repo = server.add_repo("org/model", MODEL, private_token=TOKEN.get_secret_value())
+    with HubServer() as other:
+        other.add_repo("org/model", MODEL, commit=repo.commit)
+        monkeypatch.setattr(_http, "_HUB_ORIGINS", {_http._url_origin(other.url)} if is_hub else set())
+        server.fail(path, Elsewhere(other.url), times=None, method="*")
+        for file in list_hub(SOURCE, TOKEN).files:
+            list(file.read(0))
+        assert {asked.has_authorization for asked in other.requests} == {False}
+    assert {asked.has_authorization for asked in server.requests if "/cdn/" not in asked.path} == {True}
+
+
+def test_a_hub_that_redirects_in_a_loop_is_no_fault_that_passes(monkeypatch):
+    with Moved() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        said = refusal(list_hub, SOURCE, None)
+        assert "its host redirects in a loop (TooManyRedirects: Exceeded maximum allowed redirects" in said
+
+
+def test_a_renamed_repository_is_found_and_a_gate_is_not_waited_for(server):
+    repo = server.add_repo("org/new", MODEL, gated="hf_other")
+    server.add_repo("org/model", MODEL, commit=repo.commit)
+    for path in ("/api/models/org/model*", "/org/model/resolve/*"):
+        server.fail(path, Renamed("org/model", "org/new"), times=None, method="*")
+    said = "the repository is gated; accept its licence on the hub, and set HF_TOKEN to your token"
+    assert said in refusal(list_hub, SOURCE, None)
+    files = list_hub(SOURCE, SecretStr("hf_other")).files
+    assert b"".join(map(bytes, files[0].read(0))) == MODEL["config.json"]
+    repo.gated = True
+    assert "config.json': the host refuses access (HTTP 403 " in refusal(lambda: list(files[0].read(0)))
+
+
+LIMITS = [
+    {"RateLimit": '"resolvers";r=0;t=178', "RateLimit-Policy": '"fixed window";"resolvers";q=3000;w=300'},
+    {"RateLimit": "limit=500, remaining=0, reset=178"},
+    {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "178"},
+]
+
+
+@pytest.mark.parametrize("headers", LIMITS)
+@pytest.mark.parametrize("path", ["/api/models/", "/tree/", "/resolve/"])
+def test_the_rest_of_a_rate_limit_is_waited_for(server, headers, path):
+    server.add_repo("org/model", MODEL)
+    server.fail(path, Limited(headers), method="*")
+    with pytest.raises(Interrupted, match="HTTP 429") as caught:
+        list(list_hub(SOURCE, None).files[0].read(0))
+    assert caught.value.retry_after == 178
+
+
+@pytest.mark.parametrize("headers", LIMITS)
+def test_the_rest_of_a_rate_limit_is_waited_for_by_xet(server, headers):
+    server.add_repo("org/model", MODEL, xet=True)
+    server.fail("/xet-read-token/", Limited(headers))
+    file = list_hub(SOURCE, None).files[1]
+    with pytest.raises(Interrupted, match="Xet: HfHubHTTPError: ") as caught:
+        list(file.read(0))
+    assert caught.value.retry_after == 178
+    assert b"".join(file.read(0)) == WEIGHTS
+
+
+def test_a_certificate_that_is_not_trusted_names_the_setting(monkeypatch, tmp_path):
+    for name in CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
+    with HubServer() as server:
+        certificate = over_tls(server, tmp_path)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.add_repo("org/model", MODEL, lfs=())
+        said = refusal(list_hub, SOURCE, None)
+        assert "the certificate of its host is not trusted (self" in said
+        assert said.endswith("name its authority in SSL_CERT_FILE, a PEM file")
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            with monkeypatch.context() as patch:
+                patch.setenv(name, str(certificate))
+                assert list(list_hub(SOURCE, None).files[0].read(0)) == [MODEL["config.json"]]
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+        with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: is '.*/none', which is not there"):
+            list_hub(SOURCE, None)
+        (tmp_path / "none").write_text("nothing")
+        with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: .*/none has no certificates that can be read"):
+            list_hub(SOURCE, None)
+
+
+def test_the_hub_is_asked_through_the_proxy_unless_it_is_here(server, monkeypatch):
+    server.add_repo("org/model", MODEL, lfs=())
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "[::1]")
+    assert len(list_hub(SOURCE, None).files) == 3
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    with pytest.raises(Lasting, match=r"the proxy http://127.0.0.1:1 of HTTP_PROXY cannot be used \(Conn.* refused"):
+        list_hub(SOURCE, None)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(InvalidConfiguration, match=r"HTTP_PROXY: is 'socks5://127.0.0.1:1', and SOCKS needs"):
+        list_hub(SOURCE, None)
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    assert len(list_hub(SOURCE, None).files) == 3
+    assert {asked.path.partition("/api/")[0] for asked in server.requests if "/revision/" in asked.path} == {
+        "",
+        "http://hub.invalid",
+    }
