@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes.json_schema.keywords import OPENING, Own, are_enforced
+from hermes.json_schema.keywords import OPENING, Contradiction, Own, are_enforced, refused
 from hermes.json_schema.limits import SchemaProblem, check_schema
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.patterns import for_llguidance
@@ -47,17 +47,6 @@ def enforceable(schema: Any) -> Enforceable:
     Raises SchemaProblem if the schema is not valid, too large, refers to something outside, or allows no value.
     """
     return Rewriting(schema, check_schema(schema)).enforceable()
-
-
-def refused(plain: dict[str, Any]) -> str | None:
-    """Ask llguidance why it refuses a schema; None if it accepts it."""
-    from llguidance import LLMatcher
-
-    try:
-        failed, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(plain))
-    except ValueError as error:
-        return str(error)
-    return " ".join(said[0].split())[:300] if failed else None
 
 
 class Rewriting:
@@ -217,16 +206,32 @@ class Rewriting:
         if "$ref" in schema:
             plain["$ref"] = self._reference(place.target(schema["$ref"]), beside)
         every = [self._node(each, beside) for each in place.each("allOf")]
-        some = [self._node(each, inner) for each in place.each("anyOf")]
-        one = [self._node(each, inner) for each in place.each("oneOf")]
+        some, one = (self._branches(place.each(keyword), inner) for keyword in ("anyOf", "oneOf"))
         every += [self._node(member, None) for member in members]
         return {"anyOf": some, "allOf": every + ([{"anyOf": self._told_apart(place, one)}] if one else [])}
+
+    def _branches(self, places: Iterable[Place], closing: Names | None) -> list[Any]:
+        """Rewrite the branches of a union. One that allows nothing is False, unless all are so."""
+        branches: list[Any] = []
+        problem = None
+        for place in places:
+            try:
+                branches.append(self._node(place, closing))
+            except Contradiction as error:
+                branches, problem = [*branches, False], error
+        if problem and all(each is False for each in branches):
+            raise problem
+        return branches
 
     def _reference(self, target: Place, closing: Names | None) -> str:
         key = (id(target.schema), closing)
         if key not in self._def_names:
             name = self._def_names[key] = f"{'d' if self._closes else 'o'}{len(self._def_names)}"
-            self._defs[name] = self._node(target, closing)
+            try:
+                self._defs[name] = self._node(target, closing)
+            except Contradiction:
+                self._defs[name] = False  # for other branches that refer to it
+                raise
         return f"#/$defs/{self._def_names[key]}"
 
     def _told_apart(self, place: Place, plain: list[Any]) -> list[Any]:
@@ -246,7 +251,7 @@ class Rewriting:
             return True
         whole = Rewriting(self._root.schema, self._root.draft, closes=False)
         branches = [replace(each.seen_through(), depth=0) for each in place.each("oneOf")[:MAX_BRANCHES]]
-        sent = [whole._node(each, None) for each in branches]
+        sent = whole._branches(branches, None)
         defs = {"$defs": {**self._defs, **whole._defs}}
         self._compared += 2 * whole._work  # walked here, then by llguidance
         if len(plain) <= MAX_BRANCHES and not refused({"oneOf": sent, **defs}):

@@ -32,8 +32,8 @@ def lark(grammars, constraint):
 
 def test_a_grammar_is_compiled_once(monkeypatch):
     grammars, compiled = Grammars(tokenizer(), []), []
-    problem = grammars._problem
-    monkeypatch.setattr(grammars, "_problem", lambda lark: (compiled.append(lark), problem(lark))[1])
+    compiles = grammars._compiled
+    monkeypatch.setattr(grammars, "_compiled", lambda lark: (compiled.append(lark), compiles(lark))[1])
     constraint = json_constraint({"type": "boolean"})
     assert {lark(grammars, constraint) for _ in range(3)} == {*compiled}
     assert len(compiled) == 1
@@ -45,7 +45,7 @@ def test_no_more_verdicts_are_remembered_than_are_needed(monkeypatch):
     grammars = Grammars(tokenizer(), [])
     for number in range(5):
         lark(grammars, json_constraint({"const": number}))
-    assert len(grammars._problems) == 2
+    assert len(grammars._verdicts) == 2
 
 
 def test_what_takes_too_long_is_refused_each_time(monkeypatch):

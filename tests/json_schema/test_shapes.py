@@ -3,7 +3,7 @@
 import pytest
 
 from hermes.json_schema.limits import SchemaProblem
-from hermes.json_schema.shapes import plain_schema, without_nulls
+from hermes.json_schema.shapes import plain_schema, tidy
 
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 OPENAI = {"name": "person", "strict": True, "schema": PERSON}
@@ -84,4 +84,4 @@ def test_what_would_enforce_nothing_is_refused(given, problem):
     ],
 )
 def test_a_keyword_that_is_null_is_none(schema, without):
-    assert without_nulls(schema) == (schema if without is None else without)
+    assert tidy(schema) == (schema if without is None else without)
