@@ -13,6 +13,7 @@ from hermes.engine.chunk import GrammarRefused
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
 SEARCH_SECONDS = 2.0  # of processor time, to find out which tools of a request are too costly
+KEPT = 0.8  # of the time for a grammar, for the tools that keep theirs
 REMEMBERED = 1024  # verdicts
 
 
@@ -69,7 +70,7 @@ class Grammars:
         names = sorted(seconds, key=lambda name: -seconds[name])
         least = sum(each > COMPILE_SECONDS for each in seconds.values())
         left = accumulate(seconds[name] for name in reversed(names))
-        more = len(names) - sum(each <= COMPILE_SECONDS / 2 for each in left)
+        more = len(names) - sum(each <= KEPT * COMPILE_SECONDS for each in left)
         for count in sorted({least, more, len(names)}):
             relieved = await asyncio.to_thread(constraint.with_free, free=names[:count])
             problem = (await self._verdict(relieved.lark(self._tokens))).problem

@@ -18,8 +18,7 @@ MAX_CONDITIONS = 8  # at one place: each can double the grammar
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf: compared by llguidance, compared pair by pair
 MAX_WORK, MAX_COMPARED = 5_000, 12_000  # schemas walked, and in comparisons of branches: references can multiply them
 MAX_FREE = 64  # names in a map: a small model repeats one without end
-# Keywords that llguidance may refuse, alone or together.
-TRIED = (
+TRIED = (  # keywords that llguidance may refuse, alone or together
     ("minLength", "maxLength"),
     ("pattern",),
     ("format",),
@@ -66,18 +65,18 @@ class Rewriting:
         self._unenforced: dict[str, None] = {}  # an ordered set
         self._defs: dict[str, Any] = {}
         self._def_names: dict[tuple[int, Names | None], str] = {}
+        self._nothing: dict[tuple[int, Names | None], Contradiction] = {}  # definitions that allow no value
         self._to_try: list[tuple[str, dict[str, Any]]] = []  # all places, inner ones first
 
     def enforceable(self) -> Enforceable:
         """Rewrite the schema."""
         plain = self._node(self._root, frozenset())
         plain["$defs"] = self._defs
-        if problem := refused(plain):
+        if refused(plain):
             for at, node in self._to_try:
                 self._drop_what_is_refused(at, node)
-            problem = refused(plain)
-        if problem:
-            raise SchemaProblem("$", None, f"makes no grammar: {problem}")
+            if problem := refused(plain):
+                raise SchemaProblem("$", None, f"makes no grammar: {problem}")
         return Enforceable(plain, tuple(self._unenforced))
 
     def _drop_what_is_refused(self, at: str, node: dict[str, Any]) -> None:
@@ -213,24 +212,25 @@ class Rewriting:
     def _branches(self, places: Iterable[Place], closing: Names | None) -> list[Any]:
         """Rewrite the branches of a union. One that allows nothing is False, unless all are so."""
         branches: list[Any] = []
-        problem = None
         for place in places:
             try:
                 branches.append(self._node(place, closing))
             except Contradiction as error:
-                branches, problem = [*branches, False], error
-        if problem and all(each is False for each in branches):
-            raise problem
-        return branches
+                branches.append(error)
+        if branches and all(isinstance(each, Contradiction) for each in branches):
+            raise branches[0]
+        return [False if isinstance(each, Contradiction) else each for each in branches]
 
     def _reference(self, target: Place, closing: Names | None) -> str:
         key = (id(target.schema), closing)
+        if key in self._nothing:
+            raise self._nothing[key]
         if key not in self._def_names:
             name = self._def_names[key] = f"{'d' if self._closes else 'o'}{len(self._def_names)}"
             try:
                 self._defs[name] = self._node(target, closing)
-            except Contradiction:
-                self._defs[name] = False  # for other branches that refer to it
+            except Contradiction as problem:
+                self._nothing[key] = problem
                 raise
         return f"#/$defs/{self._def_names[key]}"
 

@@ -67,7 +67,7 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
     functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
-    if (size := sum(map(_size, functions))) > MAX_BYTES_TOGETHER:
+    if (size := sum(_size(function.parameters, function.name) for function in functions)) > MAX_BYTES_TOGETHER:
         raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
     names = [function.name for function in functions]
     for index, name in enumerate(names):
@@ -122,21 +122,24 @@ def _parameters(tool: Mapping[str, Any], at: str) -> tuple[dict[str, Any], tuple
     if not isinstance(parameters, Mapping):
         raise BadTools(f"{at}.{key}", "has to be the JSON schema of an object, {'type': 'object', ...}")
     around = {each: tool[each] for each in AROUND if isinstance(tool.get(each), Mapping) and each not in parameters}
+    given = {**parameters, **around}
+    if (size := _size(given, f"{at}.{key}")) > MAX_BYTES_TOGETHER:
+        raise BadTools(f"{at}.{key}", f"is {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
     try:
-        schema = arguments_schema({**parameters, **around})
+        schema = arguments_schema(given)
     except RecursionError as error:
-        raise BadTools(f"{at}.{key}", "is nested too deeply") from error
+        raise BadTools(f"{at}.{key}", "is nested too deeply; use $defs and $ref") from error
     kind = schema.pop("type", "object")
     unread = () if kind == "object" or (isinstance(kind, list) and "object" in kind) else ("$.type",)
     return {"type": "object", **schema}, unread
 
 
-def _size(function: Function) -> int:
-    """The bytes of a schema as JSON."""
+def _size(schema: Mapping[str, Any], at: str) -> int:
+    """The bytes of a schema as JSON. Raises BadTools if it is not JSON."""
     try:
-        return len(json_within_tags(function.parameters).encode())
+        return len(json_within_tags(schema).encode())
     except ValueError as error:
-        raise BadTools(f"the parameters of {function.name!r}:", str(error)) from error
+        raise BadTools(f"{at}:", str(error)) from error
 
 
 def tools_prompt(functions: Iterable[Function]) -> str:

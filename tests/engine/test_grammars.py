@@ -6,9 +6,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hermes.chat.constraint import json_constraint, tools_constraint
+from hermes.chat.constraint import calls_or_json_constraint, json_constraint, tools_constraint
 from hermes.engine import GrammarRefused, grammar
-from hermes.engine.grammar import Grammars
+from hermes.engine.grammar import Grammars, Verdict
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import allowed, matcher_at
 
@@ -54,6 +54,59 @@ def test_what_takes_too_long_is_refused_each_time(monkeypatch):
     for _ in range(2):
         with pytest.raises(GrammarRefused, match=r"takes more than 0 s to make a grammar of; make it smaller"):
             lark(grammars, json_constraint({"type": "boolean"}))
+
+
+def tool(name, values):
+    return {"name": name, "parameters": {"type": "object", "properties": {f"p{n}": {} for n in range(values)}}}
+
+
+def freed(grammars, constraint):
+    unenforced = asyncio.run(grammars.usable(constraint)).tools_unenforced
+    return {name for name, paths in unenforced.items() if paths == ("$",)}
+
+
+@pytest.mark.parametrize("tool_choice", ["auto", "required"])
+def test_a_tool_that_takes_too_long_gets_free_arguments_and_the_others_keep_theirs(tool_choice, monkeypatch):
+    grammars, tools = Grammars(tokenizer(), []), [tool("light", 1), tool("heavy", 1_000), tool("none", 0)]
+    constraint = tools_constraint(parse_functions(tools), tool_choice)
+    monkeypatch.setattr(grammar, "COMPILE_SECONDS", grammars._compiled(constraint.lark(grammars._tokens)).seconds / 3)
+    with pytest.raises(GrammarRefused, match="takes more than"):
+        lark(grammars, constraint)
+    assert freed(grammars, constraint) == {"heavy"}
+    both = calls_or_json_constraint(parse_functions(tools), {"type": "boolean"})
+    assert freed(grammars, both) == {"heavy"}
+
+
+def test_where_a_document_takes_too_long_no_tool_helps(monkeypatch):
+    grammars, document = Grammars(tokenizer(), []), tool("", 1_000)["parameters"]
+    constraint = calls_or_json_constraint(parse_functions([{"name": "f"}]), document)
+    monkeypatch.setattr(grammar, "COMPILE_SECONDS", grammars._compiled(constraint.lark(grammars._tokens)).seconds / 3)
+    with pytest.raises(GrammarRefused, match="takes more than"):
+        asyncio.run(grammars.usable(constraint))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "names"),
+    [
+        ({"a": 50, "b": 40}, ""),
+        ({"a": 50, "b": 101, "c": 102}, "bc"),
+        ({"a": 50, "b": 40, "c": 30}, "a"),
+        ({"a": 20, "b": 60, "c": 20, "d": 50}, "bd"),
+        ({"a": 90, "b": 101, "c": 90}, "abc"),
+    ],
+)
+def test_tools_that_take_too_long_together_are_freed_from_the_costliest_on(sizes, names, monkeypatch):
+    grammars = Grammars(tokenizer(), [])
+    monkeypatch.setattr(grammar, "COMPILE_SECONDS", 100)
+    monkeypatch.setattr(grammar, "SEARCH_SECONDS", 10_000)
+
+    def compiled(lark):
+        seconds = lark.count('"p')
+        return Verdict("too long" if seconds > 100 else None, seconds)
+
+    monkeypatch.setattr(grammars, "_compiled", compiled)
+    functions = parse_functions([tool(name, size) for name, size in sizes.items()])
+    assert freed(grammars, tools_constraint(functions, "auto")) == {*names}
 
 
 def test_what_shows_only_at_the_first_token_is_refused():
