@@ -69,6 +69,11 @@ def test_each_function_is_a_line():
     ("tool", "function"),
     [
         pytest.param({"type": "function", "function": STOCK}, Function(**STOCK), id="all"),
+        pytest.param(
+            {"type": "function", "function": {**STOCK, "return": {"type": "object", "description": "The data."}}},
+            Function(**STOCK),
+            id="as transformers writes a function with its result",
+        ),
         pytest.param({"function": {"name": "f"}}, Function("f", {"type": "object", "properties": {}}), id="no type"),
         pytest.param({"name": "f"}, Function("f", {"type": "object", "properties": {}}), id="bare"),
         pytest.param(
