@@ -31,21 +31,23 @@ Names = frozenset[str]
 
 @dataclass(frozen=True)
 class Enforceable:
-    """A schema for llguidance.
-
-    Each text that its grammar allows is valid against the schema that was sent, except for the unenforced keywords.
-    """
+    """A schema for llguidance. Its grammar allows what satisfies the sent schema, but for the unenforced keywords."""
 
     schema: Mapping[str, Any]
     unenforced: tuple[str, ...]  # the paths of keywords in the schema that was sent
 
 
-def enforceable(schema: Any) -> Enforceable:
-    """Rewrite a schema for llguidance.
+def enforceable(schema: Any, draft: Any = None) -> Enforceable:
+    """Rewrite a schema for llguidance. `draft`: as check_schema found it, if it has checked the schema.
 
     Raises SchemaProblem if the schema is not valid, too large, refers to something outside, or allows no value.
     """
-    return Rewriting(schema, check_schema(schema)).enforceable()
+    try:
+        return Rewriting(schema, draft or check_schema(schema)).enforceable()
+    except (AttributeError, TypeError) as error:  # what its draft does not know is not checked
+        raise SchemaProblem(
+            "$", None, "has a wrong value for a keyword of a later draft; name it in $schema"
+        ) from error
 
 
 class Rewriting:

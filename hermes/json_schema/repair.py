@@ -11,7 +11,7 @@ from functools import reduce
 from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hermes.json_schema.grammar import MAX_FREE, Enforceable, Rewriting
+from hermes.json_schema.grammar import MAX_FREE, Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem, check_schema, check_size, faults
 from hermes.json_schema.places import Place, path_of
 from hermes.json_schema.shapes import BY_NAME, LISTS, WITHIN
@@ -38,7 +38,7 @@ def enforceable_part(schema: Mapping[str, Any]) -> Enforceable:
     """Rewrite the schema of arguments for llguidance: what can be used of it, or else any object."""
     try:
         usable, draft, dropped = repaired(schema)
-        enforced = Rewriting(usable, draft).enforceable()
+        enforced = enforceable(usable, draft)
     except SchemaProblem:
         return FREE
     return replace(enforced, unenforced=(*dropped, *enforced.unenforced))

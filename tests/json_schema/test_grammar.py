@@ -39,6 +39,15 @@ def thing(**properties):
         pytest.param(
             {"minItems": 2**53}, "$: 'minItems' is 9007199254740992; a response holds at most 4096", id="items"
         ),
+        *(
+            pytest.param(schema, "$ has a wrong value for a keyword of a later draft; name it", id=str(schema))
+            for schema in [
+                {"prefixItems": "string"},
+                {"properties": {"a": {"prefixItems": 5}}},
+                {"dependentRequired": 5},
+                {"dependentSchemas": ["a"]},
+            ]
+        ),
         pytest.param({"pattern": "(a"}, "$: 'pattern' '(a' is refused: missing )", id="no pattern"),
         *(
             pytest.param(
