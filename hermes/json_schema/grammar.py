@@ -45,9 +45,7 @@ def enforceable(schema: Any, draft: Any = None) -> Enforceable:
     try:
         return Rewriting(schema, draft or check_schema(schema)).enforceable()
     except (AttributeError, TypeError) as error:  # what its draft does not know is not checked
-        raise SchemaProblem(
-            "$", None, "has a wrong value for a keyword of a later draft; name it in $schema"
-        ) from error
+        raise SchemaProblem("$", None, "has a wrong value for a keyword of a later draft; set $schema") from error
 
 
 class Rewriting:

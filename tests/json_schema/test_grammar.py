@@ -40,7 +40,7 @@ def thing(**properties):
             {"minItems": 2**53}, "$: 'minItems' is 9007199254740992; a response holds at most 4096", id="items"
         ),
         *(
-            pytest.param(schema, "$ has a wrong value for a keyword of a later draft; name it", id=str(schema))
+            pytest.param(schema, "$ has a wrong value for a keyword of a later draft; set $schema", id=str(schema))
             for schema in [
                 {"prefixItems": "string"},
                 {"properties": {"a": {"prefixItems": 5}}},
