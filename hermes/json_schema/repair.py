@@ -49,14 +49,16 @@ def repaired(schema: Mapping[str, Any]) -> Repaired:
     check_size(schema)
     left: dict[str, Any] = json.loads(json.dumps(schema))
     dropped: dict[str, None] = {}  # an ordered set
-    for _ in range(ROUNDS):
-        with suppress(SchemaProblem):
-            check_schema(left)
+    for rounds_left in reversed(range(ROUNDS + 1)):
+        try:
+            draft = check_schema(left)
             break
+        except SchemaProblem:
+            if not rounds_left:
+                raise
         for path in [*faults(left)]:
             with suppress(LookupError, TypeError, AttributeError):  # an earlier one has taken it along
                 dropped |= dict.fromkeys(_drop(left, path))
-    draft = check_schema(left)
     if '"$ref"' in json.dumps(left):
         dropped |= dict.fromkeys(_drop_dangling(Place.of_root(left, draft)))
     return Repaired(left, draft, (*dropped,))
