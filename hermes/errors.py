@@ -142,13 +142,13 @@ class BadMessages(RequestError):
 
 
 class BadTools(RequestError):
-    """A tool cannot be offered as it is described."""
+    """The tools cannot be read, or are too many."""
 
     code = "E1006"
 
 
 class BadJsonSchema(RequestError):
-    """The schema is no JSON Schema, is too large, or makes no grammar."""
+    """The schema is no JSON Schema, is too large, contradicts itself, or makes no grammar."""
 
     code = "E1007"
 

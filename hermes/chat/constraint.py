@@ -6,16 +6,17 @@ Source of the format: llguidance's variant of Lark
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Protocol
 
 from hermes.errors import BadJsonSchema
 from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.limits import SchemaProblem
+from hermes.json_schema.repair import FREE, enforceable_part
 from hermes.json_schema.shapes import plain_schema
-from hermes.tool_calls.definitions import Function, of_parameters
+from hermes.tool_calls.definitions import Function
 from hermes.tool_calls.parser import TRAINED, TRAINED_END
 
 CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
@@ -68,6 +69,13 @@ class SpecialTokens:
         return frozenset(map(_letters, self._written))
 
 
+class WithFree(Protocol):
+    """Makes the same constraint, but for any object as the arguments of some tools."""
+
+    def __call__(self, *, free: Collection[str]) -> "Constraint":
+        """See above. `free`: names of tools."""
+
+
 @dataclass(frozen=True)
 class Constraint:
     """A grammar for the response."""
@@ -75,6 +83,8 @@ class Constraint:
     grammar: str  # of the rule `response`; its rule `text` is free text
     tools_unenforced: Mapping[str, Sequence[str]] = field(default_factory=dict)  # paths that it leaves out, by tool
     json_unenforced: Sequence[str] = ()  # and of json_schema
+    functions: Sequence[Function] = field(default=(), compare=False, repr=False)  # that can be called
+    with_free: "WithFree | None" = field(default=None, compare=False, repr=False)
 
     def lark(self, tokens: SpecialTokens) -> str:
         """The whole grammar, for a model with these special tokens."""
@@ -119,7 +129,9 @@ def parse_json_schema(given: Any) -> dict[str, Any]:
         raise BadJsonSchema(str(problem)) from problem
 
 
-def tools_constraint(functions: Sequence[Function], tool_choice: str, *, parallel: bool = True) -> Constraint:
+def tools_constraint(
+    functions: Sequence[Function], tool_choice: str, *, parallel: bool = True, free: Collection[str] = ()
+) -> Constraint:
     """A grammar that allows free text, and in it only valid tool calls; or, where a call has to be, only calls.
 
     Args:
@@ -127,45 +139,51 @@ def tools_constraint(functions: Sequence[Function], tool_choice: str, *, paralle
         tool_choice: "auto", "none" (no call may begin), "required" (calls alone), or the name of a function (one call
             of it alone).
         parallel: whether there may be more than one call. After a single one, the response ends.
-
-    Raises:
-        BadTools: the schema of a function's arguments makes no grammar.
+        free: names of functions whose arguments may be any object, as where their schema makes no grammar.
     """
     if tool_choice == "none":
         return Constraint(NO_CALL)
+    chosen = [function for function in functions if tool_choice in ("auto", "required", function.name)]
+    response = _calls_alone(parallel and tool_choice == "required")
     if tool_choice == "auto":
-        return _calling(MANY_CALLS if parallel else ONE_CALL, functions)
-    chosen = [function for function in functions if tool_choice in ("required", function.name)]
-    return _calling(_calls_alone(parallel and tool_choice == "required"), chosen)
+        response = MANY_CALLS if parallel else ONE_CALL
+    again = partial(tools_constraint, functions, tool_choice, parallel=parallel)
+    return replace(_calling(response, chosen, free), with_free=again)
 
 
 def calls_or_json_constraint(
-    functions: Sequence[Function], schema: Mapping[str, Any], *, parallel: bool = True
+    functions: Sequence[Function], schema: Mapping[str, Any], *, parallel: bool = True, free: Collection[str] = ()
 ) -> Constraint:
     """A grammar that allows calls alone, or JSON of the schema; the first character says which.
 
     Text before a call would make it no grammar at all: any text may come before a call.
 
-    Raises:
-        BadTools, BadJsonSchema: a schema makes no grammar.
+    `free`: as in tools_constraint. Raises BadJsonSchema if `schema` makes no grammar.
     """
     document = json_constraint(schema)
     rule = document.grammar.replace("response", "document", 1)
-    calling = _calling(f"{_calls_alone(parallel)} | document\n{rule.rstrip()}", functions)
-    return replace(calling, json_unenforced=document.json_unenforced)
+    calling = _calling(f"{_calls_alone(parallel)} | document\n{rule.rstrip()}", functions, free)
+    again = partial(calls_or_json_constraint, functions, schema, parallel=parallel)
+    return replace(calling, json_unenforced=document.json_unenforced, with_free=again)
 
 
 def _calls_alone(several: bool) -> str:
     return f'open call ("\\n" open call){{0,{MORE_CALLS}}}' if several else "open call"
 
 
-def _calling(response: str, functions: Sequence[Function]) -> Constraint:
-    enforced = {function.name: of_parameters(function, enforceable) for function in functions}
+def _calling(response: str, functions: Sequence[Function], free: Collection[str]) -> Constraint:
+    enforced = {function.name: _arguments(function, free) for function in functions}
     calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
     return Constraint(
         f"response: {response}\narguments: {calls}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
+        functions=functions,
     )
+
+
+def _arguments(function: Function, free: Collection[str]) -> Enforceable:
+    enforced = FREE if function.name in free else enforceable_part(function.parameters)
+    return enforced if enforced is FREE else replace(enforced, unenforced=(*function.unread, *enforced.unenforced))
 
 
 def _call(name: str, arguments: Enforceable) -> str:

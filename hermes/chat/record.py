@@ -9,6 +9,7 @@ from typing import Any
 from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import UNFINISHED, FinishReason
 from hermes.chat.request import Request
+from hermes.json_schema.shapes import unrestricted
 from hermes.json_schema.validate import Validator
 from hermes.text import shortened
 from hermes.tool_calls.parser import read_tool_calls
@@ -38,7 +39,7 @@ def typed_record(request: Request, text: str, finish_reason: FinishReason | None
         if is_document and finish_reason is not None:
             problem = _json_problem(text, request, finish_reason)
             yield "json_valid", problem is None
-            if problem:
+            if problem or (problem := unrestricted(request.json_schema)):
                 yield "json_problem", problem
     if finish_reason is not None:
         yield "finish_reason", finish_reason

@@ -46,6 +46,12 @@ class TextEngine(Protocol):
     def counts(self) -> EngineCounts:
         """What the engine has computed since its start."""
 
+    async def usable(self, constraint: Constraint) -> Constraint:
+        """The constraint with the arguments of those tools free whose grammar is refused.
+
+        Raises GrammarRefused if that does not help.
+        """
+
     def generate(
         self,
         token_ids: Sequence[int],

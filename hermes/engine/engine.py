@@ -148,6 +148,10 @@ class Engine:
         """See TextEngine."""
         return int(self._llm.get_num_unfinished_requests())
 
+    async def usable(self, constraint: Constraint) -> Constraint:
+        """See TextEngine."""
+        return await self._grammars.usable(constraint)
+
     async def generate(
         self,
         token_ids: Sequence[int],

@@ -4,13 +4,24 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import accumulate
+from math import inf
+from typing import Any, NamedTuple
 
-from hermes.chat.constraint import CALL_TAGS, Constraint, SpecialTokens
+from hermes.chat.constraint import CALL_TAGS, Constraint, SpecialTokens, tools_constraint
 from hermes.engine.chunk import GrammarRefused
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
+SEARCH_SECONDS = 2.0  # of processor time, to find out which tools of a request are too costly
+KEPT = 0.8  # of the time for a grammar, for the tools that keep theirs
 REMEMBERED = 1024  # verdicts
+
+
+class Verdict(NamedTuple):
+    """What came of compiling a grammar."""
+
+    problem: str | None
+    seconds: float  # of processor time
 
 
 class Grammars:
@@ -27,7 +38,7 @@ class Grammars:
 
         self._tokenizer = from_tokenizer(tokenizer, len(tokenizer))
         self._tokens = self._special_tokens(tokenizer.added_tokens_decoder, {*end_tokens})
-        self._problems: dict[bytes, str | None] = {}
+        self._verdicts: dict[bytes, Verdict] = {}
 
     def _special_tokens(self, added: Mapping[int, Any], ends: set[int]) -> SpecialTokens:
         """Those that a response may have. An added token that is text to transformers may be special to llguidance."""
@@ -43,26 +54,64 @@ class Grammars:
         Raises GrammarRefused if it cannot be compiled, takes too long, or allows nothing.
         """
         lark = constraint.lark(self._tokens)
-        key = hashlib.sha256(lark.encode()).digest()
-        if key not in self._problems:
-            self._problems[key] = await asyncio.to_thread(self._problem, lark)
-        problem = self._problems[key]
-        while len(self._problems) > REMEMBERED:
-            del self._problems[next(iter(self._problems))]
-        if problem:
+        if problem := (await self._verdict(lark)).problem:
             raise GrammarRefused(problem)
         return lark
 
-    def _problem(self, lark: str) -> str | None:
-        """What is wrong with a grammar. That may show only when the first token is chosen."""
+    async def usable(self, constraint: Constraint) -> Constraint:
+        """The constraint with the arguments of those tools free whose grammars are refused, alone or together.
+
+        Raises GrammarRefused if that does not help.
+        """
+        problem = (await self._verdict(constraint.lark(self._tokens))).problem
+        if problem is None or constraint.with_free is None:
+            return constraint
+        seconds = await self._seconds_alone(constraint)
+        names = sorted(seconds, key=lambda name: -seconds[name])
+        least = sum(each > COMPILE_SECONDS for each in seconds.values())
+        left = accumulate(seconds[name] for name in reversed(names))
+        more = len(names) - sum(each <= KEPT * COMPILE_SECONDS for each in left)
+        for count in sorted({least, more, len(names)}):
+            relieved = await asyncio.to_thread(constraint.with_free, free=names[:count])
+            problem = (await self._verdict(relieved.lark(self._tokens))).problem
+            if problem is None:
+                return relieved
+        raise GrammarRefused(problem)
+
+    async def _seconds_alone(self, constraint: Constraint) -> dict[str, float]:
+        """What each tool takes alone: for ever if its grammar is refused, or if there is no time to try it."""
+        seconds: dict[str, float] = {}
+        spent = 0.0
+        for function in constraint.functions:
+            verdict = Verdict("", 0)
+            if spent < SEARCH_SECONDS:
+                alone = await asyncio.to_thread(tools_constraint, [function], "required", parallel=False)
+                verdict = await self._verdict(alone.lark(self._tokens))
+            spent += verdict.seconds
+            seconds[function.name] = verdict.seconds if verdict.problem is None else inf
+        return seconds
+
+    async def _verdict(self, lark: str) -> Verdict:
+        key = hashlib.sha256(lark.encode()).digest()
+        if key not in self._verdicts:
+            self._verdicts[key] = await asyncio.to_thread(self._compiled, lark)
+        verdict = self._verdicts[key]
+        while len(self._verdicts) > REMEMBERED:
+            del self._verdicts[next(iter(self._verdicts))]
+        return verdict
+
+    def _compiled(self, lark: str) -> Verdict:
+        """Compile a grammar. What is wrong with it may show only when the first token is chosen."""
         from llguidance import LLMatcher
 
         began = time.thread_time()
         matcher = LLMatcher(self._tokenizer, lark, log_level=0)
         if not matcher.is_error():
             matcher.compute_bitmask()
+        seconds, problem = time.thread_time() - began, None
         if matcher.is_error():  # with all that it knows after its first line
-            return f"makes no grammar, as where a reference leads back to itself: {matcher.get_error().splitlines()[0]}"
-        if time.thread_time() - began > COMPILE_SECONDS:
-            return f"takes more than {COMPILE_SECONDS} s to make a grammar of; make it smaller"
-        return None
+            said = matcher.get_error().splitlines()[0]
+            problem = f"makes no grammar, as where a reference leads back to itself: {said}"
+        elif seconds > COMPILE_SECONDS:
+            problem = f"takes more than {COMPILE_SECONDS} s to make a grammar of; make it smaller"
+        return Verdict(problem, seconds)

@@ -44,7 +44,7 @@ MAY_BEGIN = re.compile(f"(?P<tag>{OPEN})|(?P<object>{FIRST_KEY})", re.ASCII)
 # The end of a text that may go on as one of these, with the fence or bracket before it, which belongs to a call.
 UNDECIDED = re.compile(
     r"""(?:`{1,3}|```\w*+\s*+)?(?:\[\s*+)?
-        (?:<[a-z_]{0,13}|<function=[\w.:-]{0,128}|\{\s{0,99}(?:"[^"\\<\n]{0,99}"?|'[^'\\<\n]{0,99}'?)?\s{0,99})?\Z""",
+        (?:<[a-z_]{0,13}|<function=[^<>\n]{0,128}|\{\s{0,99}(?:"[^"\\<\n]{0,99}"?|'[^'\\<\n]{0,99}'?)?\s{0,99})?\Z""",
     re.ASCII | re.VERBOSE,
 )
 CLOSING = re.compile("[}<]")  # what an object, or a tag after its beginning, can end with

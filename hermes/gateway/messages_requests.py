@@ -47,7 +47,7 @@ class Tool(Known):
     }
 
     name: str
-    input_schema: Json | None = None
+    input_schema: Json | list[Any] | None = None  # an empty list is what PHP makes of an empty object
     description: str = ""
     type: str = "custom"
     allowed_callers: list[str] = Field(["direct"])

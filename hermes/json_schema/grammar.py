@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hermes.json_schema.keywords import OPENING, Own, are_enforced
+from hermes.json_schema.keywords import OPENING, Contradiction, Own, are_enforced, refused
 from hermes.json_schema.limits import SchemaProblem, check_schema
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.patterns import for_llguidance
@@ -18,8 +18,7 @@ MAX_CONDITIONS = 8  # at one place: each can double the grammar
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf: compared by llguidance, compared pair by pair
 MAX_WORK, MAX_COMPARED = 5_000, 12_000  # schemas walked, and in comparisons of branches: references can multiply them
 MAX_FREE = 64  # names in a map: a small model repeats one without end
-# Keywords that llguidance may refuse, alone or together.
-TRIED = (
+TRIED = (  # keywords that llguidance may refuse, alone or together
     ("minLength", "maxLength"),
     ("pattern",),
     ("format",),
@@ -32,32 +31,21 @@ Names = frozenset[str]
 
 @dataclass(frozen=True)
 class Enforceable:
-    """A schema for llguidance.
-
-    Each text that its grammar allows is valid against the schema that was sent, except for the unenforced keywords.
-    """
+    """A schema for llguidance. Its grammar allows what satisfies the sent schema, but for the unenforced keywords."""
 
     schema: Mapping[str, Any]
     unenforced: tuple[str, ...]  # the paths of keywords in the schema that was sent
 
 
-def enforceable(schema: Any) -> Enforceable:
-    """Rewrite a schema for llguidance.
+def enforceable(schema: Any, draft: Any = None) -> Enforceable:
+    """Rewrite a schema for llguidance. `draft`: as check_schema found it, if it has checked the schema.
 
     Raises SchemaProblem if the schema is not valid, too large, refers to something outside, or allows no value.
     """
-    return Rewriting(schema, check_schema(schema)).enforceable()
-
-
-def refused(plain: dict[str, Any]) -> str | None:
-    """Ask llguidance why it refuses a schema; None if it accepts it."""
-    from llguidance import LLMatcher
-
     try:
-        failed, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(plain))
-    except ValueError as error:
-        return str(error)
-    return " ".join(said[0].split())[:300] if failed else None
+        return Rewriting(schema, draft or check_schema(schema)).enforceable()
+    except (AttributeError, TypeError) as error:  # what its draft does not know is not checked
+        raise SchemaProblem("$", None, "has a wrong value for a keyword of a later draft; set $schema") from error
 
 
 class Rewriting:
@@ -77,18 +65,18 @@ class Rewriting:
         self._unenforced: dict[str, None] = {}  # an ordered set
         self._defs: dict[str, Any] = {}
         self._def_names: dict[tuple[int, Names | None], str] = {}
+        self._nothing: dict[tuple[int, Names | None], Contradiction] = {}  # definitions that allow no value
         self._to_try: list[tuple[str, dict[str, Any]]] = []  # all places, inner ones first
 
     def enforceable(self) -> Enforceable:
         """Rewrite the schema."""
         plain = self._node(self._root, frozenset())
         plain["$defs"] = self._defs
-        if problem := refused(plain):
+        if refused(plain):
             for at, node in self._to_try:
                 self._drop_what_is_refused(at, node)
-            problem = refused(plain)
-        if problem:
-            raise SchemaProblem("$", None, f"makes no grammar: {problem}")
+            if problem := refused(plain):
+                raise SchemaProblem("$", None, f"makes no grammar: {problem}")
         return Enforceable(plain, tuple(self._unenforced))
 
     def _drop_what_is_refused(self, at: str, node: dict[str, Any]) -> None:
@@ -217,16 +205,33 @@ class Rewriting:
         if "$ref" in schema:
             plain["$ref"] = self._reference(place.target(schema["$ref"]), beside)
         every = [self._node(each, beside) for each in place.each("allOf")]
-        some = [self._node(each, inner) for each in place.each("anyOf")]
-        one = [self._node(each, inner) for each in place.each("oneOf")]
+        some, one = (self._branches(place.each(keyword), inner) for keyword in ("anyOf", "oneOf"))
         every += [self._node(member, None) for member in members]
         return {"anyOf": some, "allOf": every + ([{"anyOf": self._told_apart(place, one)}] if one else [])}
 
+    def _branches(self, places: Iterable[Place], closing: Names | None) -> list[Any]:
+        """Rewrite the branches of a union. One that allows nothing is False, unless all are so."""
+        branches: list[Any] = []
+        for place in places:
+            try:
+                branches.append(self._node(place, closing))
+            except Contradiction as error:
+                branches.append(error)
+        if branches and all(isinstance(each, Contradiction) for each in branches):
+            raise branches[0]
+        return [False if isinstance(each, Contradiction) else each for each in branches]
+
     def _reference(self, target: Place, closing: Names | None) -> str:
         key = (id(target.schema), closing)
+        if key in self._nothing:
+            raise self._nothing[key]
         if key not in self._def_names:
             name = self._def_names[key] = f"{'d' if self._closes else 'o'}{len(self._def_names)}"
-            self._defs[name] = self._node(target, closing)
+            try:
+                self._defs[name] = self._node(target, closing)
+            except Contradiction as problem:
+                self._nothing[key] = problem
+                raise
         return f"#/$defs/{self._def_names[key]}"
 
     def _told_apart(self, place: Place, plain: list[Any]) -> list[Any]:
@@ -246,7 +251,7 @@ class Rewriting:
             return True
         whole = Rewriting(self._root.schema, self._root.draft, closes=False)
         branches = [replace(each.seen_through(), depth=0) for each in place.each("oneOf")[:MAX_BRANCHES]]
-        sent = [whole._node(each, None) for each in branches]
+        sent = whole._branches(branches, None)
         defs = {"$defs": {**self._defs, **whole._defs}}
         self._compared += 2 * whole._work  # walked here, then by llguidance
         if len(plain) <= MAX_BRANCHES and not refused({"oneOf": sent, **defs}):

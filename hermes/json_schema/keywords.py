@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
-from hermes.json_schema.limits import SchemaProblem
+from hermes.json_schema.limits import SchemaProblem, check_size
 from hermes.json_schema.patterns import for_llguidance, pattern_problem, portable
 from hermes.text import shown
 
@@ -34,6 +34,38 @@ EXACT = ("const", "minimum", "maximum", "minLength", "maxLength")  # beside enum
 SURE |= {"title", "description", "default", "examples", *EXACT}
 
 
+# A least and a greatest of one thing, and the type of the values that have it.
+LIMITS = (
+    *(("minLength", "maxLength", "string"), ("minItems", "maxItems", "array"), ("minContains", "maxContains", "array")),
+    *(("minProperties", "maxProperties", "object"), ("minimum", "maximum", "number")),
+    *(("minimum", "exclusiveMaximum", "number"), ("exclusiveMinimum", "maximum", "number")),
+    ("exclusiveMinimum", "exclusiveMaximum", "number"),
+)
+
+
+class Contradiction(SchemaProblem):
+    """Two limits of a schema exclude each other, so it allows nothing."""
+
+
+def contradiction(schema: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Find two limits that exclude each other; what is not a number is none."""
+    types = schema.get("type", [])
+    kinds = {*([types] if isinstance(types, str) else types)}
+    for least, most, kind in LIMITS:
+        low, high = (schema.get(each) for each in (least, most))
+        if kinds and kind not in kinds and not (kind == "number" and "integer" in kinds):
+            continue
+        if not (_is_number(low) and _is_number(high)):  # in draft 4, exclusiveMinimum is a boolean
+            continue
+        if low > high or (low == high and "exclusive" in least + most):
+            return least, most
+    return None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass
 class Own:
     """Reads the own keywords of schema after schema. They share one limit on items and properties."""
@@ -41,7 +73,14 @@ class Own:
     counted: int = 0
 
     def keywords(self, schema: Mapping[str, Any], at: str) -> tuple[dict[str, Any], list[str]]:
-        """Return the keywords for llguidance, and the names of those that it does not enforce."""
+        """Return the keywords for llguidance, and the names of those that it does not enforce.
+
+        Raises Contradiction if two limits exclude each other.
+        """
+        if found := contradiction(schema):
+            least, most = found
+            why = f"is {shown(schema[least])} and {most!r} is {shown(schema[most])}; nothing satisfies both"
+            raise Contradiction(at, least, why)
         texts = [schema["pattern"]] if "pattern" in schema else []
         names = [*schema.get("patternProperties", ())]
         left_out = [] if are_enforced(texts, at, "pattern") else ["pattern"]
@@ -83,8 +122,16 @@ class Own:
 def is_surely_enforced(schema: Any) -> bool:
     """Whether a grammar enforces all of a schema, as far as that can be said without a walk through its references.
 
-    A schema that is not valid is not.
+    A schema that is not valid, or too large, is not.
     """
+    try:
+        check_size(schema if isinstance(schema, Mapping) else {})
+    except SchemaProblem:
+        return False
+    return _is_surely_enforced(schema)
+
+
+def _is_surely_enforced(schema: Any) -> bool:
     if not isinstance(schema, Mapping):
         return isinstance(schema, bool)
     named, listed = [schema.get(name, {}) for name in NAMING], [schema.get(name, []) for name in ("anyOf", "enum")]
@@ -92,8 +139,8 @@ def is_surely_enforced(schema: Any) -> bool:
         return False
     inner = [*chain.from_iterable(each.values() for each in named), *listed[0]]
     inner += [schema[name] for name in ("items", "additionalProperties") if name in schema]
-    exact = _is_exact([listed[1], *(schema.get(name) for name in EXACT)])
-    return SURE.issuperset(schema) and exact and all(map(is_surely_enforced, inner))
+    exact = _is_exact([listed[1], *(schema.get(name) for name in EXACT)]) and not contradiction(schema)
+    return SURE.issuperset(schema) and exact and all(map(_is_surely_enforced, inner))
 
 
 def are_enforced(patterns: Sequence[str], at: str, keyword: str, *, others: bool = False) -> bool:
@@ -115,6 +162,17 @@ def are_enforced(patterns: Sequence[str], at: str, keyword: str, *, others: bool
     if None in rewritten or len({*rewritten}) < len(rewritten):
         return False
     return not others or rewritten == [*map(for_llguidance, patterns)]
+
+
+def refused(plain: dict[str, Any]) -> str | None:
+    """Ask llguidance why it refuses a schema; None if it accepts it."""
+    from llguidance import LLMatcher
+
+    try:
+        failed, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(plain))
+    except ValueError as error:
+        return str(error)
+    return " ".join(said[0].split())[:300] if failed else None
 
 
 def _says_nothing(keyword: str, value: Any) -> bool:

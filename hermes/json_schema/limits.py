@@ -113,14 +113,10 @@ def dialect(schema: Mapping[str, Any], patterns: set[str] | None = None) -> "typ
         schema: of a draft that is known.
         patterns: gets what may be a pattern in it.
     """
-    from jsonschema import FormatChecker, validators
+    from jsonschema import FormatChecker
     from jsonschema.exceptions import best_match
 
-    newest = validators.Draft202012Validator
-    unsaid: list[Any] = [newest, validators.Draft7Validator, validators.Draft4Validator]
-    known = [*unsaid, validators.Draft201909Validator, validators.Draft6Validator]
-    named = validators.validator_for({"$schema": str(schema.get("$schema"))}, default=validators.Draft3Validator)
-    tried = [named] if named in known else unsaid
+    tried = _drafts_of(schema)
     formats = FormatChecker(formats=())
 
     @formats.checks("regex")
@@ -136,18 +132,41 @@ def dialect(schema: Mapping[str, Any], patterns: set[str] | None = None) -> "typ
     raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
 
 
+def _drafts_of(schema: Mapping[str, Any]) -> "list[type[Checker]]":
+    """List the drafts that a schema may be of."""
+    from jsonschema import validators
+
+    newest = validators.Draft202012Validator
+    unsaid: list[Any] = [newest, validators.Draft7Validator, validators.Draft4Validator]
+    known = [*unsaid, validators.Draft201909Validator, validators.Draft6Validator]
+    named = validators.validator_for({"$schema": str(schema.get("$schema"))}, default=validators.Draft3Validator)
+    return [named] if named in known else unsaid
+
+
 def check_patterns(schema: Mapping[str, Any], draft: "type[Checker]") -> None:
     """Raises SchemaProblem for a pattern that can't be used, in any subschema: where the draft says it has one."""
-    from jsonschema import FormatChecker
-
-    formats = FormatChecker(formats=())
-    formats.checks("regex")(lambda pattern: not isinstance(pattern, str) or pattern_problem(pattern) is None)
-    for error in _leaves(draft(draft.META_SCHEMA, format_checker=formats).iter_errors(schema)):
+    for error in _leaves(_errors(schema, draft)):
         if error.validator == "format":
             *at, keyword = error.absolute_path
             path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at)
             pattern = str(error.instance)
             raise SchemaProblem(f"${path}", str(keyword), f"{shown(pattern)} is refused: {pattern_problem(pattern)}")
+
+
+def faults(schema: Mapping[str, Any]) -> "Iterator[tuple[str | int, ...]]":
+    """Yield the path of each value that is not valid in a schema, or is a pattern that can't be used."""
+    for error in _errors(schema, _drafts_of(schema)[0]):
+        while error.context:
+            error = max(error.context, key=lambda each: len(each.absolute_path))
+        yield (*error.absolute_path,)
+
+
+def _errors(schema: Mapping[str, Any], draft: "type[Checker]") -> "Iterator[ValidationError]":
+    from jsonschema import FormatChecker
+
+    formats = FormatChecker(formats=())
+    formats.checks("regex")(lambda pattern: not isinstance(pattern, str) or pattern_problem(pattern) is None)
+    return draft(draft.META_SCHEMA, format_checker=formats).iter_errors(schema)
 
 
 def _leaves(errors: "Iterable[ValidationError]") -> "Iterator[ValidationError]":

@@ -19,6 +19,9 @@ SETS = {
     r"\u3001-\ufefe\uff00-\U0010ffff",
 }
 NUL = r"\x00"
+EVERY = r"\x00-\U0010ffff"
+# In the words of `regex`: what is wrong in ECMAScript, too, and not only unknown to `regex`.
+FAULTS = re.compile("missing |unbalanced |unterminated |bad character range|min repeat|nothing to|.*end of pattern")
 CONTROLS = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "b": 8, "0": 0}
 OPERATORS = {
     "$": r"\z",  # `regex` takes $ before a last line end, too
@@ -34,7 +37,7 @@ ESCAPE = (
 MEMBER = rf"(?:{ESCAPE}|\\b|[^\\\]])"
 MEMBERS = re.compile(rf"({MEMBER})(?:-({MEMBER}))?", re.S)
 TOKEN = re.compile(
-    rf"""(?P<set>\[(?!\^?\]|[^\]]*\[:)(?P<negated>\^?)(?P<members>{MEMBER}+)\])
+    rf"""(?P<every>\[\^\])|(?P<none>\[\])|(?P<set>\[(?![^\]]*\[:)(?P<negated>\^?)(?P<members>{MEMBER}+)\])
     |(?P<quantifier>(?:[*+?]|\{{[0-9]+(?:,[0-9]*)?\}})\??)
     |(?P<group>\((?:\?(?:P?<[A-Za-z_][A-Za-z0-9_]*>|:|(?P<look><?[=!])))?(?!\?))
     |(?P<assertion>[\^$|]|\\[bB])
@@ -56,7 +59,7 @@ def portable(pattern: str) -> str | None:
         if kind == "other" or (kind == "quantifier" and not repeatable):
             return None
         written.append(_written(token))
-        repeatable = kind in ("set", "atom", "close")
+        repeatable = kind in ("every", "none", "set", "atom", "close")
     rewritten = "".join(written)
     return rewritten if len(rewritten) <= MAX_PORTABLE else None
 
@@ -78,6 +81,8 @@ def _without_nul(written: re.Match[str]) -> str:
 
 def _written(token: re.Match[str]) -> str:
     match token.lastgroup:
+        case "every" | "none":
+            return f"[{'^' if token['none'] else ''}{EVERY}]"
         case "set":
             return f"[{token['negated']}{MEMBERS.sub(_range, token['members'])}]"
         case "quantifier":
@@ -115,7 +120,7 @@ def _code(atom: str) -> int:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Describe why a pattern can't be used; None if it can."""
+    """Describe why a pattern is refused; None if it can be used, or has syntax of ECMAScript that no engine reads."""
     import regex  # type: ignore[import-untyped]
 
     if len(pattern) > MAX_PATTERN:
@@ -123,7 +128,7 @@ def pattern_problem(pattern: str) -> str | None:
     try:
         regex.compile(portable(pattern) or pattern)
     except regex.error as error:
-        return str(error.msg)
+        return str(error.msg) if FAULTS.match(error.msg) else None
     except RecursionError as error:
         return str(error)
     return None

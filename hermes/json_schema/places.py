@@ -46,7 +46,7 @@ class Place:
 
     def within(self, schema: Any, *steps: str) -> "Place":
         """Go to a schema inside this one."""
-        return replace(self, schema=schema, at=self.at + "".join(map(_step, steps)))
+        return replace(self, schema=schema, at=self.at + path_of(*steps))
 
     def each(self, keyword: str) -> list["Place"]:
         """List the schemas of an array."""
@@ -61,7 +61,7 @@ class Place:
 
         try:
             found = self.resolver.lookup(reference)
-        except Unresolvable as error:
+        except (Unresolvable, AttributeError, TypeError) as error:  # before 2019-09, any value may stand there
             why = f"to {shown(reference)} is not in the schema; copy it in"
             raise SchemaProblem(self.at, "$ref", why) from error
         if not self._is_checked(reference) and not self.draft(self.draft.META_SCHEMA).is_valid(found.contents):
@@ -102,5 +102,10 @@ class Place:
         return [each for each in places if isinstance(each.schema, Mapping)]
 
 
-def _step(name: str) -> str:
-    return f".{name}" if name.isidentifier() else f"[{name if name.isdecimal() else shown(name)}]"
+def path_of(*steps: str | int) -> str:
+    """Write steps of a path as they stand in messages."""
+    return "".join(f".{step}" if str(step).lstrip("$").isidentifier() else _index(str(step)) for step in steps)
+
+
+def _index(name: str) -> str:
+    return f"[{name if name.isdecimal() else shown(name)}]"

@@ -1,39 +1,125 @@
-"""The shapes in which clients send JSON schemas: plain, wrapped for an API, or with null for an absent keyword."""
+"""The shapes in which clients send JSON schemas, and the schema that is meant.
 
-from collections.abc import Mapping
+They wrap it for an API, write null for an absent keyword, `[]` for `{}` as PHP does, types as in Python or Gemini,
+`required: true` as in draft 3, or references that start outside of the schema.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
+from hermes.json_schema.keywords import KEYWORDS
 from hermes.json_schema.limits import SchemaProblem, check_size
 
 TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
+ANY = "any"  # no type of JSON Schema
+OTHER_TYPES = {
+    **dict.fromkeys(("int", "long"), "integer"),
+    **dict.fromkeys(("float", "double"), "number"),
+    **dict.fromkeys(("dict", "map"), "object"),
+    **dict.fromkeys(("none", "nonetype"), "null"),
+    "str": "string",
+    "bool": "boolean",
+    "list": "array",
+    ANY: ANY,
+}
 
-# Keywords that hold schemas by name, and those that hold one or a list of them (drafts 4 to 2020-12).
-BY_NAME = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"}
+# Keywords that hold schemas by name, those that hold a list of them, and those that hold one (drafts 4 to 2020-12).
+DEFINITIONS = ("$defs", "definitions")
+BY_NAME = {"properties", "patternProperties", *DEFINITIONS, "dependentSchemas", "dependencies"}
+LISTS = {"allOf", "anyOf", "oneOf", "prefixItems"}
 WITHIN = {
-    *("items", "additionalItems", "prefixItems", "contains", "unevaluatedItems"),
+    *("items", "additionalItems", "contains", "unevaluatedItems"),  # before 2020-12, items may be a list
     *("additionalProperties", "propertyNames", "unevaluatedProperties"),
-    *("allOf", "anyOf", "oneOf", "not", "if", "then", "else"),
+    *(*LISTS, "not", "if", "then", "else"),
 }
 MAY_BE_NULL = {"const", "default"}
 STRUCTURING = {"properties", "$ref", "anyOf", "allOf", "oneOf"}
 # Keywords that restrict a value. `type` is not one of them: alone it says little.
-TELLING = {*BY_NAME - {"$defs", "definitions"}, *WITHIN, "$ref", "$dynamicRef", "$recursiveRef", "enum", "const"}
+TELLING = {*BY_NAME - {*DEFINITIONS}, *WITHIN, "$ref", "$dynamicRef", "$recursiveRef", "enum", "const"}
+VALUES = {*MAY_BE_NULL, "examples", "example"}  # keywords whose value may look like a schema
+HOLDERS = {"function", "parameters", "input_schema", "inputSchema", "json_schema", "schema"}  # of a schema
 
 
-def without_nulls(schema: Any) -> Any:
-    """Drop the keywords that are null: programs write null for an absent keyword."""
+def tidy(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a schema in the usual way, wherever what was sent can mean one thing only."""
+    tidied: dict[str, Any] = _tidied(schema, schema)
+    return tidied
+
+
+def _tidied(schema: Any, root: Mapping[str, Any]) -> Any:
+    if isinstance(schema, str) and _type_of(schema):
+        schema = {"type": schema}
     if not isinstance(schema, Mapping):
-        return schema
+        return {} if schema == [] else schema
     said = {key: value for key, value in schema.items() if value is not None or key in MAY_BE_NULL}
-    return {key: _without_nulls_within(key, value) for key, value in said.items()}
+    needed = [*_required_by_themselves(said.get("properties"))]
+    if isinstance(said.get("required"), bool):  # in draft 3; the schema around this one has it
+        del said["required"]
+    if needed and isinstance(names := said.get("required", []), list):
+        said["required"] = [*names, *(name for name in needed if name not in names)]
+    if kind := _type_of(said.get("type")):
+        said["type"] = kind
+    if said.get("type") == ANY:
+        del said["type"]
+    if isinstance(reference := said.get("$ref"), str):
+        said["$ref"] = _reference(reference, root)
+    return {key: _tidied_within(key, value, root) for key, value in said.items()}
 
 
-def _without_nulls_within(keyword: str, value: Any) -> Any:
+def _tidied_within(keyword: str, value: Any, root: Mapping[str, Any]) -> Any:
     if keyword in BY_NAME and isinstance(value, Mapping):
-        return {name: without_nulls(each) for name, each in value.items()}
-    if keyword in WITHIN:
-        return [without_nulls(each) for each in value] if isinstance(value, list) else without_nulls(value)
-    return value
+        return {
+            name: each if isinstance(each, str) and keyword == "dependencies" else _tidied(each, root)
+            for name, each in value.items()
+        }
+    if keyword in WITHIN and isinstance(value, list) and value:
+        return [_tidied(each, root) for each in value]
+    return _tidied(value, root) if keyword in BY_NAME | WITHIN - LISTS else value
+
+
+def _required_by_themselves(properties: Any) -> Iterator[str]:
+    if isinstance(properties, Mapping):
+        yield from (
+            name for name, each in properties.items() if isinstance(each, Mapping) and each.get("required") is True
+        )
+
+
+def _type_of(said: Any) -> Any:
+    """Read a type, or a list of types; None if it is none, or an unknown one."""
+    if isinstance(said, list):
+        kinds = [_type_of(each) for each in said]
+        known = bool(kinds) and all(isinstance(kind, str) for kind in kinds)
+        return (ANY if ANY in kinds else [*dict.fromkeys(kinds)]) if known else None
+    name = said.lower() if isinstance(said, str) else ""
+    return name if name in TYPES else OTHER_TYPES.get(name)
+
+
+def _reference(reference: str, root: Mapping[str, Any]) -> str:
+    """Write a reference that leads nowhere as it was meant: its name may have slashes, or it starts too far outside."""
+    if not reference.startswith("#/") or _leads(reference, root):
+        return reference
+    steps = unquote(reference[2:]).split("/")
+    while len(steps) > 1 and steps[0] in HOLDERS:
+        del steps[0]
+    name = "/".join(steps[1:])
+    for holder in (steps[0], *(DEFINITIONS if steps[0] in DEFINITIONS else ())):
+        if isinstance(root.get(holder), Mapping) and name in root[holder]:
+            return f"#/{holder}/{name.replace('~', '~0').replace('/', '~1').replace('%', '%25')}"
+    inside = f"#/{'/'.join(steps)}"
+    return inside if _leads(inside, root) else reference
+
+
+def _leads(reference: str, root: Any) -> bool:
+    for step in unquote(reference[2:]).split("/"):
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(root, list) and name.isdecimal() and int(name) < len(root):
+            root = root[int(name)]
+        elif isinstance(root, Mapping) and name in root:
+            root = root[name]
+        else:
+            return False
+    return True
 
 
 def plain_schema(given: Any) -> dict[str, Any]:
@@ -51,24 +137,32 @@ def plain_schema(given: Any) -> dict[str, Any]:
         given = given["schema"]
     if not isinstance(given, Mapping):
         raise SchemaProblem("$", "schema", "must be an object")
-    return tidy(given)
-
-
-def tidy(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop null keywords. Raise SchemaProblem if none restricts a value, and an unknown one looks like a schema."""
-    plain: dict[str, Any] = without_nulls(schema)
-    if not plain.keys() & TELLING and (stray := stray_schema(plain)):
+    plain = tidy(given)
+    if not plain.keys() & TELLING and (stray := stray_schema(plain, DEFINITIONS)):
         raise SchemaProblem("$", stray, "looks like a schema but is not a keyword; put it under 'properties'")
     return plain
 
 
-def stray_schema(holder: Mapping[str, Any], known: frozenset[str] = frozenset({"$defs", "definitions"})) -> str | None:
+def arguments_schema(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the schema of arguments in what a client sent: properties may stand where keywords should."""
+    known = {*TELLING, *DEFINITIONS, *VALUES, "components"}
+    stray = {key: each for key, each in given.items() if key not in known and looks_like_schema(each)}
+    rest = {key: each for key, each in given.items() if key not in stray}
+    return tidy({**rest, "properties": stray} if stray and not rest.keys() & TELLING else given)
+
+
+def unrestricted(schema: Mapping[str, Any]) -> str | None:
+    """Describe a schema that has keywords, none of which restricts a value; None of any other. {} is chosen."""
+    if not schema or schema.keys() & {*TELLING, *KEYWORDS, "dependentRequired"}:
+        return None
+    return "$: no keyword of the schema restricts the response, so anything is valid; an example is no schema"
+
+
+def stray_schema(holder: Mapping[str, Any], known: Collection[str]) -> str | None:
     """Find the first key, except the known ones, whose value looks like a JSON schema."""
-    return next((str(key) for key, value in holder.items() if key not in known and _looks_like_schema(value)), None)
+    return next((str(key) for key, value in holder.items() if key not in known and looks_like_schema(value)), None)
 
 
-def _looks_like_schema(value: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    kind = value.get("type")
-    return (isinstance(kind, str) and kind in TYPES) or not STRUCTURING.isdisjoint(value)
+def looks_like_schema(value: Any) -> bool:
+    """Whether a value is probably a schema: it has a type, or a keyword that holds schemas."""
+    return isinstance(value, Mapping) and bool(_type_of(value.get("type")) or not STRUCTURING.isdisjoint(value))

@@ -11,13 +11,15 @@ import json
 import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hermes.json_schema.limits import dialect
+from hermes.json_schema.limits import SchemaProblem, dialect
 from hermes.json_schema.patterns import portable
+from hermes.json_schema.repair import repaired
 from hermes.text import cut, shortened, shown
 
 if TYPE_CHECKING:
@@ -56,9 +58,15 @@ deadlines: ContextVar[_Deadlines] = ContextVar("deadlines")  # of the running ch
 class Validator:
     """Checks values against one schema. The first check also finds out whether the schema is valid."""
 
-    def __init__(self, schema: Mapping[str, Any], patience: Patience | None = None):
+    def __init__(self, schema: Mapping[str, Any], patience: Patience | None = None, *, in_part: bool = False):
+        """Args:
+        schema: for the values.
+        patience: shared with other validators.
+        in_part: leave out what cannot be used of the schema, see json_schema.repair.
+        """
         self._schema = schema
         self._patience = patience
+        self._in_part = in_part
 
     def problem(self, value: Any) -> str | None:
         """Describe what is wrong with a JSON value, as `$.path: problem`; None if it is valid."""
@@ -96,11 +104,16 @@ class Validator:
     def _checker(self) -> "Checker":
         from jsonschema_specifications import REGISTRY
 
-        written = json.dumps(dict(self._schema))
+        schema = self._schema
+        written = json.dumps(dict(schema))
         if '"unevaluatedProperties"' in written and '"patternProperties"' in written:
             # jsonschema would match with `re`, which has no time limit
             raise NotImplementedError("unevaluatedProperties beside patternProperties")
-        return _ours(dialect(self._schema))(self._schema, registry=REGISTRY)  # jsonschema's default registry fetches
+        draft = None
+        if self._in_part:
+            with suppress(SchemaProblem):
+                schema, draft, _ = repaired(schema)
+        return _ours(draft or dialect(schema))(schema, registry=REGISTRY)  # jsonschema's default registry fetches
 
 
 def _path(keys: Iterable[str | int]) -> str:
@@ -208,7 +221,7 @@ def _additional_properties(checker: Any, others: Any, value: Any, schema: Mappin
     patterns = schema.get("patternProperties", {})
     extra = [key for key in value if key not in schema.get("properties", {})]
     for key in extra:
-        if any(_matches(pattern, key) for pattern in patterns):
+        if any(_matches(pattern, key) is not False for pattern in patterns):
             continue
         if others is False:
             yield _error("the schema does not allow this property", key)
@@ -217,7 +230,7 @@ def _additional_properties(checker: Any, others: Any, value: Any, schema: Mappin
 
 
 def _pattern(checker: "Checker", pattern: str, value: Any, _: Any) -> Errors:
-    if checker.is_type(value, "string") and not _matches(pattern, value):
+    if checker.is_type(value, "string") and _matches(pattern, value) is False:
         yield _error(f"{shown(value)} does not match the pattern {shown(pattern)}")
 
 
@@ -229,13 +242,18 @@ def _pattern_properties(checker: Any, patterns: Mapping[str, Any], value: Any, _
                     yield from checker.descend(value[key], schema, path=key, schema_path=pattern)
 
 
-def _matches(pattern: str, text: str) -> bool:
-    """Search with a time limit, which (a+)+$ needs and Python's `re` does not have."""
+def _matches(pattern: str, text: str) -> bool | None:
+    """Search with a time limit, which (a+)+$ needs and Python's `re` does not have.
+
+    Returns None if no engine reads the pattern.
+    """
     import regex  # type: ignore[import-untyped]
 
     seconds = max(deadlines.get().patterns - time.monotonic(), 1e-3)
     try:
         return regex.search(portable(pattern) or pattern, text, timeout=seconds) is not None
+    except regex.error:
+        return None
     except TimeoutError as error:
         raise _PatternTakesTooLongError(text) from error
 

@@ -138,8 +138,12 @@ class ChatService:
                 await meter.read_text()
                 return
             interval = self.settings.stream_interval if self.running >= MANY else 1
-            steps = self.engine.generate(prompt.token_ids, sampling, request.constraint, interval)
             try:  # one timer for the whole response: to make timers for each token cost more than all else
+                if request.constraint:
+                    async with asyncio.timeout_at(deadline):
+                        usable = await self.engine.usable(request.constraint)
+                    request = meter.request = replace(request, constraint=usable)
+                steps = self.engine.generate(prompt.token_ids, sampling, request.constraint, interval)
                 async with asyncio.timeout_at(deadline), self._stopping.waiting(), aclosing(steps):
                     async for chunk in steps:
                         meter.add(chunk)

@@ -6,16 +6,14 @@ training data. So is the order of the keys in a call: arguments first.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from hermes.errors import BadTools
-from hermes.json_schema.limits import MAX_BYTES, SchemaProblem, check_size
-from hermes.json_schema.shapes import stray_schema, tidy
+from hermes.json_schema.limits import MAX_BYTES
+from hermes.json_schema.shapes import DEFINITIONS, arguments_schema, stray_schema
 from hermes.text import shown, surrogate_problem
-
-T = TypeVar("T")
 
 TAG_NAMES = ("tools", "tool_call", "tool_response", "schema", "scratch_pad")
 TAGS = tuple(tag for name in TAG_NAMES for tag in (f"<{name}>", f"</{name}>"))
@@ -35,10 +33,14 @@ For each function call return a json object with function name and arguments wit
 MAX_FUNCTIONS = 128
 MAX_BYTES_TOGETHER = 4 * MAX_BYTES  # of the schemas of all functions
 NO_ARGUMENTS = {"type": "object", "properties": {}}
-NAME = re.compile(r"[\w.-]{1,128}")
+NAME = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
+NAMES = "1 to 128 characters, without control characters and tags"
 MAX_KEY = 60  # characters of a key in a message
 PARAMETERS = ("parameters", "input_schema", "inputSchema")  # OpenAI's word for them, Anthropic's, and MCP's
-KNOWN_SCHEMAS = frozenset({*PARAMETERS, "outputSchema"})  # the last is MCP's, of the result
+# What others call them, which is not read; and the schema of a result, which the model was not trained to see.
+OTHER_NAMES = ("arguments", "args", "params", "schema", "input", "inputs", "properties")
+RESULTS = frozenset({"return", "returns", "response", "output", "outputs", "output_schema", "outputSchema", "result"})
+AROUND = (*DEFINITIONS, "components")  # what references in the schema may lead to
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Function:
     name: str
     parameters: Mapping[str, Any]  # the JSON schema of its arguments, an object's
     description: str | None = None
+    unread: tuple[str, ...] = ()  # paths in what was sent that the schema leaves out
 
     def signature(self) -> str:
         """The function on one line of the <tools> block."""
@@ -64,9 +67,8 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
     functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
-    if (size := sum(of_parameters(function, check_size) for function in functions)) > MAX_BYTES_TOGETHER:
+    if (size := sum(_size(function.parameters, function.name) for function in functions)) > MAX_BYTES_TOGETHER:
         raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
-    functions = tuple(replace(function, parameters=of_parameters(function, tidy)) for function in functions)
     names = [function.name for function in functions]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -81,41 +83,63 @@ def _parse(tool: Any, at: str) -> Function:
     if kind not in (None, "function") and not (kind == "custom" and "input_schema" in tool):  # as Anthropic has it
         raise BadTools(f"{at}.type", f"is {shown(kind)}; only 'function' is known")
     if "function" in tool:
-        if stray := stray_schema(tool, frozenset({"function"})):
-            raise BadTools(f"{at}.{stray[:MAX_KEY]}", "looks like a schema; put it into 'function', as 'parameters'")
-        tool, at = tool["function"], f"{at}.function"
+        around, tool = tool, tool["function"]
         if not isinstance(tool, Mapping):
-            raise BadTools(at, "has to be an object with name, description and parameters")
+            raise BadTools(f"{at}.function", "has to be an object with name, description and parameters")
+        if not _has_parameters(tool) and (stray := _stray(around, PARAMETERS)):
+            raise BadTools(f"{at}.{stray}", "looks like a schema; put it into 'function', as 'parameters'")
+        at = f"{at}.function"
     name, description = tool.get("name"), tool.get("description")
-    parameters = _parameters(tool, at)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise BadTools(f"{at}.name", f"is {shown(name)}; it has to be 1 to 128 letters, digits, '_', '.' or '-'")
+    parameters, unread = _parameters(tool, at)
+    if not isinstance(name, str) or not NAME.fullmatch(name) or any(tag in name for tag in TAGS):
+        raise BadTools(f"{at}.name", f"is {shown(name)}; it has to be {NAMES}")
     if description is not None and not isinstance(description, str):
         raise BadTools(f"{at}.description", f"has to be text, not {type(description).__name__}")
     if problem := surrogate_problem(description or ""):
         raise BadTools(f"{at}.description", problem)
-    return Function(name, parameters, description)
+    return Function(name, parameters, description, unread)
 
 
-def _parameters(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """The schema of the arguments, under any of the three names."""
-    if stray := stray_schema(tool, KNOWN_SCHEMAS):
-        raise BadTools(f"{at}.{stray[:MAX_KEY]}", "looks like a schema; that of the arguments goes into 'parameters'")
+def _has_parameters(tool: Mapping[str, Any]) -> bool:
+    return any(tool.get(key) is not None for key in PARAMETERS)
+
+
+def _stray(tool: Mapping[str, Any], names: Iterable[str] = ()) -> str | None:
+    """What may be meant as the arguments of a function that has none."""
+    named = (key for key in (*names, *OTHER_NAMES) if isinstance(tool.get(key), Mapping | list) and tool[key])
+    found = next(named, None) or stray_schema(tool, {*RESULTS, "function"})
+    return found and found[:MAX_KEY]
+
+
+def _parameters(tool: Mapping[str, Any], at: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The schema of the arguments, under any of the three names, and what was left out of it."""
+    if not _has_parameters(tool) and (stray := _stray(tool)):
+        raise BadTools(f"{at}.{stray}", "looks like a schema; that of the arguments goes into 'parameters'")
     given = {key: tool[key] for key in PARAMETERS if tool.get(key) not in (None, [], {})}
     key, parameters = next(iter(given.items()), ("parameters", NO_ARGUMENTS))
-    if len(given) > 1:
-        raise BadTools(f"{at}.{[*given][1]}", f"is said beside {key}; send one of them")
-    if not isinstance(parameters, Mapping) or parameters.get("type") not in (None, "object"):
+    if other := next((each for each in given if given[each] != parameters), None):
+        raise BadTools(f"{at}.{other}", f"is said beside {key}; send one of them")
+    if not isinstance(parameters, Mapping):
         raise BadTools(f"{at}.{key}", "has to be the JSON schema of an object, {'type': 'object', ...}")
-    return {"type": "object", **{keyword: value for keyword, value in parameters.items() if keyword != "type"}}
-
-
-def of_parameters(function: Function, read: Callable[[Any], T]) -> T:
-    """What `read` makes of the schema of the arguments. A SchemaProblem becomes a BadTools that names the function."""
+    around = {each: tool[each] for each in AROUND if isinstance(tool.get(each), Mapping) and each not in parameters}
+    given = {**parameters, **around}
+    if (size := _size(given, f"{at}.{key}")) > MAX_BYTES_TOGETHER:
+        raise BadTools(f"{at}.{key}", f"is {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
     try:
-        return read(function.parameters)
-    except SchemaProblem as problem:
-        raise BadTools(f"the parameters of {function.name!r},", str(problem)) from problem
+        schema = arguments_schema(given)
+    except RecursionError as error:
+        raise BadTools(f"{at}.{key}", "is nested too deeply; use $defs and $ref") from error
+    kind = schema.pop("type", "object")
+    unread = () if kind == "object" or (isinstance(kind, list) and "object" in kind) else ("$.type",)
+    return {"type": "object", **schema}, unread
+
+
+def _size(schema: Mapping[str, Any], at: str) -> int:
+    """The bytes of a schema as JSON. Raises BadTools if it is not JSON."""
+    try:
+        return len(json_within_tags(schema).encode())
+    except ValueError as error:
+        raise BadTools(f"{at}:", str(error)) from error
 
 
 def tools_prompt(functions: Iterable[Function]) -> str:

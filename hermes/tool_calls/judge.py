@@ -19,7 +19,7 @@ MAX_PROBLEM = 300
 
 Tools = Mapping[str, Validator]
 
-NAME = re.compile(r"""["']name["']\s*+:\s*+["']([\w.-]{1,128})["']""")
+NAME = re.compile(r"""["']name["']\s*+:\s*+(?:"([^"]{1,128})"|'([^']{1,128})')""")
 CALL_BEGINS = re.compile(r"""\{\s*+["'](?:name|arguments|parameters|type|function)["']""")
 
 
@@ -54,7 +54,8 @@ def judged(
 
 def seen_name(text: str, tools: Tools) -> str | None:
     """The first tool that a text names. The text may be broken JSON."""
-    return next((name[1] for name in NAME.finditer(text) if name[1] in tools), None)
+    names = (name[1] or name[2] for name in NAME.finditer(text))
+    return next((name for name in names if name in tools), None)
 
 
 def bad(text: str, problem: str, name: str | None = None) -> BadToolCall:

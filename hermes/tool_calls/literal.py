@@ -13,7 +13,7 @@ MAX_DEPTH = 64
 MAX_DIGITS = 400  # of an integer: int() takes its number squared, and refuses 4,300
 
 # The tags and wrappers of tool calls. Outside of a string, one of them ends an object.
-OPEN = r"<(?:tool_call|function_call|tools|function=(?P<function>[\w.:-]{1,128}))>"
+OPEN = r"<(?:tool_call|function_call|tools|function=(?P<function>[^<>\n]{1,128}))>"
 CLOSE = r"</(?:tool_call|function_call|tools|function)>"
 TAG = re.compile(f"{OPEN}|{CLOSE}", re.ASCII)
 

@@ -55,7 +55,7 @@ class Reading:
 def read_tool_calls(text: str, schemas: Schemas, cut: bool = False) -> Reading:
     """Read a finished response. `cut`: max_tokens or a timeout ended it, not the model."""
     patience = Patience()
-    tools = {name: Validator(schema, patience) for name, schema in schemas.items()}
+    tools = {name: Validator(schema, patience, in_part=True) for name, schema in schemas.items()}
     return _Reader(text, tools, cut).read()
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hermes.chat.constraint import SpecialTokens, calls_or_json_constraint, json_constraint, tools_constraint
-from hermes.errors import BadJsonSchema, BadTools
+from hermes.errors import BadJsonSchema
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import lark_allows
 
@@ -114,16 +114,41 @@ def test_the_callers_own_options_for_the_grammar_count_for_nothing():
     assert "lenient" not in lark
 
 
-def test_parameters_that_make_no_grammar_are_refused_with_the_function():
-    functions = parse_functions([CLOCK, {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/x"}}}}])
-    with pytest.raises(BadTools) as refused:
-        tools_constraint(functions, "auto")
-    assert str(refused.value) == (
-        "E1006 BadTools: the parameters of 'f', $.properties.a: '$ref' to '#/x' is not in the schema; copy it in"
-    )
-    assert tools_constraint(functions, "clock").tools_unenforced == {"clock": ()}, (
-        "what is not offered is not asked for"
-    )
+def nested(levels):
+    return {"items": nested(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(
+    ("schema", "unenforced"),
+    [
+        ({"type": "file"}, "$.properties.a.type"),
+        ({"$ref": "#/components/schemas/A"}, "$.properties.a.$ref"),
+        ({"pattern": "(a"}, "$.properties.a.pattern"),
+        ({"enum": [f"value {number}" for number in range(2_500)]}, "$"),
+        ({"description": "x" * 70_000}, "$"),
+        ({"type": "string", "minLength": 3, "maxLength": 2}, "$"),
+        ({"type": "array", "minItems": 2**53}, "$"),
+        (nested(40), "$"),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+def test_a_tool_with_a_bad_schema_stays_usable_beside_others(schema, unenforced):
+    bad = {"name": "f", "parameters": {"type": "object", "properties": {"a": schema, "b": {"type": "string"}}}}
+    constraint = tools_constraint(parse_functions([bad, WEATHER]), "required")
+    assert constraint.tools_unenforced == {"f": (unenforced,), "weather": ()}
+    lark = constraint.lark(SpecialTokens())
+    texts = [OSLO, call("f", a="anything", b="text"), call("f"), call("weather", city="Paris")]
+    assert [lark_allows(lark, text) for text in texts] == [True, True, True, False]
+    assert lark_allows(lark, call("f", b=5)) == (unenforced == "$")
+
+
+def test_tools_can_be_freed_of_their_grammars():
+    constraint = tools_constraint(FUNCTIONS, "required").with_free(free=["weather"])
+    assert constraint.tools_unenforced == {"clock": (), "weather": ("$",)}
+    assert lark_allows(constraint.lark(SpecialTokens()), call("weather", city="Paris"))
+    assert not lark_allows(constraint.lark(SpecialTokens()), call("clock", city="Paris"))
+    both = calls_or_json_constraint(FUNCTIONS, {"const": 1}, parallel=False)
+    assert both.with_free(free=[]) == both
 
 
 def test_a_schema_that_makes_no_grammar_is_refused():

@@ -173,6 +173,31 @@ def test_a_number_is_whole_only_where_the_model_ended_it(text, finish_reason, st
     assert (found["json_valid"], found.get("json_problem")) == (problem is None, problem)
 
 
+@pytest.mark.parametrize("schema", [{"name": "John", "age": 3}, {"title": "Dune"}, {"nullable": True}])
+def test_a_schema_that_restricts_nothing_is_said_to_do_so_beside_valid_json(schema):
+    found = record("5", "stop", json_schema=schema)
+    assert found["json_valid"]
+    assert found["json_problem"].startswith("$: no keyword of the schema restricts the response")
+    assert "not JSON" in record("{", "stop", json_schema=schema)["json_problem"]
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "object"}, {"minLength": 1}])
+def test_a_schema_that_was_chosen_so_is_not(schema):
+    assert "json_problem" not in record("{}", "stop", json_schema=schema)
+
+
+def test_a_call_of_a_tool_whose_schema_is_not_valid_is_checked_by_the_rest_of_it():
+    parameters = {"type": "object", "properties": {"path": {"type": "file"}, "days": {"type": "integer"}}}
+    tools = [{"name": "f", "parameters": parameters}]
+    texts = [
+        f'<tool_call>{{"arguments": {{"path": 5, "days": {days}}}, "name": "f"}}</tool_call>' for days in (2, '"x"')
+    ]
+    good, bad = (record(text, "stop", tools=tools) for text in texts)
+    assert good["tools_unenforced"] == {"f": ["$.properties.path.type"]}
+    assert [each["name"] for each in good["tool_calls"]] == ["f"]
+    assert [each["problem"] for each in bad["tool_call_errors"]] == ["$.days: expected integer, got 'x'"]
+
+
 def test_json_that_was_broken_off_is_not_judged():
     assert record('{"a": 1', None, json_schema={}) == {"json_unenforced": []}
 

@@ -177,7 +177,8 @@ TEMPLATE = "Q: {prompt}"
         ),
         (
             {"tools": [{}]},
-            "E1006 BadTools: tools[0].name is null; it has to be 1 to 128 letters, digits, '_', '.' or '-'",
+            "E1006 BadTools: tools[0].name is null; it has to be 1 to 128 characters, without control characters and "
+            "tags",
         ),
         (
             {"tool_choice": "fly", "tools": [{"name": f"f{n}" + "x" * 99} for n in range(9)]},

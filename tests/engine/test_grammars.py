@@ -1,14 +1,15 @@
 """Grammars are tried with the model's tokenizer before the engine gets them."""
 
 import asyncio
+import re
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hermes.chat.constraint import json_constraint, tools_constraint
+from hermes.chat.constraint import calls_or_json_constraint, json_constraint, tools_constraint
 from hermes.engine import GrammarRefused, grammar
-from hermes.engine.grammar import Grammars
+from hermes.engine.grammar import Grammars, Verdict
 from hermes.tool_calls.definitions import parse_functions
 from tests.support.grammars import allowed, matcher_at
 
@@ -32,8 +33,8 @@ def lark(grammars, constraint):
 
 def test_a_grammar_is_compiled_once(monkeypatch):
     grammars, compiled = Grammars(tokenizer(), []), []
-    problem = grammars._problem
-    monkeypatch.setattr(grammars, "_problem", lambda lark: (compiled.append(lark), problem(lark))[1])
+    compiles = grammars._compiled
+    monkeypatch.setattr(grammars, "_compiled", lambda lark: (compiled.append(lark), compiles(lark))[1])
     constraint = json_constraint({"type": "boolean"})
     assert {lark(grammars, constraint) for _ in range(3)} == {*compiled}
     assert len(compiled) == 1
@@ -45,7 +46,7 @@ def test_no_more_verdicts_are_remembered_than_are_needed(monkeypatch):
     grammars = Grammars(tokenizer(), [])
     for number in range(5):
         lark(grammars, json_constraint({"const": number}))
-    assert len(grammars._problems) == 2
+    assert len(grammars._verdicts) == 2
 
 
 def test_what_takes_too_long_is_refused_each_time(monkeypatch):
@@ -54,6 +55,59 @@ def test_what_takes_too_long_is_refused_each_time(monkeypatch):
     for _ in range(2):
         with pytest.raises(GrammarRefused, match=r"takes more than 0 s to make a grammar of; make it smaller"):
             lark(grammars, json_constraint({"type": "boolean"}))
+
+
+def tool(name, values):
+    return {"name": name, "parameters": {"type": "object", "properties": {f"p{name}{n}": {} for n in range(values)}}}
+
+
+def freed(grammars, constraint):
+    unenforced = asyncio.run(grammars.usable(constraint)).tools_unenforced
+    return {name for name, paths in unenforced.items() if paths == ("$",)}
+
+
+@pytest.mark.parametrize("tool_choice", ["auto", "required"])
+def test_a_tool_that_takes_too_long_gets_free_arguments_and_the_others_keep_theirs(tool_choice, monkeypatch):
+    grammars, tools = Grammars(tokenizer(), []), [tool("light", 1), tool("heavy", 1_000), tool("none", 0)]
+    constraint = tools_constraint(parse_functions(tools), tool_choice)
+    monkeypatch.setattr(grammar, "COMPILE_SECONDS", grammars._compiled(constraint.lark(grammars._tokens)).seconds / 3)
+    with pytest.raises(GrammarRefused, match="takes more than"):
+        lark(grammars, constraint)
+    assert freed(grammars, constraint) == {"heavy"}
+    both = calls_or_json_constraint(parse_functions(tools), {"type": "boolean"})
+    assert freed(grammars, both) == {"heavy"}
+
+
+def test_where_a_document_takes_too_long_no_tool_helps(monkeypatch):
+    grammars, document = Grammars(tokenizer(), []), tool("", 1_000)["parameters"]
+    constraint = calls_or_json_constraint(parse_functions([{"name": "f"}]), document)
+    monkeypatch.setattr(grammar, "COMPILE_SECONDS", grammars._compiled(constraint.lark(grammars._tokens)).seconds / 3)
+    with pytest.raises(GrammarRefused, match="takes more than"):
+        asyncio.run(grammars.usable(constraint))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "names"),
+    [
+        ({"a": 50, "b": 40}, ""),
+        ({"a": 50, "b": 101, "c": 102}, "bc"),
+        ({"a": 50, "b": 40, "c": 30}, "a"),
+        ({"a": 20, "b": 60, "c": 20, "d": 50}, "bd"),
+        ({"a": 90, "b": 101, "c": 90}, "abc"),
+    ],
+)
+def test_tools_that_take_too_long_together_are_freed_from_the_costliest_on(sizes, names, monkeypatch):
+    grammars = Grammars(tokenizer(), [])
+    monkeypatch.setattr(grammar, "COMPILE_SECONDS", 100)
+    monkeypatch.setattr(grammar, "SEARCH_SECONDS", 10_000)
+
+    def compiled(lark):
+        seconds = len({*re.findall(r"p[a-d]\d+", lark)})  # of properties, one each
+        return Verdict("too long" if seconds > 100 else None, seconds)
+
+    monkeypatch.setattr(grammars, "_compiled", compiled)
+    functions = parse_functions([tool(name, size) for name, size in sizes.items()])
+    assert freed(grammars, tools_constraint(functions, "auto")) == {*names}
 
 
 def test_what_shows_only_at_the_first_token_is_refused():

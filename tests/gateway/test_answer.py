@@ -66,6 +66,25 @@ def pieces_of(text, size):
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
+@pytest.mark.parametrize("name", ["fs/read file", "ns::f", "öffne", 'say "a"', "検索"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_name_comes_back_as_it_was_sent(name, others):
+    functions = [Function(name, {"type": "object"}), *[Function("other", {"type": "object"})] * others]
+    call = json.dumps({"arguments": {"a": 1}, "name": name}, ensure_ascii=False)
+    assert parts_of(Answer(functions), pieces_of(tagged(call), 3)) == ("", [[name, '{"a": 1}']])
+    function = f'So: <function={name}>{{"a": 1}}</function>'
+    assert parts_of(Answer(functions), pieces_of(function, 3)) == ("So: ", [[name, '{"a": 1}']])
+
+
+@pytest.mark.parametrize(
+    "schema", [{"enum": [*range(2_500)]}, {"minLength": 2, "maxLength": 1}, {"title": "x" * 70_000}]
+)
+def test_arguments_that_no_grammar_holds_come_only_when_they_are_known_to_be_valid(schema):
+    function = Function("f", {"type": "object", "properties": {"a": schema}, "required": ["b"]})
+    call = tagged('{"arguments": {"a": -1}, "name": "f"}')
+    assert parts_of(Answer([function]), pieces_of(call, 3)) == ("", [])
+
+
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_the_parts_are_the_whole_for_every_cut(text):
     for cut in (False, True):

@@ -83,6 +83,13 @@ def test_what_is_left_out_is_anthropics_default():
         ),
         ({"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}, {"json_schema": SCHEMA}),
         ({"output_format": {"type": "json_schema", "schema": SCHEMA}}, {"json_schema": SCHEMA}),
+        (
+            {"tools": [{"name": "fs/read", "input_schema": []}], "tool_choice": {"type": "tool", "name": "fs/read"}},
+            {
+                "tools": [{"type": "function", "function": {"name": "fs/read", "parameters": []}}],
+                "tool_choice": "fs/read",
+            },
+        ),
         ({"output_config": {"effort": "low"}}, {}),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}, "metadata": {"user_id": "me"}}, {}),
         ({"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}, {}),

@@ -228,7 +228,7 @@ def test_a_schema_goes_with_responses(client):
         ({"structured_outputs": {"regex": "a"}}, "structured_outputs.regex", "JSON schema only"),
         ({"tool_choice": "required"}, "tool_choice", "no tools to call"),
         ({"response_format": {"type": "xml"}}, "response_format", "json_object or json_schema"),
-        ({"tools": [{"type": "function", "function": {"name": "no name"}}]}, "tools", "E1006 BadTools"),
+        ({"tools": [{"type": "function", "function": {"name": "no\nname"}}]}, "tools", "E1006 BadTools"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "E1005 BadMessages"),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value[:20],

@@ -132,7 +132,6 @@ def nested(levels, value=1):
             "E1005 BadMessages: messages[0].content has to be text",
         ),
         ({"messages": [nested(100)]}, "E1005 BadMessages: messages[0].role"),
-        ({"tools": [{"name": "f", "parameters": nested(100)}]}, "E1006 BadTools: "),
         ({"tools": [nested(100)]}, "E1006 BadTools: tools[0].name"),
         ({"json_schema": nested(100)}, "E1007 BadJsonSchema: json_schema: "),
         ({"json_schema": {"enum": [nested(100)]}}, "E1007 BadJsonSchema: json_schema: "),

@@ -39,7 +39,44 @@ def thing(**properties):
         pytest.param(
             {"minItems": 2**53}, "$: 'minItems' is 9007199254740992; a response holds at most 4096", id="items"
         ),
+        *(
+            pytest.param(schema, "$ has a wrong value for a keyword of a later draft; set $schema", id=str(schema))
+            for schema in [
+                {"prefixItems": "string"},
+                {"properties": {"a": {"prefixItems": 5}}},
+                {"dependentRequired": 5},
+                {"dependentSchemas": ["a"]},
+            ]
+        ),
         pytest.param({"pattern": "(a"}, "$: 'pattern' '(a' is refused: missing )", id="no pattern"),
+        *(
+            pytest.param(
+                schema | {least: low, most: high},
+                f"$: {least!r} is {low} and {most!r} is {high}; nothing satisfies both",
+                id=f"{least} {low} and {most} {high}",
+            )
+            for least, low, most, high, schema in [
+                ("minLength", 5, "maxLength", 3, {}),
+                ("minLength", 1, "maxLength", 0, {"type": ["string", "null"]}),
+                ("minItems", 3, "maxItems", 2, {"type": "array"}),
+                ("minProperties", 3, "maxProperties", 2, {"type": "object"}),
+                ("minContains", 3, "maxContains", 1, {"contains": {}}),
+                ("minimum", 5, "maximum", 4.5, {"type": "integer"}),
+                ("minimum", 5, "exclusiveMaximum", 5, {}),
+                ("exclusiveMinimum", 5, "maximum", 5, {}),
+                ("exclusiveMinimum", 1, "exclusiveMaximum", 1, {"type": "number"}),
+            ]
+        ),
+        pytest.param(
+            thing(a=thing(b={"minLength": 5, "maxLength": 3})),
+            "$.properties.a.properties.b: 'minLength' is 5 and 'maxLength' is 3",
+            id="limits at an optional place",
+        ),
+        pytest.param(
+            {"anyOf": [{"minimum": 1, "maximum": 0}, {"minItems": 1, "maxItems": 0}]},
+            "$.anyOf[0]: 'minimum' is 1",
+            id="limits in all branches",
+        ),
         *(
             pytest.param(schema, f"{at}: 'pattern' '(' is refused: missing )", id=f"no pattern at {at}")
             for schema, at in [
@@ -74,6 +111,25 @@ def test_what_makes_no_grammar_is_refused_with_its_place(schema, problem):
     with pytest.raises(SchemaProblem) as refused:
         enforceable(schema)
     assert problem in str(refused.value)
+
+
+NOTHING = {"type": "string", "minLength": 5, "maxLength": 3}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [NOTHING, INTEGER]},
+        {"oneOf": [INTEGER, {**thing(a=NOTHING), "required": ["a"]}]},
+        {"anyOf": [{"$ref": "#/$defs/n"}, {"allOf": [{"$ref": "#/$defs/n"}]}, INTEGER], "$defs": {"n": NOTHING}},
+        {"type": "integer", "minLength": 5, "maxLength": 3},
+        {"type": "integer", "minimum": 1, "maximum": 1},
+    ],
+    ids=str,
+)
+def test_limits_that_exclude_each_other_cost_no_more_than_their_branch(schema):
+    assert not enforceable(schema).unenforced
+    assert [accepts(schema, value) for value in (1, "a", "aaaa", "aaaaaa", {"a": ""})] == [True] + [False] * 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.patterns import MAX_PORTABLE, pattern_problem, portable
 from hermes.json_schema.validate import Validator
 
@@ -29,6 +30,9 @@ from hermes.json_schema.validate import Validator
         pytest.param(r"^[\b\]^\-]$", ["\b", "]", "^", "-"], ["b", "\\"], id="escapes in a class"),
         pytest.param(r"^(?<year>\d{2,}?)(?:a|)]}$", ["12]}", "123a]}"], ["1]}"], id="groups and quantifiers"),
         pytest.param(r"^(?!.*x)(?<!y)a(?=b)(?<=a)b$", ["ab"], ["abx"], id="look-around"),
+        pytest.param("^[^]$", ["\n", "a", "𝔘"], ["", "ab"], id="any character"),
+        pytest.param("^(?:[]|a[^]+b)$", ["a\nb", "a]b"], ["", "]", "ab"], id="no character"),
+        pytest.param("[]a]", [], ["]", "a", "a]", ""], id="no character, and more"),
         pytest.param("", ["", "a"], [], id="nothing"),
     ],
 )
@@ -68,8 +72,6 @@ def test_the_meaning_of_a_pattern(pattern, matching, others):
             "^*",
             "(|*)",
             "[[:alpha:]]",
-            "[]a]",
-            "[^]",
             "[a",
             "(?",
         ),
@@ -93,3 +95,24 @@ def test_syntax_that_not_all_have_is_not_rewritten(pattern):
 )
 def test_a_pattern_that_no_engine_can_use_has_a_problem(pattern, problem):
     assert pattern_problem(pattern) == problem
+
+
+# ECMAScript reads all of them, some only without the flag u.
+UNREAD = [r"\u{zz}", r"\xg", r"\c1", r"(?<$a>b)", r"(?<a>b)\k<a>", r"\p{RGI_Emoji}", r"\u12", r"[\c]", r"\p{Any}\k"]
+
+
+@pytest.mark.parametrize("pattern", UNREAD)
+@pytest.mark.parametrize(
+    ("keyword", "schema"),
+    [
+        ("$.pattern", lambda pattern: {"type": "string", "pattern": pattern}),
+        ("$.patternProperties", lambda pattern: {"patternProperties": {pattern: False}, "additionalProperties": False}),
+        ("$.propertyNames", lambda pattern: {"type": "object", "propertyNames": {"pattern": pattern}}),
+    ],
+)
+def test_a_pattern_that_no_engine_reads_is_not_enforced_and_not_checked(pattern, keyword, schema):
+    assert pattern_problem(pattern) is None
+    assert keyword in enforceable(schema(pattern)).unenforced
+    assert [
+        Validator(schema(pattern)).problem(value) for value in ("a", {"a": 1}) if keyword != "$.pattern" or value == "a"
+    ]

@@ -3,7 +3,7 @@
 import pytest
 
 from hermes.json_schema.limits import SchemaProblem
-from hermes.json_schema.shapes import plain_schema, without_nulls
+from hermes.json_schema.shapes import arguments_schema, plain_schema, tidy, unrestricted
 
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 OPENAI = {"name": "person", "strict": True, "schema": PERSON}
@@ -26,6 +26,107 @@ OPENAI = {"name": "person", "strict": True, "schema": PERSON}
 )
 def test_the_schema_that_is_meant(given, schema):
     assert plain_schema(given) == (given if schema is None else schema)
+
+
+def of(**properties):
+    return {"type": "object", "properties": properties}
+
+
+@pytest.mark.parametrize(
+    ("given", "schema"),
+    [
+        pytest.param({"type": "object", "properties": []}, of(), id="no properties, as PHP writes them"),
+        pytest.param(
+            of(a={"properties": [], "patternProperties": [], "$defs": [], "definitions": [], "items": []}),
+            of(a={"properties": {}, "patternProperties": {}, "$defs": {}, "definitions": {}, "items": {}}),
+            id="PHP's empty objects within",
+        ),
+        pytest.param(of(a=[], b={"additionalProperties": []}), of(a={}, b={"additionalProperties": {}}), id="a schema"),
+        pytest.param({"enum": [[]], "default": [], "required": []}, None, id="but not lists"),
+        pytest.param(
+            of(a={"type": "string", "required": True}, b={"required": False}),
+            {**of(a={"type": "string"}, b={}), "required": ["a"]},
+            id="required of draft 3",
+        ),
+        pytest.param(
+            {**of(a={"required": True}, b={"required": True}), "required": ["b"]},
+            {**of(a={}, b={}), "required": ["b", "a"]},
+            id="both ways of required",
+        ),
+        pytest.param(
+            of(a={**of(b={"required": True}), "required": True}),
+            {**of(a={**of(b={}), "required": ["b"]}), "required": ["a"]},
+            id="required at two levels",
+        ),
+        pytest.param(of(required={"type": "boolean"}), None, id="a property that is called required"),
+        *(
+            pytest.param(of(a={"type": given}), of(a={"type": meant}), id=f"the type {given}")
+            for given, meant in {
+                "float": "number",
+                "str": "string",
+                "int": "integer",
+                "bool": "boolean",
+                "dict": "object",
+                "list": "array",
+                "STRING": "string",
+                "OBJECT": "object",
+                "Integer": "integer",
+                "None": "null",
+            }.items()
+        ),
+        pytest.param({"type": ["STRING", "str", "NoneType"]}, {"type": ["string", "null"]}, id="a list of types"),
+        pytest.param(of(a={"type": "any", "title": "A"}), of(a={"title": "A"}), id="any type"),
+        pytest.param({"type": ["any", "null"]}, {}, id="any type or null"),
+        pytest.param({"type": "file"}, None, id="a type that may mean anything"),
+        pytest.param({"type": ["string", "file"]}, None, id="such a type in a list"),
+        pytest.param(of(a="string", b="my city"), of(a={"type": "string"}, b="my city"), id="a type alone"),
+        pytest.param({"dependencies": {"a": "string"}}, None, id="a name that looks like a type"),
+        *(
+            pytest.param({**rest, "items": {"$ref": given}}, {**rest, "items": {"$ref": meant}}, id=given)
+            for given, meant, rest in [
+                ("#/$defs/a/b", "#/$defs/a~1b", {"$defs": {"a/b": {}}}),
+                ("#/definitions/a%2Fb~c", "#/definitions/a~1b~0c", {"definitions": {"a/b~c": {}}}),
+                ("#/definitions/a", "#/$defs/a", {"$defs": {"a": {}}}),
+                ("#/parameters/$defs/a", "#/$defs/a", {"$defs": {"a": {}}}),
+                ("#/function/parameters/properties/a", "#/properties/a", {"properties": {"a": {}}}),
+                ("#/$defs/a/b", "#/$defs/a/b", {"$defs": {"a/b": {}, "a": {"b": {}}}}),
+                ("#/$defs/c", "#/$defs/c", {"$defs": {"a": {}}}),
+            ]
+        ),
+    ],
+)
+def test_what_can_mean_one_thing_only_is_read_so(given, schema):
+    assert tidy(given) == (given if schema is None else schema)
+
+
+@pytest.mark.parametrize(
+    ("given", "schema"),
+    [
+        ({"city": {"type": "string"}}, {"properties": {"city": {"type": "string"}}}),
+        (
+            {"type": "object", "city": {"type": "string", "required": True}},
+            {**of(city={"type": "string"}), "required": ["city"]},
+        ),
+        ({"format": {"enum": ["a"], "type": "string"}}, {"properties": {"format": {"enum": ["a"], "type": "string"}}}),
+        ({**of(), "city": {"type": "string"}}, None),
+        ({"type": "object", "default": {"type": "string"}}, None),
+    ],
+)
+def test_arguments_without_the_word_properties(given, schema):
+    assert arguments_schema(given) == (given if schema is None else schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"name": "John", "age": 3}, {"title": "Dune"}, {"nullable": True}, {"$defs": {"a": PERSON}}, {"$comment": "any"}],
+)
+def test_a_schema_in_which_nothing_restricts_is_described(schema):
+    assert unrestricted(schema).startswith("$: no keyword of the schema restricts the response")
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "object"}, PERSON, {"minLength": 1, "name": "John"}, {"not": {}}])
+def test_any_other_schema_is_not(schema):
+    assert unrestricted(schema) is None
 
 
 @pytest.mark.parametrize(
@@ -84,4 +185,4 @@ def test_what_would_enforce_nothing_is_refused(given, problem):
     ],
 )
 def test_a_keyword_that_is_null_is_none(schema, without):
-    assert without_nulls(schema) == (schema if without is None else without)
+    assert tidy(schema) == (schema if without is None else without)

@@ -87,7 +87,7 @@ def test_a_problem_names_the_path_and_what_is_wrong(value, problem):
             id="an unknown type",
         ),
         pytest.param({"minimum": "x"}, 1, "$: can't be checked against the schema (SchemaProblem:", id="not a schema"),
-        pytest.param({"pattern": "("}, "x", "$: can't be checked against the schema (error:", id="not a pattern"),
+        pytest.param({"pattern": "("}, "x", None, id="not a pattern"),
         pytest.param(
             {"multipleOf": 0.5}, 10**400, "$: can't be checked against the schema (OverflowError:", id="a huge number"
         ),

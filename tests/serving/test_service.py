@@ -139,6 +139,20 @@ def test_prompts_and_answers_are_logged_when_asked_for(caplog):
     assert log_lines(caplog, "response") == ["Hello there."]
 
 
+class StrictEngine(FakeEngine):
+    """It refuses the grammar of one tool."""
+
+    async def usable(self, constraint):
+        return constraint.with_free(free=["heavy"])
+
+
+def test_a_tool_whose_grammar_the_engine_refuses_is_named_in_the_metrics():
+    engine, recorded = StrictEngine(context_tokens=9_000), {}
+    respond(service(engine), recorded.__setitem__, tools=[{"name": "heavy"}, {"name": "light"}])
+    assert recorded["tools_unenforced"] == {"heavy": ["$"]}
+    assert engine.seen[0][2].tools_unenforced == {"heavy": ("$",), "light": ()}
+
+
 class StuckEngine(FakeEngine):
     """It gives its chunks, and nothing after them."""
 

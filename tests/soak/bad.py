@@ -55,7 +55,7 @@ REFUSED: list[tuple[str, Json]] = [
     ("E1006", {"tool_choice": "no_such_tool"}),
     ("E1006", {"tool_choice": "no_such_tool", "tools": [{"name": "find"}]}),
     ("E1006", {"tools": [{"name": "find"}, {"name": "find"}]}),
-    ("E1006", {"tools": [{"name": "no name at all"}]}),
+    ("E1006", {"tools": [{"name": "no\nname"}]}),
     ("E1007", {"json_schema": {"type": "string", "pattern": "(a"}}),
     ("E1007", {"json_schema": {"not": {}}}),
     ("E1007", {"json_schema": {"$ref": "http://127.0.0.1/x"}}),

@@ -103,6 +103,9 @@ class FakeEngine:
     seen: list = field(default_factory=list)  # (token ids, sampling, constraint) of each call
     intervals: list = field(default_factory=list)  # stream_interval of each call
 
+    async def usable(self, constraint):
+        return constraint
+
     async def generate(self, token_ids, sampling, constraint=None, stream_interval=1):
         self.seen.append((list(token_ids), sampling, constraint))
         self.intervals.append(stream_interval)

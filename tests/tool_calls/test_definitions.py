@@ -40,6 +40,7 @@ STOCK = {
     ),
     "parameters": {"type": "object", "properties": {"symbol": {"type": "string"}}, "required": ["symbol"]},
 }
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 STOCK_TURN = r"""You are a function calling AI model. You are provided with function signatures within <tools></tools> XML tags. You may call one or more functions to assist with the user query. Don't make assumptions about what values to plug into functions. Here are the available tools:
 <tools>
 {"type": "function", "function": {"name": "get_stock_fundamentals", "description": "get_stock_fundamentals(symbol: str) -> dict - Get fundamental data for a given stock symbol using yfinance API.\n\n    Args:\n        symbol (str): The stock symbol.\n\n    Returns:\n        dict: A dictionary containing fundamental data.\n            Keys:\n                - 'symbol': The stock symbol.\n                - 'company_name': The long name of the company.\n                - 'sector': The sector to which the company belongs.\n                - 'industry': The industry to which the company belongs.\n                - 'market_cap': The market capitalization of the company.\n                - 'pe_ratio': The forward price-to-earnings ratio.\n                - 'pb_ratio': The price-to-book ratio.\n                - 'dividend_yield': The dividend yield.\n                - 'eps': The trailing earnings per share.\n                - 'beta': The beta value of the stock.\n                - '52_week_high': The 52-week high price of the stock.\n                - '52_week_low': The 52-week low price of the stock.", "parameters": {"type": "object", "properties": {"symbol": {"type": "string"}}, "required": ["symbol"]}}}
@@ -68,6 +69,11 @@ def test_each_function_is_a_line():
     ("tool", "function"),
     [
         pytest.param({"type": "function", "function": STOCK}, Function(**STOCK), id="all"),
+        pytest.param(
+            {"type": "function", "function": {**STOCK, "return": {"type": "object", "description": "The data."}}},
+            Function(**STOCK),
+            id="as transformers writes a function with its result",
+        ),
         pytest.param({"function": {"name": "f"}}, Function("f", {"type": "object", "properties": {}}), id="no type"),
         pytest.param({"name": "f"}, Function("f", {"type": "object", "properties": {}}), id="bare"),
         pytest.param(
@@ -102,7 +108,69 @@ def test_each_function_is_a_line():
             id="null for what is not there",
         ),
         pytest.param({"name": "f", "parameters": []}, Function("f", NO_ARGUMENTS), id="an empty list, as PHP has it"),
-        pytest.param({"name": "a.b-c_9"}, Function("a.b-c_9", {"type": "object", "properties": {}}), id="a name"),
+        *(
+            pytest.param({"name": name}, Function(name, {"type": "object", "properties": {}}), id=f"the name {name}")
+            for name in ["a.b-c_9", "a/b", "a b", "ns::f", "datei öffnen", "検索", "f(x)", 'say "a\\b"', "</tool_cal>"]
+        ),
+        *(
+            pytest.param(
+                {"name": "f", "parameters": STOCK["parameters"], key: {"type": "object"}},
+                Function("f", STOCK["parameters"]),
+                id=f"{key} beside parameters",
+            )
+            for key in ("return", "returns", "response", "output_schema", "outputSchema", "x-of-somebody", "arguments")
+        ),
+        *(
+            pytest.param({"name": "f", key: {"type": "string"}}, Function("f", NO_ARGUMENTS), id=f"{key} alone")
+            for key in ("return", "returns", "response", "output_schema", "outputSchema")
+        ),
+        pytest.param(
+            {"name": "f", "parameters": STOCK["parameters"], "input_schema": STOCK["parameters"]},
+            Function("f", STOCK["parameters"]),
+            id="one schema under two names",
+        ),
+        *(
+            pytest.param({"name": "f", "parameters": given}, Function("f", CITY), id=name)
+            for name, given in {
+                "properties where keywords stand": {"city": {"type": "string"}},
+                "properties beside a type": {"type": "object", "city": {"type": "str"}},
+                "an empty list of definitions": {"type": "OBJECT", "properties": {"city": "string"}},
+                "an object or null": {"type": ["object", "null"], "properties": {"city": {"type": "STRING"}}},
+            }.items()
+        ),
+        pytest.param(
+            {"name": "f", "parameters": {"type": {"type": "string"}, "title": {"type": "string", "required": True}}},
+            Function(
+                "f",
+                {
+                    "type": "object",
+                    "properties": {"type": {"type": "string"}, "title": {"type": "string"}},
+                    "required": ["title"],
+                },
+            ),
+            id="properties with the names of keywords",
+        ),
+        pytest.param(
+            {
+                "name": "f",
+                "parameters": {"properties": {"a": {"$ref": "#/components/schemas/A"}}},
+                "components": {"schemas": {"A": {"type": "string"}}},
+            },
+            Function(
+                "f",
+                {
+                    "type": "object",
+                    "properties": {"a": {"$ref": "#/components/schemas/A"}},
+                    "components": {"schemas": {"A": {"type": "string"}}},
+                },
+            ),
+            id="references into the document around it",
+        ),
+        pytest.param(
+            {"name": "f", "parameters": {"type": "string", "title": "T"}},
+            Function("f", {"type": "object", "title": "T"}, unread=("$.type",)),
+            id="arguments that are no object",
+        ),
     ],
 )
 def test_a_function_is_read_bare_or_in_openais_wrapper(tool, function):
@@ -116,9 +184,8 @@ def deep():
     return value
 
 
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 STRAY = "looks like a schema; that of the arguments goes into 'parameters'"
-NO_NAME = "it has to be 1 to 128 letters, digits, '_', '.' or '-'"
+NO_NAME = "it has to be 1 to 128 characters, without control characters and tags"
 NO_OBJECT = "has to be an object with name, description and parameters"
 NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
 
@@ -135,17 +202,24 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ([{}], f"tools[0].name is null; {NO_NAME}"),
         ([{"function": {}}], f"tools[0].function.name is null; {NO_NAME}"),
         ([{"name": ""}], f"tools[0].name is ''; {NO_NAME}"),
-        ([{"name": "a b"}], f"tools[0].name is 'a b'; {NO_NAME}"),
+        ([{"name": "  "}], f"tools[0].name is '  '; {NO_NAME}"),
+        ([{"name": "a\x85"}], f"tools[0].name is 'a\\x85'; {NO_NAME}"),
+        ([{"name": "a\ud83d"}], f"tools[0].name is 'a\\ud83d'; {NO_NAME}"),
+        ([{"name": "a</tool_call>"}], f"tools[0].name is 'a</tool_call>'; {NO_NAME}"),
         ([{"name": "f\n"}], f"tools[0].name is 'f\\n'; {NO_NAME}"),
         ([{"name": "x" * 129}], f"tools[0].name is '{'x' * 56}...; {NO_NAME}"),
         ([{"name": "f", "description": 5}], "tools[0].description has to be text, not int"),
         ([{"function": {"name": "f", "description": []}}], "tools[0].function.description has to be text, not list"),
         ([{"name": "f", "parameters": ["a"]}], f"tools[0].parameters {NO_SCHEMA}"),
-        ([{"name": "f", "parameters": {"type": "string"}}], f"tools[0].parameters {NO_SCHEMA}"),
         ([{"function": {"name": "f", "parameters": "x"}}], f"tools[0].function.parameters {NO_SCHEMA}"),
         ([{"name": "f", "inputSchema": ["a"]}], f"tools[0].inputSchema {NO_SCHEMA}"),
         ([{"name": "f", "schema": CITY}], f"tools[0].schema {STRAY}"),
         ([{"name": "f", "args": {"$ref": "#/$defs/a"}}], f"tools[0].args {STRAY}"),
+        ([{"name": "f", "arguments": CITY}], f"tools[0].arguments {STRAY}"),
+        ([{"name": "f", "args": {"city": {"type": "string"}}}], f"tools[0].args {STRAY}"),
+        ([{"name": "f", "params": [{"name": "city"}]}], f"tools[0].params {STRAY}"),
+        ([{"name": "f", "properties": CITY["properties"]}], f"tools[0].properties {STRAY}"),
+        ([{"name": "f", "of somebody": CITY}], f"tools[0].of somebody {STRAY}"),
         ([{"function": {"name": "f", "arguments": {"properties": {}}}}], f"tools[0].function.arguments {STRAY}"),
         (
             [{"function": {"name": "f"}, "parameters": CITY}],
@@ -154,10 +228,6 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         (
             [{"name": "f", "parameters": CITY, "input_schema": {"type": "object"}}],
             "tools[0].input_schema is said beside parameters; send one of them",
-        ),
-        (
-            [{"name": "f", "parameters": {"type": "object", "city": {"type": "string"}}}],
-            "the parameters of 'f', $: 'city' looks like a schema but is not a keyword; put it under 'properties'",
         ),
         (
             [{"name": "f"}, {"name": "g"}, {"name": "f"}],
@@ -172,15 +242,19 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ),
         (
             [{"name": "f", "parameters": {"properties": {"a": {"const": deep()}}}}],
-            "the parameters of 'f', $ is nested more than 32 levels deep",
+            "tools[0].parameters: nested too deeply",
         ),
         (
             [{"name": "f", "parameters": {"minimum": 10**5_000}}],
-            "the parameters of 'f', $ holds NaN, an infinity or a number of thousands of digits",
+            "tools[0].parameters: it holds NaN, an infinity or a number of thousands of digits",
         ),
         (
             [{"name": f"f{n}", "parameters": {"title": "x" * 60_000}} for n in range(5)],
             "the parameters of all tools are 300155 bytes of JSON; at most 262144",
+        ),
+        (
+            [{"name": "f", "parameters": {"enum": ["x" * 300_000]}}],
+            "tools[0].parameters is 300014 bytes of JSON; at most 262144",
         ),
         ([{"name": f"f{n}"} for n in range(129)], "tools has 129 functions; at most 128"),
     ],

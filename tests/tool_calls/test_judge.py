@@ -96,6 +96,21 @@ def test_a_bad_call_says_which_tool_it_names_where_that_can_be_seen():
     assert [bad.name for bad in read_tool_calls(tagged(*texts), SCHEMAS).bad] == ["weather", "weather", "fly", None]
 
 
+NAMES = ["fs/read file", "ns::f", "öffne", "検索", "f(x)", 'say "a"', "it's", "a\\b", "<x>"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_that_a_tool_may_have_is_read_in_its_calls(name):
+    schemas = {name: {"type": "object"}, "other": {}}
+    call = json.dumps({"arguments": {"a": 1}, "name": name}, ensure_ascii=False)
+    assert read_tool_calls(tagged(call), schemas).found == (ToolCall(name, {"a": 1}),)
+    (bad,) = read_tool_calls(tagged(call.replace("1", "[1")), schemas).found
+    assert bad.name == (None if {'"', "\\"} & {*name} else name)
+    if "<" not in name:
+        function = f'<function={name}>{{"a": 1}}</function>'
+        assert read_tool_calls(function, schemas).found == (ToolCall(name, {"a": 1}),)
+
+
 def test_what_is_kept_of_a_bad_call_is_cut():
     (bad,) = read_tool_calls(tagged('{"name": "' + "x" * 999 + '", "arguments": {}}'), SCHEMAS).bad
     assert len(bad.text) < 210
