@@ -13,15 +13,13 @@ from typing import Any
 
 from hermes.errors import BadJsonSchema
 from hermes.json_schema.grammar import Enforceable, enforceable
+from hermes.json_schema.lark import LarkRules
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.shapes import plain_schema
 from hermes.tool_calls.definitions import Function, of_parameters
 from hermes.tool_calls.parser import TRAINED, TRAINED_END
 
 CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
-# At most one white space, after a comma or colon: a small model writes it without end.
-SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
-
 # Where one text is possible only, llguidance forces its usual tokens. If the text spells a special token, such as the
 # const "<|im_end|>", it forces that one and then rejects it. Without forcing, a response has some more tokens.
 NO_FORCING = '%llguidance {"no_forcing": true}\n'
@@ -104,11 +102,15 @@ def _any_of(token_ids: Iterable[int]) -> str:
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
     """A grammar that allows only JSON of the schema. Raises BadJsonSchema if the schema makes no grammar."""
+    enforced, rules = _enforced(schema), LarkRules()
+    return Constraint(f"response: {rules.json(enforced.schema)}{rules.text()}\n", json_unenforced=enforced.unenforced)
+
+
+def _enforced(schema: Mapping[str, Any]) -> Enforceable:
     try:
-        enforced = enforceable(schema)
+        return enforceable(schema)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
-    return Constraint(f"response: {_json(enforced.schema)}\n", json_unenforced=enforced.unenforced)
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
@@ -134,9 +136,9 @@ def tools_constraint(functions: Sequence[Function], tool_choice: str, *, paralle
     if tool_choice == "none":
         return Constraint(NO_CALL)
     if tool_choice == "auto":
-        return _calling(MANY_CALLS if parallel else ONE_CALL, functions)
+        return _calling(MANY_CALLS if parallel else ONE_CALL, functions, LarkRules())
     chosen = [function for function in functions if tool_choice in ("required", function.name)]
-    return _calling(_calls_alone(parallel and tool_choice == "required"), chosen)
+    return _calling(_calls_alone(parallel and tool_choice == "required"), chosen, LarkRules())
 
 
 def calls_or_json_constraint(
@@ -149,37 +151,30 @@ def calls_or_json_constraint(
     Raises:
         BadTools, BadJsonSchema: a schema makes no grammar.
     """
-    document = json_constraint(schema)
-    rule = document.grammar.replace("response", "document", 1)
-    calling = _calling(f"{_calls_alone(parallel)} | document\n{rule.rstrip()}", functions)
-    return replace(calling, json_unenforced=document.json_unenforced)
+    enforced, rules = _enforced(schema), LarkRules()
+    calling = _calling(f"{_calls_alone(parallel)} | {rules.json(enforced.schema)}", functions, rules)
+    return replace(calling, json_unenforced=enforced.unenforced)
 
 
 def _calls_alone(several: bool) -> str:
     return f'open call ("\\n" open call){{0,{MORE_CALLS}}}' if several else "open call"
 
 
-def _calling(response: str, functions: Sequence[Function]) -> Constraint:
+def _calling(response: str, functions: Sequence[Function], rules: LarkRules) -> Constraint:
     enforced = {function.name: of_parameters(function, enforceable) for function in functions}
-    calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
+    calls = "\n     | ".join(rules.json(_call(name, arguments)) for name, arguments in enforced.items())
     return Constraint(
-        f"response: {response}\narguments: {calls}{CALLS}",
+        f"response: {response}\narguments: {calls}{rules.text()}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
     )
 
 
-def _call(name: str, arguments: Enforceable) -> str:
+def _call(name: str, arguments: Enforceable) -> dict[str, Any]:
     schema = dict(arguments.schema)
-    return _json(
-        {
-            "type": "object",
-            "properties": {"arguments": schema, "name": {"const": name}},
-            "required": ["arguments", "name"],
-            "additionalProperties": False,
-            "$defs": schema.pop("$defs", {}),  # references count from the root
-        }
-    )
-
-
-def _json(schema: Mapping[str, Any]) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': SPACES})}"
+    return {
+        "type": "object",
+        "properties": {"arguments": schema, "name": {"const": name}},
+        "required": ["arguments", "name"],
+        "additionalProperties": False,
+        "$defs": schema.pop("$defs", {}),  # references count from the root
+    }

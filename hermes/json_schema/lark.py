@@ -1,0 +1,187 @@
+"""Lark rules for the JSON of a schema, in which every number ends: in llguidance's own, digits go on without end.
+
+Rules and %json may stand for the same value, for they have the same lexemes.
+Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import Any
+
+from hermes.json_schema.grammar import MAX_FREE, refused
+from hermes.json_schema.numbers import MAXIMUM, MINIMUM, number
+
+# At most one white space, after a comma or colon: a small model writes it without end.
+SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
+
+MAX_RANGES = 32  # of numbers in one grammar: each makes it larger
+TYPES = ("string", "number", "boolean", "null", "array", "object")
+CLOSED, MAP = (
+    {"properties", "required", "additionalProperties"},
+    {"additionalProperties", "minProperties", "maxProperties"},
+)
+OBJECT = CLOSED | MAP | {"patternProperties"}
+OF_ONE_TYPE = {"items", "prefixItems", "minItems", "maxItems", "multipleOf", "minLength", "maxLength", "pattern"}
+OF_ONE_TYPE |= {*MINIMUM, *MAXIMUM, *OBJECT, "format"}
+
+
+class LarkRules:
+    """The rules of one grammar. All schemas in it share them."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, str] = {"COMMA": r"/,[ \n]?/", "COLON": r"/:[ \n]?/"}  # and terminals
+        self._names: dict[str, str] = {}  # of those that are no target of a reference, by definition
+        self._ranges = 0
+        self._defs: Mapping[str, Any] = {}
+        self._targets: dict[str, str] = {}
+        self._is_needed = self._is_whole = True  # of the schema that is being written
+
+    def json(self, schema: Mapping[str, Any]) -> str:
+        """An expression for the JSON of a schema as `enforceable` makes it: one %json if no digits can go on in it."""
+        rules, names, ranges = dict(self._rules), dict(self._names), self._ranges
+        self._defs, self._targets, self._is_needed = schema.get("$defs", {}), {}, False
+        self._is_whole = True
+        expression = self._value({keyword: said for keyword, said in schema.items() if keyword != "$defs"})
+        if self._is_needed and self._is_whole and expression:
+            return expression
+        self._rules, self._names, self._ranges = rules, names, ranges
+        return _json(schema)
+
+    def text(self) -> str:
+        """The rules, a line each."""
+        return "".join(f"\n{name}: {definition}" for name, definition in self._rules.items()) if self._names else ""
+
+    def _named(self, kind: str, definition: str) -> str:
+        if definition not in self._names:
+            self._names[definition] = f"{kind}{len(self._rules)}"
+            self._rules[self._names[definition]] = definition
+        return self._names[definition]
+
+    def _value(self, schema: Any) -> str:
+        """An expression for a value; empty if there is none."""
+        if schema is False:
+            return ""
+        if schema is True or not schema:
+            return self._any()
+        keywords = schema.keys()
+        if keywords == {"$ref"}:
+            return self._target(schema["$ref"])
+        if keywords == {"anyOf"} or (keywords == {"allOf"} and len(schema["allOf"]) == 1):
+            return self._one_of(map(self._value, *schema.values()))
+        if keywords - {"type"} - OF_ONE_TYPE:
+            return self._leaf(schema)
+        types = schema.get("type", TYPES)
+        types = [types] if isinstance(types, str) else types
+        types = [each for each in types if each != "integer" or "number" not in types]
+        return self._one_of(self._typed(schema | {"type": each}) for each in types)
+
+    def _typed(self, schema: Mapping[str, Any]) -> str:
+        match schema["type"]:
+            case "number" | "integer" if "multipleOf" not in schema:
+                return self._number(schema)
+            case "array":
+                return self._array(schema)
+            case "object":
+                said, is_closed = schema.keys() & OBJECT, schema.get("additionalProperties") is False
+                if is_closed and said <= CLOSED:
+                    return self._object(schema.get("properties", {}), schema.get("required", ()))
+                if not is_closed and said <= MAP:
+                    return self._map(schema)
+        return self._leaf(schema)
+
+    def _one_of(self, expressions: Iterable[str]) -> str:
+        some = list(dict.fromkeys(filter(None, expressions)))
+        return self._named("j", " | ".join(some)) if len(some) > 1 else "".join(some)
+
+    def _leaf(self, schema: Mapping[str, Any]) -> str:
+        if reached := _reached(schema, self._defs):
+            schema = {**schema, "$defs": reached}
+        if schema.keys() != {"type"} and refused(dict(schema)):
+            return ""
+        return self._named("j", _json(schema))
+
+    def _any(self) -> str:
+        self._is_needed = True
+        if "any" not in self._rules:
+            self._rules["any"] = ""
+            self._rules["any"] = self._one_of(self._typed({"type": each}) for each in TYPES)
+        return "any"
+
+    def _target(self, reference: str) -> str:
+        name = reference.removeprefix("#/$defs/")
+        if name not in self._targets:
+            rule = self._targets[name] = f"r{len(self._rules)}"
+            self._rules[rule] = ""
+            self._rules[rule] = self._value(self._defs[name])
+            self._is_whole &= bool(self._rules[rule])
+        return self._targets[name]
+
+    def _number(self, schema: Mapping[str, Any]) -> str:
+        is_integer, keywords = schema["type"] == "integer", schema.keys()
+        self._is_needed |= not (is_integer and keywords & {*MINIMUM} and keywords & {*MAXIMUM})
+        terminal = number(schema, integer=is_integer)
+        is_new = terminal not in self._names
+        if terminal is None or (is_new and self._ranges == MAX_RANGES):
+            return self._leaf(schema)
+        self._ranges += is_new
+        return terminal and self._named("N", terminal)
+
+    def _array(self, schema: Mapping[str, Any]) -> str:
+        first, items = [*map(self._value, schema.get("prefixItems", ()))], self._value(schema.get("items", True))
+        least, most = schema.get("minItems", 0), schema.get("maxItems", inf)
+        first = first[: min(most, first.index("") if "" in first else len(first))]
+        most = len(first) if "" in first or not items else most
+        if least > most:
+            return ""
+        if not first:
+            return self._repeated("[", items, least, most, "]")
+        inner = f"(COMMA {items}){_times(least - len(first), most - len(first))}" if most > len(first) else ""
+        for place, each in reversed([*enumerate(first)]):
+            inner = self._named("j", f"{'COMMA ' if place else ''}{each} {inner}")
+            inner = inner if place < least else f"({inner})?"
+        return self._named("j", f'"[" {inner} "]"')
+
+    def _map(self, schema: Mapping[str, Any]) -> str:
+        value, least = self._value(schema.get("additionalProperties", True)), schema.get("minProperties", 0)
+        pair = f"{self._leaf({'type': 'string'})} COLON {value}"
+        most = schema.get("maxProperties", max(MAX_FREE, least)) if value else 0
+        return self._repeated("{", self._named("j", pair), least, most, "}") if least <= most else ""
+
+    def _object(self, properties: Mapping[str, Any], required: Iterable[str]) -> str:
+        values = {name: value for name, each in properties.items() if (value := self._value(each))}
+        if not values.keys() >= {*required}:
+            return ""
+        starts, rest = ['""'], ""
+        for name, value in reversed(values.items()):
+            pair = self._named("j", f"{json.dumps(json.dumps(name, ensure_ascii=False))} COLON {value}")
+            starts = [*([] if name in required else starts), f"{pair} {rest}"]
+            rest = self._named("j", f"COMMA {pair} {rest}" if name in required else f"(COMMA {pair})? {rest}")
+        return self._named("j", f'"{{" ({" | ".join(starts)}) "}}"')
+
+    def _repeated(self, begin: str, item: str, least: int, most: float, end: str) -> str:
+        inner = f"({item} (COMMA {item}){_times(least - 1, most - 1)}){'' if least else '?'}" if most else ""
+        return self._named("j", f'"{begin}" {inner} "{end}"')
+
+
+def _times(least: int, most: float) -> str:
+    return f"{{{max(least, 0)},{'' if most == inf else most}}}"
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': SPACES})}"
+
+
+def _reached(schema: Any, defs: Mapping[str, Any]) -> dict[str, Any]:
+    """The definitions that a schema refers to, and those that they refer to."""
+    reached: dict[str, Any] = {}
+    waiting = [schema]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            name = str(each.get("$ref", "")).removeprefix("#/$defs/")
+            if name in defs and name not in reached:
+                reached[name] = defs[name]
+                waiting.append(defs[name])
+        waiting += each.values() if isinstance(each, Mapping) else each if isinstance(each, list) else ()
+    return reached
