@@ -59,7 +59,8 @@ class SpecialTokens:
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
-        return tuple(json.dumps(text)[1:-1] for text in self.texts)
+        once = [json.dumps(text)[1:-1] for text in self.texts]  # within %json, and a key's text in Lark
+        return tuple(dict.fromkeys([*once, *(_twice(text) for text in self.texts)]))
 
     @cached_property
     def _spelled(self) -> frozenset[str]:
@@ -88,6 +89,10 @@ class Constraint:
             until_open = ["text_until_open", *(f"TEXT {tag}" for tag in opening)]
             rules.append("text_open: " + " | ".join(f"{before}{each}" for each in until_open))
         return option + "\n".join([*rules, self.grammar])
+
+
+def _twice(text: str) -> str:
+    return json.dumps(json.dumps(text, ensure_ascii=False)[1:-1])[1:-1]
 
 
 def _letters(written: str) -> str:

@@ -15,6 +15,7 @@ from hermes.json_schema.numbers import MAXIMUM, MINIMUM, number
 # At most one white space, after a comma or colon: a small model writes it without end.
 SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
+MAX_DEPTH = 8  # of items that may be missing; llguidance follows a grammar as deep as its stack
 MAX_RANGES = 32  # of numbers in one grammar: each makes it larger
 TYPES = ("string", "number", "boolean", "null", "array", "object")
 CLOSED, MAP = (
@@ -130,15 +131,17 @@ class LarkRules:
     def _array(self, schema: Mapping[str, Any]) -> str:
         first, items = [*map(self._value, schema.get("prefixItems", ()))], self._value(schema.get("items", True))
         least, most = schema.get("minItems", 0), schema.get("maxItems", inf)
-        first = first[: min(most, first.index("") if "" in first else len(first))]
-        most = len(first) if "" in first or not items else most
+        most = min(most, first.index("") if "" in first else most if items else len(first))
+        first = first[: min(most, len(first))]
         if least > most:
             return ""
         if not first:
             return self._repeated("[", items, least, most, "]")
+        if len(first) - least > MAX_DEPTH:
+            return self._leaf(schema)
         inner = f"(COMMA {items}){_times(least - len(first), most - len(first))}" if most > len(first) else ""
         for place, each in reversed([*enumerate(first)]):
-            inner = self._named("j", f"{'COMMA ' if place else ''}{each} {inner}")
+            inner = f"{'COMMA ' if place else ''}{each} {inner}"
             inner = inner if place < least else f"({inner})?"
         return self._named("j", f'"[" {inner} "]"')
 
@@ -150,13 +153,16 @@ class LarkRules:
 
     def _object(self, properties: Mapping[str, Any], required: Iterable[str]) -> str:
         values = {name: value for name, each in properties.items() if (value := self._value(each))}
-        if not values.keys() >= {*required}:
+        if not values.keys() >= (required := {*required}):
             return ""
         starts, rest = ['""'], ""
-        for name, value in reversed(values.items()):
+        in_front = next((place for place, name in enumerate(values) if name in required), len(values))
+        for place, (name, value) in reversed([*enumerate(values.items())]):
             pair = self._named("j", f"{json.dumps(json.dumps(name, ensure_ascii=False))} COLON {value}")
+            # The last one comes first, so that no name is followed far.
             starts = [*([] if name in required else starts), f"{pair} {rest}"]
-            rest = self._named("j", f"COMMA {pair} {rest}" if name in required else f"(COMMA {pair})? {rest}")
+            rest = f"COMMA {pair} {rest}" if name in required else f"(COMMA {pair})? {rest}"
+            rest = rest if place > in_front else self._named("j", rest)
         return self._named("j", f'"{{" ({" | ".join(starts)}) "}}"')
 
     def _repeated(self, begin: str, item: str, least: int, most: float, end: str) -> str:
