@@ -5,7 +5,8 @@ Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -18,13 +19,12 @@ SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separ
 MAX_DEPTH = 8  # of items that may be missing; llguidance follows a grammar as deep as its stack
 MAX_RANGES = 32  # of numbers in one grammar: each makes it larger
 TYPES = ("string", "number", "boolean", "null", "array", "object")
-CLOSED, MAP = (
-    {"properties", "required", "additionalProperties"},
-    {"additionalProperties", "minProperties", "maxProperties"},
-)
-OBJECT = CLOSED | MAP | {"patternProperties"}
+SATISFIABLE = ({"type"}, {"const"}, {"enum"})
+DECLARED, MAP = {"properties", "required"}, {"minProperties", "maxProperties"}
+OBJECT = {"patternProperties", *DECLARED, *MAP}
+KEY = r'/"([^"\\\x00-\x1f]|\\["\\bfnrt])*"/'  # in JSON, a name has one form: the shortest
 OF_ONE_TYPE = {"items", "prefixItems", "minItems", "maxItems", "multipleOf", "minLength", "maxLength", "pattern"}
-OF_ONE_TYPE |= {*MINIMUM, *MAXIMUM, *OBJECT, "format"}
+OF_ONE_TYPE |= {*MINIMUM, *MAXIMUM, *OBJECT, "additionalProperties", "format"}
 
 
 class LarkRules:
@@ -84,11 +84,14 @@ class LarkRules:
             case "array":
                 return self._array(schema)
             case "object":
-                said, is_closed = schema.keys() & OBJECT, schema.get("additionalProperties") is False
-                if is_closed and said <= CLOSED:
-                    return self._object(schema.get("properties", {}), schema.get("required", ()))
-                if not is_closed and said <= MAP:
-                    return self._map(schema)
+                said, others = (
+                    schema.keys() & OBJECT - {"additionalProperties"},
+                    schema.get("additionalProperties", True),
+                )
+                if said <= MAP and others is not False:
+                    return self._map(schema, others)
+                if said <= DECLARED:
+                    return self._object(schema.get("properties", {}), schema.get("required", ()), others)
         return self._leaf(schema)
 
     def _one_of(self, expressions: Iterable[str]) -> str:
@@ -98,9 +101,8 @@ class LarkRules:
     def _leaf(self, schema: Mapping[str, Any]) -> str:
         if reached := _reached(schema, self._defs):
             schema = {**schema, "$defs": reached}
-        if schema.keys() != {"type"} and refused(dict(schema)):
-            return ""
-        return self._named("j", _json(schema))
+        written = _json(schema)
+        return "" if schema.keys() not in SATISFIABLE and _is_refused(written) else self._named("j", written)
 
     def _any(self) -> str:
         self._is_needed = True
@@ -145,23 +147,28 @@ class LarkRules:
             inner = inner if place < least else f"({inner})?"
         return self._named("j", f'"[" {inner} "]"')
 
-    def _map(self, schema: Mapping[str, Any]) -> str:
-        value, least = self._value(schema.get("additionalProperties", True)), schema.get("minProperties", 0)
-        pair = f"{self._leaf({'type': 'string'})} COLON {value}"
+    def _map(self, schema: Mapping[str, Any], others: Any) -> str:
+        value, least = self._value(others), schema.get("minProperties", 0)
+        pair = self._named("j", f"{self._leaf({'type': 'string'})} COLON {value}")
         most = schema.get("maxProperties", max(MAX_FREE, least)) if value else 0
-        return self._repeated("{", self._named("j", pair), least, most, "}") if least <= most else ""
+        return self._repeated("{", pair, least, most, "}") if least <= most else ""
 
-    def _object(self, properties: Mapping[str, Any], required: Iterable[str]) -> str:
+    def _object(self, declared: Mapping[str, Any], required: Sequence[str], others: Any) -> str:
+        properties = {**declared, **{name: others for name in required if name not in declared}}
         values = {name: value for name, each in properties.items() if (value := self._value(each))}
-        if not values.keys() >= (required := {*required}):
+        if not values.keys() >= (needed := {*required}):
             return ""
         starts, rest = ['""'], ""
-        in_front = next((place for place, name in enumerate(values) if name in required), len(values))
+        if other := self._value(others):
+            key = self._named("K", " & ~".join([KEY, *map(_literal, properties)]))
+            pair = self._named("j", f"{key} COLON {other}")
+            starts, rest = ['""', f"{pair} (COMMA {pair}){{0,{MAX_FREE - 1}}}"], f"(COMMA {pair}){{0,{MAX_FREE}}}"
+        in_front = next((place for place, name in enumerate(values) if name in needed), len(values))
         for place, (name, value) in reversed([*enumerate(values.items())]):
-            pair = self._named("j", f"{json.dumps(json.dumps(name, ensure_ascii=False))} COLON {value}")
+            pair = self._named("j", f"{_literal(name)} COLON {value}")
             # The last one comes first, so that no name is followed far.
-            starts = [*([] if name in required else starts), f"{pair} {rest}"]
-            rest = f"COMMA {pair} {rest}" if name in required else f"(COMMA {pair})? {rest}"
+            starts = [*([] if name in needed else starts), f"{pair} {rest}"]
+            rest = f"COMMA {pair} {rest}" if name in needed else f"(COMMA {pair})? {rest}"
             rest = rest if place > in_front else self._named("j", rest)
         return self._named("j", f'"{{" ({" | ".join(starts)}) "}}"')
 
@@ -170,12 +177,21 @@ class LarkRules:
         return self._named("j", f'"{begin}" {inner} "{end}"')
 
 
+def _literal(name: str) -> str:
+    return json.dumps(json.dumps(name, ensure_ascii=False))
+
+
 def _times(least: int, most: float) -> str:
     return f"{{{max(least, 0)},{'' if most == inf else most}}}"
 
 
 def _json(schema: Mapping[str, Any]) -> str:
     return f"%json {json.dumps({**schema, 'x-guidance': SPACES})}"
+
+
+@lru_cache(4096)
+def _is_refused(written: str) -> bool:
+    return refused(json.loads(written.removeprefix("%json "))) is not None
 
 
 def _reached(schema: Any, defs: Mapping[str, Any]) -> dict[str, Any]:

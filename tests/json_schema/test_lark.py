@@ -130,6 +130,16 @@ KINDS = {  # the schema, what its grammar allows, and what not
         [{"v": 1}, {"v": 1, "kids": [{"v": 2, "kids": []}]}],
         [{}, {"v": 1, "kids": [{}]}],
     ),
+    "other names beside those that are declared": (
+        thing("z", "b", b=NUMBER, a=TEXT) | {"additionalProperties": NUMBER},
+        [{"b": 1, "z": 2}, {"b": 1, "a": "x", "z": 2}, {"b": 1, "z": 2, "c": 3, "日": 4, 'q"': 5, "": 6}],
+        [{"b": 1}, {"b": 1, "z": "x"}, {"b": 1, "z": 2, "c": "x"}, {"b": 1, "z": 2, "a": 3}],
+    ),
+    "any other names": (
+        thing(a=NUMBER) | {"additionalProperties": True},
+        [{}, {"a": 1}, {"b": "x"}, {"a": 1, "b": [1]}, {f"p{n}": n for n in range(64)}],
+        [{"a": "x"}, {f"p{n}": n for n in range(66)}],
+    ),
     "no item at all": ({"type": "array", "items": NUMBER, "maxItems": 0}, [[]], [[1]]),
     "a map of numbers": (
         {"type": "object", "additionalProperties": NUMBER, "minProperties": 1},
