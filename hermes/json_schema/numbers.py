@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-WHOLE, DECIMALS = "(0|[1-9][0-9]{0,19})", 17  # digits before and after the point: more than a float holds
+WHOLE, DECIMALS = "(0|[1-9][0-9]{0,19})", 22  # digits before and after the point, as Python and JavaScript write floats
 EXACT_DIGITS = 15  # different texts of so many digits are different floats
 # With greater exponents, the largest texts would be infinite, and the smallest 0.
 EXPONENT = r"[eE][+-]?([0-9]{1,2}|1[0-9]{2}|2[0-7][0-9])"
-LARGE = r"[1-9](\.[0-9]{1,17})?[eE]\+?(2[89][0-9]|30[0-7])"
-BELOW_TENTH = r"[1-9](\.[0-9]{1,17})?[eE]-(0?[2-9]|[1-9][0-9]|1[0-9]{2}|2[0-7][0-9])"
+LARGE = r"[1-9](\.[0-9]{1,22})?[eE]\+?(2[89][0-9]|30[0-7])"
+BELOW_TENTH = r"[1-9](\.[0-9]{1,22})?[eE]-(0?[2-9]|[1-9][0-9]|1[0-9]{2}|2[0-7][0-9])"
 
 Bound = tuple[Decimal, bool]  # an end of the range, and whether it is excluded
 MINIMUM, MAXIMUM = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")

@@ -24,7 +24,7 @@ USUAL = [
     "3.0",
     "1700000000000000000",
 ]
-NEVER = ["", "-", "+1", "01", ".5", "1.", "1e", "0x1", "NaN", "Infinity", "1e999", "1e-999", "1" * 21, "0." + "3" * 18]
+NEVER = ["", "-", "+1", "01", ".5", "1.", "1e", "0x1", "NaN", "Infinity", "1e999", "1e-999", "1" * 21, "0." + "3" * 23]
 
 
 def allowed(schema, texts, **options):
@@ -35,7 +35,7 @@ def allowed(schema, texts, **options):
 
 def test_a_number_has_any_usual_form_and_an_end():
     assert allowed({}, [*USUAL, *NEVER]) == USUAL
-    longest = ["9" * 20, "-" + "9" * 20, "0." + "9" * 17, "9.9e307", "9e-279"]
+    longest = ["9" * 20, "-" + "9" * 20, "0." + "9" * 22, "9.9e307", "9e-279"]
     assert allowed({}, longest) == longest
 
 
@@ -89,7 +89,7 @@ def test_a_range_may_hold_nothing(schema):
     assert number(schema) == ""
 
 
-@pytest.mark.parametrize("bound", [1e-18, 0.12345678901234567, 5e-324])
+@pytest.mark.parametrize("bound", [1e-23, 0.12345678901234567, 5e-324])
 def test_a_bound_of_too_many_digits_is_left_to_others(bound):
     assert number({"exclusiveMinimum": bound}) is None
 
