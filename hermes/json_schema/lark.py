@@ -1,6 +1,6 @@
-"""Lark rules for the JSON of a schema, in which every number ends: in llguidance's own, digits go on without end.
+"""Lark rules for the JSON of a schema, in which numbers end: in llguidance's own, digits go on without end.
 
-Rules and %json may stand for the same value, for they have the same lexemes.
+Rules and %json may stand for the same value, for they have the same lexemes. Each expression here is one name.
 Source: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
 
@@ -36,15 +36,15 @@ class LarkRules:
         self._ranges = 0
         self._defs: Mapping[str, Any] = {}
         self._targets: dict[str, str] = {}
-        self._is_needed = self._is_whole = True  # of the schema that is being written
+        self._is_needed = False  # for the schema that is being written
 
     def json(self, schema: Mapping[str, Any]) -> str:
         """An expression for the JSON of a schema as `enforceable` makes it: one %json if no digits can go on in it."""
         rules, names, ranges = dict(self._rules), dict(self._names), self._ranges
         self._defs, self._targets, self._is_needed = schema.get("$defs", {}), {}, False
-        self._is_whole = True
         expression = self._value({keyword: said for keyword, said in schema.items() if keyword != "$defs"})
-        if self._is_needed and self._is_whole and expression:
+        has_values = all(self._rules[target] for target in self._targets.values())
+        if self._is_needed and expression and has_values:
             return expression
         self._rules, self._names, self._ranges = rules, names, ranges
         return _json(schema)
@@ -73,9 +73,10 @@ class LarkRules:
         if keywords - {"type"} - OF_ONE_TYPE:
             return self._leaf(schema)
         types = schema.get("type", TYPES)
-        types = [types] if isinstance(types, str) else types
-        types = [each for each in types if each != "integer" or "number" not in types]
-        return self._one_of(self._typed(schema | {"type": each}) for each in types)
+        types = [types] if isinstance(types, str) else types  # number includes integer
+        return self._one_of(
+            self._typed(schema | {"type": each}) for each in types if each != "integer" or "number" not in types
+        )
 
     def _typed(self, schema: Mapping[str, Any]) -> str:
         match schema["type"]:
@@ -117,7 +118,6 @@ class LarkRules:
             rule = self._targets[name] = f"r{len(self._rules)}"
             self._rules[rule] = ""
             self._rules[rule] = self._value(self._defs[name])
-            self._is_whole &= bool(self._rules[rule])
         return self._targets[name]
 
     def _number(self, schema: Mapping[str, Any]) -> str:
@@ -166,7 +166,7 @@ class LarkRules:
         in_front = next((place for place, name in enumerate(values) if name in needed), len(values))
         for place, (name, value) in reversed([*enumerate(values.items())]):
             pair = self._named("j", f"{_literal(name)} COLON {value}")
-            # The last one comes first, so that no name is followed far.
+            # The last one comes first, so that llguidance follows no name far.
             starts = [*([] if name in needed else starts), f"{pair} {rest}"]
             rest = f"COMMA {pair} {rest}" if name in needed else f"(COMMA {pair})? {rest}"
             rest = rest if place > in_front else self._named("j", rest)

@@ -156,6 +156,13 @@ def test_rules_hold_what_the_schema_says(schema, good, bad):
     assert "COMMA" in grammar_of(enforceable(schema))
 
 
+def test_a_definition_that_no_value_has_is_in_nobodys_way():
+    nothing = {"type": "number", "minimum": 3, "maximum": 2}
+    schema = {"anyOf": [{"$ref": "#/$defs/nothing"}, NUMBER], "$defs": {"nothing": nothing}}
+    assert accepts(schema, 1.5)
+    assert not accepts(schema, "x")
+
+
 @pytest.mark.parametrize("schema", [TEXT, thing(a=TEXT), thing(a={"type": "integer", "minimum": 1, "maximum": 9})])
 def test_a_schema_of_which_no_digits_go_on_is_one_json(schema):
     assert grammar_of(enforceable(schema)).startswith("start: %json")
