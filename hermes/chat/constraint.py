@@ -20,6 +20,7 @@ from hermes.tool_calls.definitions import Function, of_parameters
 from hermes.tool_calls.parser import TRAINED, TRAINED_END
 
 CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
+
 # Where one text is possible only, llguidance forces its usual tokens. If the text spells a special token, such as the
 # const "<|im_end|>", it forces that one and then rejects it. Without forcing, a response has some more tokens.
 NO_FORCING = '%llguidance {"no_forcing": true}\n'
