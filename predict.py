@@ -69,7 +69,7 @@ class Predictor(BaseRunner):
             le=2,
         ),
         stop_sequences: Optional[str] = Input(
-            description="Texts that end the response when the model writes one, separated by commas. They are not part of the response.",
+            description="Texts that end the response when the model writes one, separated by commas. They are not part of the response, and do not end JSON or a tool call.",
             default=None,
         ),
         prompt_template: Optional[str] = Input(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from hermes.errors import BadJsonSchema
 from hermes.json_schema.grammar import Enforceable, enforceable
+from hermes.json_schema.lark import LarkRules
 from hermes.json_schema.limits import SchemaProblem
 from hermes.json_schema.repair import FREE, enforceable_part
 from hermes.json_schema.shapes import plain_schema
@@ -20,8 +21,6 @@ from hermes.tool_calls.definitions import Function
 from hermes.tool_calls.parser import TRAINED, TRAINED_END
 
 CALL_TAGS = OPEN, CLOSE = TRAINED, TRAINED_END
-# At most one white space, after a comma or colon: a small model writes it without end.
-SPACES = {"whitespace_flexible": False, "item_separator": r",[ \n]?", "key_separator": r":[ \n]?"}
 
 # Where one text is possible only, llguidance forces its usual tokens. If the text spells a special token, such as the
 # const "<|im_end|>", it forces that one and then rejects it. Without forcing, a response has some more tokens.
@@ -62,7 +61,8 @@ class SpecialTokens:
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
-        return tuple(json.dumps(text)[1:-1] for text in self.texts)
+        once = [json.dumps(text)[1:-1] for text in self.texts]  # within %json, and a key's text in Lark
+        return tuple(dict.fromkeys([*once, *(_twice(text) for text in self.texts)]))
 
     @cached_property
     def _spelled(self) -> frozenset[str]:
@@ -102,6 +102,10 @@ class Constraint:
         return option + "\n".join([*rules, self.grammar])
 
 
+def _twice(text: str) -> str:
+    return json.dumps(json.dumps(text, ensure_ascii=False)[1:-1])[1:-1]
+
+
 def _letters(written: str) -> str:
     """The letters and digits of JSON. A pattern may put punctuation of its own between those of a text."""
     return NO_LETTER.sub("", written)
@@ -114,11 +118,15 @@ def _any_of(token_ids: Iterable[int]) -> str:
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
     """A grammar that allows only JSON of the schema. Raises BadJsonSchema if the schema makes no grammar."""
+    enforced, rules = _enforced(schema), LarkRules()
+    return Constraint(f"response: {rules.json(enforced.schema)}{rules.text()}\n", json_unenforced=enforced.unenforced)
+
+
+def _enforced(schema: Mapping[str, Any]) -> Enforceable:
     try:
-        enforced = enforceable(schema)
+        return enforceable(schema)
     except SchemaProblem as problem:
         raise BadJsonSchema(str(problem)) from problem
-    return Constraint(f"response: {_json(enforced.schema)}\n", json_unenforced=enforced.unenforced)
 
 
 def parse_json_schema(given: Any) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def tools_constraint(
     if tool_choice == "auto":
         response = MANY_CALLS if parallel else ONE_CALL
     again = partial(tools_constraint, functions, tool_choice, parallel=parallel)
-    return replace(_calling(response, chosen, free), with_free=again)
+    return replace(_calling(response, chosen, free, LarkRules()), with_free=again)
 
 
 def calls_or_json_constraint(
@@ -160,22 +168,21 @@ def calls_or_json_constraint(
 
     `free`: as in tools_constraint. Raises BadJsonSchema if `schema` makes no grammar.
     """
-    document = json_constraint(schema)
-    rule = document.grammar.replace("response", "document", 1)
-    calling = _calling(f"{_calls_alone(parallel)} | document\n{rule.rstrip()}", functions, free)
+    enforced, rules = _enforced(schema), LarkRules()
+    calling = _calling(f"{_calls_alone(parallel)} | {rules.json(enforced.schema)}", functions, free, rules)
     again = partial(calls_or_json_constraint, functions, schema, parallel=parallel)
-    return replace(calling, json_unenforced=document.json_unenforced, with_free=again)
+    return replace(calling, json_unenforced=enforced.unenforced, with_free=again)
 
 
 def _calls_alone(several: bool) -> str:
     return f'open call ("\\n" open call){{0,{MORE_CALLS}}}' if several else "open call"
 
 
-def _calling(response: str, functions: Sequence[Function], free: Collection[str]) -> Constraint:
+def _calling(response: str, functions: Sequence[Function], free: Collection[str], rules: LarkRules) -> Constraint:
     enforced = {function.name: _arguments(function, free) for function in functions}
-    calls = "\n     | ".join(_call(name, arguments) for name, arguments in enforced.items())
+    calls = "\n     | ".join(rules.json(_call(name, arguments)) for name, arguments in enforced.items())
     return Constraint(
-        f"response: {response}\narguments: {calls}{CALLS}",
+        f"response: {response}\narguments: {calls}{rules.text()}{CALLS}",
         {name: arguments.unenforced for name, arguments in enforced.items()},
         functions=functions,
     )
@@ -186,18 +193,12 @@ def _arguments(function: Function, free: Collection[str]) -> Enforceable:
     return enforced if enforced is FREE else replace(enforced, unenforced=(*function.unread, *enforced.unenforced))
 
 
-def _call(name: str, arguments: Enforceable) -> str:
+def _call(name: str, arguments: Enforceable) -> dict[str, Any]:
     schema = dict(arguments.schema)
-    return _json(
-        {
-            "type": "object",
-            "properties": {"arguments": schema, "name": {"const": name}},
-            "required": ["arguments", "name"],
-            "additionalProperties": False,
-            "$defs": schema.pop("$defs", {}),  # references count from the root
-        }
-    )
-
-
-def _json(schema: Mapping[str, Any]) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': SPACES})}"
+    return {
+        "type": "object",
+        "properties": {"arguments": schema, "name": {"const": name}},
+        "required": ["arguments", "name"],
+        "additionalProperties": False,
+        "$defs": schema.pop("$defs", {}),  # references count from the root
+    }

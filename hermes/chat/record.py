@@ -1,7 +1,6 @@
 """What a finished response is: tool calls, JSON, or plain text."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +14,6 @@ from hermes.text import shortened
 from hermes.tool_calls.parser import read_tool_calls
 
 MAX_SAID = 100  # characters
-IN_A_NUMBER = re.compile(r"[.eE]?[-+]?\d|[.eE+-]+\Z")  # a text that begins so may stand within a number
 
 
 def typed_record(request: Request, text: str, finish_reason: FinishReason | None) -> Iterator[tuple[str, Any]]:
@@ -52,11 +50,6 @@ def _json_problem(text: str, request: Request, finish_reason: FinishReason) -> s
     except (ValueError, RecursionError) as error:
         said = "it was cut off" if finish_reason in UNFINISHED else str(error) or type(error).__name__
         return f"$: is not JSON: {shortened(said, MAX_SAID)}"
-    if isinstance(value, int | float) and not isinstance(value, bool) and _was_cut(request, finish_reason):
+    if isinstance(value, int | float) and not isinstance(value, bool) and finish_reason in UNFINISHED:
         return "$: the number may have been cut off"  # nothing ends a number: 12 may be half of 1234
     return Validator(request.json_schema or {}).problem(value)
-
-
-def _was_cut(request: Request, finish_reason: FinishReason) -> bool:
-    """Whether the response may have ended before the last digit that the model wanted to write."""
-    return finish_reason in UNFINISHED or any(map(IN_A_NUMBER.match, request.sampling.stop))

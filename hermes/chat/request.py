@@ -1,7 +1,7 @@
 """A request: the inputs of one prediction, checked and frozen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from hermes.chat.chatml import ChatML
@@ -151,12 +151,23 @@ class Request:
         return BadTools("tools beside json_schema:", problem) if self.may_call else BadJsonSchema(problem)
 
     def fitted(self, prompt_tokens: int, context_tokens: int) -> Sampling:
-        """The sampling values after a prompt of that many tokens.
+        """The sampling values for the engine, after a prompt of that many tokens. JSON and calls stop by themselves.
 
         Raises PromptTooLong if the context has no room for one more token, or the prompt is too long to be counted.
         """
         self._require_room(prompt_tokens, context_tokens)
-        return self.sampling if self.only_counts else self.sampling.fitted(prompt_tokens, context_tokens)
+        sampling = self.sampling if self._is_free_text else replace(self.sampling, stop=())
+        return sampling if self.only_counts else sampling.fitted(prompt_tokens, context_tokens)
+
+    @property
+    def stop_outside_calls(self) -> tuple[str, ...]:
+        """Stop strings that end free text with calls. The engine must not look for them: it would cut a call."""
+        free_with_calls = self.may_call and self.tool_choice == "auto" and self.json_schema is None
+        return self.sampling.stop if free_with_calls else ()
+
+    @property
+    def _is_free_text(self) -> bool:
+        return self.json_schema is None and not self.may_call
 
     def _require_room(self, prompt_tokens: int, context_tokens: int, *, at_least: bool = False) -> None:
         most = max(context_tokens, MOST_COUNTED) if self.only_counts else context_tokens

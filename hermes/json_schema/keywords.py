@@ -18,6 +18,13 @@ MAX_COUNT, MAX_COUNTED = 4_096, 20_000  # items or properties, at one place and 
 
 OPENING = ("additionalProperties", "patternProperties", "propertyNames", "unevaluatedProperties")
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+# Those in which digits could go on without end, with at most 9 of them.
+_DAY = "[0-9]{4}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-9])|(0[13-9]|1[0-2])-30|(0[13578]|1[02])-31)"
+_TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)([.][0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+_DAYS = "NY(NM(ND)?)?|NM(ND)?|ND"
+_HOURS = "T(NH(NM(NS)?)?|NM(NS)?|NS)"
+_DURATION = f"P(({_DAYS})({_HOURS})?|{_HOURS}|NW)".replace("N", "[0-9]{1,9}")
+ENDING = {"date-time": f"^{_DAY}[Tt]{_TIME}$", "time": f"^{_TIME}$", "duration": f"^{_DURATION}$"}
 OTHER_FORMATS = re.compile(r"idn-\w+|uri-\w+|iri(-\w+)?|(relative-)?json-pointer|regex")  # that a draft defines
 SAYING_NOTHING = {"uniqueItems": False, "unevaluatedProperties": True, "unevaluatedItems": True}
 UNKNOWN = (*SAYING_NOTHING, "contains", "$dynamicRef", "$recursiveRef")
@@ -90,6 +97,8 @@ class Own:
         told = {keyword: self._told(keyword, schema[keyword], at) for keyword in said}
         plain = {keyword: value for keyword, value in told.items() if value is not LEFT_OUT}
         left_out += [keyword for keyword in told if keyword not in plain]
+        if "pattern" not in plain and plain.get("format") in ENDING:
+            plain["pattern"] = ENDING[plain.pop("format")]
         is_free = "properties" not in schema or any(schema.get(keyword) for keyword in OPENING)
         if plain.get("minProperties", 0) > 1 and is_free:
             left_out.append("minProperties")  # a model may write a free name twice, which counts once

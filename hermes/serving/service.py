@@ -31,6 +31,7 @@ from hermes.engine import (
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
+from hermes.serving.stopping import until_stop
 from hermes.settings import Settings
 from hermes.weights import compiled, is_converted, resolve
 
@@ -144,6 +145,8 @@ class ChatService:
                         usable = await self.engine.usable(request.constraint)
                     request = meter.request = replace(request, constraint=usable)
                 steps = self.engine.generate(prompt.token_ids, sampling, request.constraint, interval)
+                if request.stop_outside_calls:
+                    steps = until_stop(steps, request.stop_outside_calls, sampling.min_tokens)
                 async with asyncio.timeout_at(deadline), self._stopping.waiting(), aclosing(steps):
                     async for chunk in steps:
                         meter.add(chunk)

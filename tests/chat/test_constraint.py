@@ -89,12 +89,29 @@ def test_calls_or_a_document_are_one_or_the_other_from_the_first_character(paral
         ({"type": "string", "pattern": "<[|]im_(end)\\|>"}, False),
         ({"type": "string", "pattern": "^[a-z_]+$"}, True),
         ({"const": "<｜fin｜>"}, False),
+        ({"properties": {"<｜fin｜>": {"type": "number"}}}, False),
+        ({"properties": {'<"end">': {"type": "number"}}}, False),
+        ({"properties": {"end": {"type": "number"}}}, True),
     ],
     ids=str,
 )
 def test_usual_tokens_are_forced_unless_they_may_spell_a_special_one(schema, forces):
-    lark = json_constraint(schema).lark(SpecialTokens(texts=("<|im_end|>", "<｜fin｜>")))
+    lark = json_constraint(schema).lark(SpecialTokens(texts=("<|im_end|>", "<｜fin｜>", '<"end">')))
     assert ("no_forcing" not in lark) == forces
+
+
+def test_grammars_with_numbers_stand_beside_each_other():
+    number, names = {"type": "number"}, ["first", "second", "response"]
+    functions = parse_functions(
+        [{"name": name, "parameters": {"properties": {name: number}, "required": [name]}} for name in names]
+    )
+    schema = {"properties": {"response": number, "document": {}}, "required": ["response"]}
+    for grammar in (tools_constraint(functions, "required"), calls_or_json_constraint(functions, schema)):
+        lark = grammar.lark(SpecialTokens())
+        assert all(lark_allows(lark, call(name, **{name: -1.5e-7})) for name in names)
+        assert not lark_allows(lark, call("first", second=1))
+    assert lark_allows(lark, '{"response": 0.5, "document": [1]}')
+    assert not lark_allows(lark, '{"document": 1}')
 
 
 def test_white_space_does_not_run_on():

@@ -276,3 +276,26 @@ def test_the_default_system_prompt_is_that_of_predict_py():
         if argument.arg == "system_prompt"
     )
     assert {word.arg: word.value for word in system_prompt.keywords}["default"].value == DEFAULT_SYSTEM_PROMPT
+
+
+TOOLS = [{"name": "f"}]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "of_engine", "outside_calls"),
+    [
+        ({}, ("\n",), ()),
+        ({"tools": TOOLS}, (), ("\n",)),
+        ({"tools": TOOLS, "parallel_tool_calls": False}, (), ("\n",)),
+        ({"tools": TOOLS, "tool_choice": "none"}, ("\n",), ()),
+        ({"tools": TOOLS, "tool_choice": "required"}, (), ()),
+        ({"tools": TOOLS, "tool_choice": "f"}, (), ()),
+        ({"json_schema": {}}, (), ()),
+        ({"json_schema": {}, "tools": TOOLS}, (), ()),
+        ({"json_schema": {}, "tools": TOOLS, "tool_choice": "none"}, (), ()),
+    ],
+    ids=str,
+)
+def test_a_stop_string_never_applies_to_what_a_grammar_holds(inputs, of_engine, outside_calls):
+    made = request(stop=["\n"], **inputs)
+    assert (made.fitted(10, 100).stop, made.stop_outside_calls) == (of_engine, outside_calls)

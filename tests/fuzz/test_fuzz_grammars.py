@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.limits import SchemaProblem, dialect
 from hermes.json_schema.validate import Validator
-from tests.support.grammars import matcher_of, vocabularies, write
+from tests.support.grammars import allows, matcher_of, vocabularies, write
 from tests.support.hostile import TIMES, examples
 
 pytestmark = pytest.mark.xdist_group("vocabulary")  # each process that has the real one takes 250 MB more
@@ -106,3 +107,40 @@ def test_every_text_of_the_grammar_is_valid_where_nothing_is_left_out(capsys):
     with capsys.disabled():
         print(f"\ndrawn at random from the grammars of {SCHEMAS * TIMES} schemas: {dict(drawn)}")
     assert drawn["valid texts"] > SCHEMAS
+
+
+ENDS = st.one_of(
+    st.integers(-(10**6), 10**6), st.decimals(-2000, 2000, places=3).map(float), st.floats(-20, 20, width=16)
+)
+RANGES = some(minimum=ENDS, maximum=ENDS, exclusiveMinimum=ENDS, exclusiveMaximum=ENDS)
+USUAL = st.one_of(
+    st.integers(-(10**19), 10**19).map(str),
+    st.decimals(-3000, 3000, places=4).map("{:f}".format),
+    st.floats(allow_nan=False, allow_infinity=False)
+    .filter(lambda value: value == 0 or 1e-270 < abs(value) < 1e307)
+    .map(json.dumps),
+    st.sampled_from(["1e-5", "-2.5E-7", "1.5e300", "-0.25", "0", "-0", "0.1", "1e+21"]),
+)
+
+
+@given(RANGES, st.sampled_from(["number", "integer"]), st.lists(USUAL, min_size=5, max_size=5), st.integers(0, 99))
+@examples(200)
+def test_the_grammar_of_a_range_has_the_usual_texts_of_its_numbers_and_no_others(bounds, kind, texts, seed):
+    schema = {"type": kind, **bounds}
+    try:
+        enforced = enforceable(schema)
+    except SchemaProblem:
+        return
+    validator, matcher = Validator(schema), matcher_of(enforced)
+    ends = [f"{Decimal(str(end)):f}" for end in bounds.values()]
+    for text in [*texts, *ends]:
+        is_valid = validator.problem(json.loads(text)) is None
+        if kind == "integer":
+            assert allows(matcher.deep_copy(), text) == (is_valid and text.lstrip("-").isdigit()), (schema, text)
+        elif "e" in text.lower() and {*bounds.values()} - {0}:
+            assert is_valid or not allows(matcher.deep_copy(), text), (schema, text)
+        else:
+            assert allows(matcher.deep_copy(), text) == is_valid, (schema, text)
+    for number in range(3):
+        if text := write(matcher.deep_copy(), seed + number):
+            assert validator.problem(json.loads(text)) is None, (schema, text)

@@ -1,6 +1,7 @@
 """Any JSON schema makes a grammar or an error, and any value can be checked against any schema, in bounded time."""
 
 import json
+import re
 
 import pytest
 from hypothesis import event, given
@@ -45,8 +46,8 @@ def test_any_schema_makes_a_grammar_or_an_error_of_one_line(schema):
         text.encode()
     else:
         event("accepted")
-        written = constraint.grammar.removeprefix("response: %json ")
-        assert isinstance(json.loads(written, parse_constant=pytest.fail), dict)
+        for written in re.findall("%json (.*)", constraint.grammar):
+            assert isinstance(json.loads(written, parse_constant=pytest.fail), dict)
         assert not LLMatcher.validate_grammar(constraint.lark(SpecialTokens()))
 
 

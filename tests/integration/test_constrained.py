@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from hermes import CogServer, run_tools, tool
 from tests.support.asking import LONG, QUESTION, failure, post, predict, stream, streaming, text_of
+from tests.support.numbers import DOCUMENTS
 from tests.support.schemas import SCHEMAS, TEXT, TOOLS, thing
 
 PROMPTS = [
@@ -65,6 +66,48 @@ def test_whatever_the_model_draws_calls_and_json_are_valid(server, capsys, drawn
         print(f"\n{len(drawn)} constrained generations at temperature 1, all valid: {counts}")
     assert counts["json documents"] > len(drawn) / 6
     assert counts["answers with calls"] > len(drawn) / 6
+
+
+@pytest.mark.parametrize("drawn", [range(9), pytest.param(range(9, 600), marks=pytest.mark.long)], ids=str)
+def test_documents_with_numbers_end(server, capsys, drawn):
+    def generate(number):
+        inputs = {"prompt": "What is 1/3? Answer with exact numbers.", "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+        schema = DOCUMENTS[number % len(DOCUMENTS)]
+        return predict(server, **inputs, max_tokens=1_024, seed=number, json_schema=schema)["metrics"]
+
+    with ThreadPoolExecutor(32) as callers:
+        metrics = list(callers.map(generate, drawn))
+    ended = [each for each in metrics if each["finish_reason"] == "stop"]
+    with capsys.disabled():
+        longest = max(each["output_token_count"] for each in ended)
+        print(f"\n{len(ended)} of {len(drawn)} documents with numbers ended, the longest after {longest} tokens")
+    assert len(ended) >= 0.99 * len(drawn)
+    assert all(each["json_valid"] or each["json_unenforced"] for each in ended)
+
+
+STOPS = ["\n", "}", '"', "<tool_call>", "</tool_call>", ",", ":", "name"]
+
+
+@pytest.mark.parametrize("choice", ["required", "tool_0", "none"])
+def test_no_stop_string_cuts_a_call_or_json(server, choice):
+    inputs = {"prompt": QUESTION, "max_tokens": 400, "seed": 1, "tools": TOOLS[:2], "tool_choice": choice}
+    inputs |= {"json_schema": SCHEMAS[0]} if choice == "none" else {}
+    whole, stopped = predict(server, **inputs), predict(server, **inputs, stop=STOPS)
+    assert text_of(stopped) == text_of(whole)
+    assert stopped["metrics"]["finish_reason"] == ("stop" if choice == "none" else "tool_calls")
+
+
+def test_where_calls_are_free_a_stop_string_ends_the_text_before_them_alone(server):
+    copied = '<tool_call>\n{"arguments": {"name": "Ada", "born": 1815}, "name": "tool_0"}\n</tool_call>'
+    messages = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": copied}] * 3
+    inputs = {"messages": messages, "prompt": "Go.", "tools": TOOLS[:1], "temperature": 0, "max_tokens": 60}
+    metrics = predict(server, **inputs, stop=STOPS[1:])["metrics"]
+    assert (metrics["finish_reason"], metrics["tool_call_errors"]) == ("tool_calls", [])
+    inputs = {"prompt": QUESTION, "tools": TOOLS[:1], "temperature": 0, "max_tokens": 60}
+    whole, stop = text_of(predict(server, **inputs)), "a"
+    stopped = predict(server, **inputs, stop=[stop])
+    assert (text_of(stopped), stopped["metrics"]["finish_reason"]) == (whole[: whole.index(stop)], "stop")
+    assert stopped["metrics"]["output_token_count"] < len(whole)
 
 
 def test_where_a_call_may_begin_is_up_to_tool_choice(server):

@@ -4,6 +4,7 @@ import pytest
 
 from hermes.json_schema.grammar import enforceable
 from hermes.json_schema.keywords import is_surely_enforced
+from tests.support.grammars import accepts
 
 TEXT = {"type": "string"}
 
@@ -40,3 +41,30 @@ def test_what_is_no_schema_is_not_surely_enforced(name, value):
 @pytest.mark.parametrize(("name", "value"), [("properties", []), ("$defs", []), ("anyOf", {}), ("enum", {})])
 def test_what_holds_schemas_and_is_of_another_kind_is_not_surely_enforced(name, value):
     assert not is_surely_enforced(of(**{name: value}))
+
+
+NOON, DAY = "12:00:00", "2024-02-29"
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        (
+            "date-time",
+            [f"{DAY}T{NOON}Z", f"{DAY}t{NOON}.123456789z", f"{DAY}T{NOON}-23:59", f"{DAY}T23:59:60Z"],
+            [f"{DAY} {NOON}Z", f"{DAY}T{NOON}", f"2024-02-30T{NOON}Z", f"2023-04-31T{NOON}Z", f"{DAY}T24:00:00Z"],
+        ),
+        ("time", [f"{NOON}Z", f"{NOON}.5+01:00"], [NOON, "24:00:00Z", f"{NOON}+24:00", f"{NOON}.Z"]),
+        (
+            "duration",
+            ["P1Y2M3D", "P3D", "P1DT2H", "PT1H2M5S", "PT90M", "P2W", "P0D"],
+            ["P", "PT", "P1DT", "1D", "P1Y3D", "PT1H5S", "P1WT1H", "PT0.5S"],
+        ),
+    ],
+)
+def test_a_format_with_digits_has_an_end(name, good, bad):
+    schema = {"type": "string", "format": name}
+    assert [text for text in [*good, *bad] if accepts(schema, text)] == good
+    longer = {"date-time": f"{DAY}T{NOON}.{'1' * 10}Z", "time": f"{NOON}.{'1' * 10}Z", "duration": f"PT{'1' * 10}S"}
+    assert not accepts(schema, longer[name])
+    assert not enforceable(schema).unenforced

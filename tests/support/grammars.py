@@ -13,6 +13,7 @@ from llguidance import LLMatcher, LLTokenizer
 from tokenizers import Tokenizer
 
 from hermes.json_schema.grammar import Rewriting, enforceable
+from hermes.json_schema.lark import LarkRules
 from hermes.json_schema.limits import dialect
 from tests.support import llama3
 
@@ -45,7 +46,8 @@ def vocabularies():
 
 def grammar_of(enforced):
     """The grammar of JSON alone."""
-    return LLMatcher.grammar_from_json_schema(dict(enforced.schema))
+    rules = LarkRules()
+    return f"start: {rules.json(enforced.schema)}{rules.text()}\n"
 
 
 def matcher_of(enforced, vocabulary=BYTES):
