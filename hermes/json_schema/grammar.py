@@ -13,6 +13,7 @@ from hermes.json_schema.limits import SchemaProblem, check_schema
 from hermes.json_schema.negation import conditions, without
 from hermes.json_schema.patterns import for_llguidance
 from hermes.json_schema.places import IN_PLACE, Place
+from hermes.json_schema.possible import possible
 
 MAX_CONDITIONS = 8  # at one place: each can double the grammar
 MAX_BRANCHES, MAX_PAIRED = 256, 8  # of a oneOf: compared by llguidance, compared pair by pair
@@ -72,12 +73,11 @@ class Rewriting:
         """Rewrite the schema."""
         plain = self._node(self._root, frozenset())
         plain["$defs"] = self._defs
-        if refused(plain):
+        if problem := refused(plain):
             for at, node in self._to_try:
                 self._drop_what_is_refused(at, node)
-            if problem := refused(plain):
-                raise SchemaProblem("$", None, f"makes no grammar: {problem}")
-        return Enforceable(plain, tuple(self._unenforced))
+            problem = refused(plain)
+        return Enforceable(possible(plain, problem), tuple(self._unenforced))
 
     def _drop_what_is_refused(self, at: str, node: dict[str, Any]) -> None:
         for keywords in TRIED:
