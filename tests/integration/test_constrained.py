@@ -75,7 +75,7 @@ def test_documents_with_numbers_end(server, capsys, drawn):
         schema = DOCUMENTS[number % len(DOCUMENTS)]
         return predict(server, **inputs, max_tokens=1_024, seed=number, json_schema=schema)["metrics"]
 
-    with ThreadPoolExecutor(32) as callers:
+    with ThreadPoolExecutor(16) as callers:
         metrics = list(callers.map(generate, drawn))
     ended = [each for each in metrics if each["finish_reason"] == "stop"]
     with capsys.disabled():
