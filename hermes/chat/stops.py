@@ -37,7 +37,10 @@ class StopFinder:
                 self.found = True
                 return certain + self._waiting[:stop]
             if at < 0:
-                begun = begun if last or self._in_call else max(begun, _begun(self._waiting, self._stops))
+                if not (last or self._in_call):
+                    begun = max(begun, _begun(self._waiting, self._stops))
+                    stop = self._first_stop(len(self._waiting))  # unless its end begins a tag
+                    begun = begun if stop is None else max(begun, len(self._waiting) - stop)
                 return certain + self._take(len(self._waiting) - begun)
             certain += self._take(at + len(tag))
             self._in_call = not self._in_call

@@ -104,7 +104,8 @@ class LarkRules:
         if reached := _reached(schema, self._defs):
             schema = {**schema, "$defs": reached}
         written = _json(schema)
-        return "" if schema.keys() not in SATISFIABLE and _is_refused(written) else self._named("j", written)
+        has_values = schema.keys() in SATISFIABLE and [] not in schema.values()
+        return self._named("j", written) if has_values or not _is_refused(written) else ""
 
     def _any(self) -> str:
         self._is_needed = True
@@ -174,7 +175,8 @@ class LarkRules:
         return self._named("j", f'"{{" ({" | ".join(starts)}) "}}"')
 
     def _repeated(self, begin: str, item: str, least: int, most: float, end: str) -> str:
-        inner = f"({item} (COMMA {item}){_times(least - 1, most - 1)}){'' if least else '?'}" if most else ""
+        more = f" (COMMA {item}){_times(least - 1, most - 1)}" if most > 1 else ""
+        inner = f"({item}{more}){'' if least else '?'}" if most else ""
         return self._named("j", f'"{begin}" {inner} "{end}"')
 
 

@@ -12,6 +12,7 @@ from hermes.json_schema.limits import SchemaProblem
 
 DEFINITION = "#/$defs/"
 CULPRIT = re.compile(r"#/\$defs/(\w+)$")  # at the end of what llguidance says
+MOST = 16  # definitions that llguidance is asked to name, one after the other
 BY_NAME, LISTS, SINGLE = (
     ("properties", "patternProperties", "$defs"),
     ("anyOf", "allOf", "prefixItems"),
@@ -35,9 +36,8 @@ def possible(schema: dict[str, Any], problem: str | None) -> dict[str, Any]:
     if endless := schema["$defs"].keys() - known:
         schema = _without(schema, endless)
         problem = refused(schema)
-    while problem and (found := CULPRIT.search(problem)) and found[1] in known:
-        known.remove(found[1])
-        if (left := _without(schema, {found[1]})) is False:
+    for _ in range(MOST):
+        if not problem or not (found := CULPRIT.search(problem)) or (left := _without(schema, {found[1]})) is False:
             break
         schema, problem = left, refused(left)
     if problem:
@@ -64,13 +64,24 @@ def _is_finite(schema: Any, known: Collection[str]) -> bool:
         return False
     if "anyOf" in schema and not any(_is_finite(each, known) for each in schema["anyOf"]):
         return False
-    needed = [*schema.get("allOf", ())]
-    if schema.get("type") == "object":
-        needed += [schema.get("properties", {}).get(name, True) for name in schema.get("required", ())]
-    if schema.get("type") == "array" and (least := schema.get("minItems", 0)):
-        first = schema.get("prefixItems", [])
-        needed += first[:least] + [schema.get("items", True)] * (least > len(first))
-    return all(_is_finite(each, known) for each in needed)
+    if not all(_is_finite(each, known) for each in schema.get("allOf", ())):
+        return False
+    types = schema.get("type", "any")
+    kinds = [types] if isinstance(types, str) else types
+    return any(all(_is_finite(each, known) for each in _needed(schema, kind)) for kind in kinds)
+
+
+def _needed(schema: Mapping[str, Any], kind: str) -> list[Any]:
+    """The schemas of what a value of this type has at least."""
+    if kind == "object":
+        named = schema.get("properties", {})
+        other = "patternProperties" in schema or schema.get("additionalProperties", True)
+        needed = [named.get(name, other) for name in schema.get("required", ())]
+        return needed + [{"anyOf": [*named.values(), other]}] * (schema.get("minProperties", 0) > 0)
+    if kind == "array":
+        first, least = schema.get("prefixItems", []), schema.get("minItems", 0)
+        return [*first[:least], *[schema.get("items", True)] * (least > len(first))]
+    return []
 
 
 def _without(schema: Any, names: Collection[str]) -> Any:

@@ -38,6 +38,10 @@ def fed(stops, text, cuts, *, last=True):
         (["call> then"], f"{CALL} then", None),
         ([" then"], f"{CALL} then", CALL),
         (["aab"], "aaab", "a"),
+        (["x<"], "ax</b", "a"),
+        (["\n<"], "a\n<b>", "a"),
+        (["x<t", "d"], "ax<td", "a"),
+        (["x<"], f"ax{CALL}", None),
     ],
 )
 def test_a_stop_string_counts_outside_calls_however_the_text_comes(stops, text, expected):
