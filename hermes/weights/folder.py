@@ -15,7 +15,7 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
-from hermes.weights.safetensors import AGAIN, INDEX, MERGE, indexed, is_adapter, require_heads
+from hermes.weights.safetensors import ADAPTER, AGAIN, INDEX, LOADED, MERGE, indexed, is_adapter, require_heads
 from hermes.weights.source import hub_form
 
 
@@ -26,7 +26,7 @@ def in_place(folder: Path) -> Path:
             return _plain(folder / "config.json").parent
         problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
         if folder.is_dir() and is_adapter(os.listdir(folder)):
-            problem = MERGE
+            raise WeightsError(folder, ADAPTER, MERGE)
     repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
     meant = f"hf://{folder}" if repository else hub_form(str(folder))
     step = f"{meant} is the repository on the hub" if meant else "name the folder of a model"
@@ -60,7 +60,8 @@ def files_of(folder: Path) -> list[RemoteFile]:
         names = [path.name for path in in_place(folder).iterdir() if not path.is_dir()]
         try:
             chosen = choose(names, read_shards=cache(lambda: indexed([on_disk(folder / INDEX)])))
-            files = [on_disk(_plain(folder / name)) for name in chosen]
+            there = [path for path in map(folder.joinpath, chosen) if LOADED.fullmatch(path.name) or path.is_file()]
+            files = [on_disk(_plain(path)) for path in there]
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
     require_heads(folder, files, Patience(attempts=1))

@@ -1,6 +1,7 @@
 """Finds or makes the folder of the model that a source names."""
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -42,8 +43,7 @@ def resolve(
         admit(found.folder / "config.json")
         if settings.with_predictor_config(found.folder).engine_args.get("load_format") in LOADS_SAFETENSORS:
             files = files_of(found.folder)  # raises WeightsError if vLLM could not load the files
-            if _needs_tokenizer(settings, source):
-                require_tokenizer(source, [file.name for file in files])
+            require_own_tokenizer(settings, source, [file.name for file in files])
     elif isinstance(source, GgufSource):
         found = Weights(_gguf(source.path, settings))
     else:
@@ -64,6 +64,12 @@ def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
     return Store(
         settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit, needs_tokenizer=needs
     )
+
+
+def require_own_tokenizer(settings: Settings, source: Source, names: Iterable[str]) -> None:
+    """Raises WeightsError if the model of a source needs a tokenizer of its own, and none of its files is one."""
+    if _needs_tokenizer(settings, source):
+        require_tokenizer(source, names)
 
 
 def _needs_tokenizer(settings: Settings, source: Source) -> bool:
