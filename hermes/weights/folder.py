@@ -15,7 +15,7 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
-from hermes.weights.safetensors import ADAPTER, AGAIN, INDEX, LOADED, MERGE, indexed, is_adapter, require_heads
+from hermes.weights.safetensors import AGAIN, INDEX, LOADED, MERGE, indexed, is_adapter, require_heads
 from hermes.weights.source import hub_form
 
 
@@ -26,7 +26,7 @@ def in_place(folder: Path) -> Path:
             return _plain(folder / "config.json").parent
         problem = "there is no config.json in it" if folder.is_dir() else "there is no such folder"
         if folder.is_dir() and is_adapter(os.listdir(folder)):
-            raise WeightsError(folder, ADAPTER, MERGE)
+            problem = MERGE
     repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", str(folder), re.ASCII)
     meant = f"hf://{folder}" if repository else hub_form(str(folder))
     step = f"{meant} is the repository on the hub" if meant else "name the folder of a model"

@@ -14,21 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from hermes.environment import header_token
-from hermes.errors import WeightsError
 from hermes.weights.http import READ_SECONDS, HttpFile, Session
 from hermes.weights.hub_client import asking_hub, endpoint, set_client
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile
-from hermes.weights.safetensors import (
-    ADAPTER,
-    INDEX,
-    MERGE,
-    buffered,
-    chosen_safetensors,
-    indexed,
-    is_adapter,
-    require_shards,
-)
+from hermes.weights.safetensors import INDEX, buffered, chosen_safetensors, indexed, require_merged, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 from hermes.weights.waits import retry_after
@@ -77,14 +67,13 @@ def choose(
     """
     if include:
         chosen = [name for name in names if _matches(name, include)]
+        require_merged(chosen)
     else:
         top = [name for name in names if "/" not in name and not name.endswith(MAY_HOLD_CODE)]
         chosen = [name for name in top if _matches(name, SMALL)] + chosen_safetensors(top, read_shards)
     chosen = [name for name in chosen if not _matches(name, exclude) and name != MARKER]
     if read_shards and INDEX in chosen:
         require_shards(read_shards(), chosen)
-    if is_adapter(chosen):
-        raise ValueError(f"{ADAPTER}; {MERGE}")
     if code := [name for name in chosen if name.endswith(MAY_HOLD_CODE)]:
         raise ValueError(f"{code[0]} may hold code; only safetensors are loaded")
     if "config.json" not in chosen:
@@ -129,8 +118,6 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
         require_access(INDEX)
         return buffered(remote(INDEX))
 
-    if not names and is_adapter(files):
-        raise WeightsError(source, ADAPTER, MERGE)
     chosen = names or choose(list(files), source.include, source.exclude, lambda: indexed([index()]))
     chosen = list(map(safe_name, chosen))  # what is left out may have any name
     require_access(chosen[0])

@@ -34,8 +34,7 @@ LARGEST_INDEX = 64 << 20  # bytes; a model of 70 billion parameters has one of 6
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 HEAD = 4096  # first bytes of a file: the whole header of most shards
 LFS_POINTER = b"version https://git-lfs"
-ADAPTER = "this is a LoRA adapter"
-MERGE = "merge it into its base model, with peft's merge_and_unload() and save_pretrained()"
+MERGE = "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload() and save_pretrained()"
 AGAIN = "fetch it again from its origin, or name another model"
 DTYPES = {
     4: ("F4",),
@@ -107,8 +106,7 @@ def chosen_safetensors(names: Sequence[str], read_shards: Callable[[], Collectio
 
     Raises ValueError if there are no safetensors, or one of the set is missing.
     """
-    if is_adapter(names):
-        raise ValueError(f"{ADAPTER}; {MERGE}")
+    require_merged(names)
     found = [name for name in names if name.endswith(ENDING)]
     if not found:
         raise ValueError("there are no safetensors among its files, and nothing else is loaded")
@@ -128,6 +126,12 @@ def is_adapter(names: Iterable[str]) -> bool:
     """Whether these are the files of a LoRA adapter without its base model."""
     weights = [name for name in names if WEIGHTS.fullmatch(name)]
     return bool(weights) and all(name.startswith("adapter_") for name in weights)
+
+
+def require_merged(names: Iterable[str]) -> None:
+    """Raises ValueError if these are the files of a LoRA adapter."""
+    if is_adapter(names):
+        raise ValueError(MERGE)
 
 
 def require_tokenizer(source: object, names: Iterable[str]) -> None:
@@ -152,8 +156,7 @@ def require_whole(
     """Check a file of `size` bytes by its first bytes, and return those.
 
     `read` returns the bytes between two offsets; each call goes on where the last one ended. `tensors` are the file's
-    in the index. A file that no model loads is not read. Raises WeightsError if the file is empty, a pointer of
-    git-lfs, or damaged or cut safetensors.
+    in the index. Raises WeightsError if a file that is LOADED is empty, a pointer of git-lfs, or damaged or cut.
     """
     if not LOADED.fullmatch(name):
         return b""
@@ -198,7 +201,7 @@ def _problem(header: bytes, size: int, wanted: Iterable[str]) -> str | None:
     return None
 
 
-def require_head(source: object, file: RemoteFile, attempts: Attempts, tensors: Iterable[str] = ()) -> None:
+def check(source: object, file: RemoteFile, attempts: Attempts, tensors: Iterable[str] = ()) -> None:
     """Check a file by its first bytes, see `require_whole`. A host is asked only for those of safetensors.
 
     Raises WeightsError, also if the file cannot be read.
@@ -217,4 +220,4 @@ def require_heads(source: object, files: Sequence[RemoteFile], patience: Patienc
     """Raises WeightsError if the first bytes of a file show that it could not be loaded, or it cannot be read."""
     index = indexed(files)
     for file in files:
-        require_head(source, file, Attempts(f"{source}: {file.name}", patience), index.get(file.name, ()))
+        check(source, file, Attempts(f"{source}: {file.name}", patience), index.get(file.name, ()))

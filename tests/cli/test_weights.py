@@ -204,6 +204,7 @@ WITHOUT_TOKENIZER = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch warns of itself
 @pytest.mark.parametrize("command", ["pack", "quantize"])
 @pytest.mark.parametrize("settings", WITHOUT_TOKENIZER.values(), ids=WITHOUT_TOKENIZER)
 def test_the_settings_say_which_model_needs_no_tokenizer(run, draft, home, monkeypatch, settings, command):

@@ -125,10 +125,7 @@ def test_an_adapter_is_refused_with_what_to_do(server):
         server.add_repo("org/adapter", files)
         for include in ((), ("*",), ("*.json", "*.safetensors")):
             message = refusal(list_hub, HubSource("org/adapter", include=include), None)
-            assert message.endswith(
-                "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload() and "
-                "save_pretrained()"
-            )
+            assert "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()" in message
 
 
 def test_patterns_may_choose_what_is_no_adapter(server):
