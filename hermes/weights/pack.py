@@ -30,8 +30,8 @@ def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]
     """
     require_allowed(engine_args)
     given = {"engine_args": dict(engine_args), "prompt_template": prompt_template}
-    content = json.dumps({key: value for key, value in given.items() if value}, indent=2, sort_keys=True) + "\n"
-    return _in_memory(CONFIG, content.encode())
+    text = json.dumps({key: value for key, value in given.items() if value}, indent=2, sort_keys=True) + "\n"
+    return RemoteFile(CONFIG, len(content := text.encode()), None, None, lambda offset: iter([content[offset:]]))
 
 
 def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: Patience) -> list[LockedFile]:
@@ -96,7 +96,3 @@ def _header(file: RemoteFile) -> bytes:
     info = tarfile.TarInfo(file.name)
     info.size = file.size
     return info.tobuf(tarfile.GNU_FORMAT, encoding="utf-8")
-
-
-def _in_memory(name: str, content: bytes) -> RemoteFile:
-    return RemoteFile(name, len(content), None, None, lambda offset: iter([content[offset:]]))
