@@ -12,12 +12,15 @@ from hermes.errors import WeightsError
 from hermes.logs import log_to_stderr
 from hermes.settings import Settings
 from hermes.weights import compiled, open_store
+from hermes.weights.folder import files_of
 from hermes.weights.lock import Lock
 from hermes.weights.pack import pack as pack_files
 from hermes.weights.pack import predictor_config
 from hermes.weights.quantise import quantise
 from hermes.weights.remote import Patience
+from hermes.weights.resolve import require_own_tokenizer
 from hermes.weights.safetensors import require_heads
+from hermes.weights.source import parse_source
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, lock and check weights.")
 
@@ -56,8 +59,8 @@ def verify(source: SourceArgument = None) -> None:
 @app.command("list")
 def list_models() -> None:
     """Print the models that are here."""
-    for folder, held in open_store(Settings.load()).models():
-        print(f"{summary(held)}  {folder}")
+    for folder, model in open_store(Settings.load()).models():
+        print(f"{summary(model)}  {folder}")
 
 
 @app.command()
@@ -68,7 +71,9 @@ def quantize(
     out: Annotated[Path, typer.Option("--output", "-o", help="the new folder")],
 ) -> None:
     """Write a model in 16 bits with its linear layers in fp8, for half the bytes. A run that was killed goes on."""
-    sizes = [path.stat().st_size for path in quantise(folder_of(source), out).iterdir()]
+    folder = folder_of(source)
+    require_own_tokenizer(Settings.load(), parse_source(source), [file.name for file in files_of(folder)])
+    sizes = [path.stat().st_size for path in quantise(folder, out).iterdir()]
     print(f"{out}: {counted(len(sizes), sum(sizes))}")
 
 
@@ -83,6 +88,7 @@ def pack(
     """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
     config = predictor_config(prompt_template, json_object("--engine-args", engine_args))
     files = [file for file in contents(source) if file.name != compiled.PACKED]
+    require_own_tokenizer(Settings.load(), parse_source(source), [file.name for file in files])
     require_heads(source, files, Patience())
     with tempfile.TemporaryDirectory() as temporary:
         if with_cache:
@@ -96,7 +102,7 @@ def counted(files: int, size: int) -> str:
     return f"{files} files, {size / 1e9:.1f} GB"
 
 
-def summary(held: Lock) -> str:
+def summary(model: Lock) -> str:
     """One line about a model."""
-    commit = f"  commit {held.commit[:12]}" if held.commit else ""
-    return f"{held.source}{commit}  {counted(len(held.files), held.size)}"
+    commit = f"  commit {model.commit[:12]}" if model.commit else ""
+    return f"{model.source}{commit}  {counted(len(model.files), model.size)}"

@@ -165,11 +165,11 @@ class Unpacking:
                 head = require_whole(self._source, name, member.size, read)
                 write_all(out, head)
                 digests.update(head)
-            with ThreadPoolExecutor(1) as beside:
-                hashing = beside.submit(digests.take_in, iter(()))
+            with ThreadPoolExecutor(1) as thread:
+                hashing = thread.submit(digests.take_in, iter(()))
                 for batch in _batches(_written(out, reader.pieces(member.size - out.tell()))):
                     hashing.result()
-                    hashing = beside.submit(digests.take_in, iter(batch))
+                    hashing = thread.submit(digests.take_in, iter(batch))
             if out.tell() < member.size:
                 raise Damaged(f"it ends in the middle of {name}")
         return digests.locked

@@ -10,7 +10,7 @@ from hermes.errors import WeightsError
 from hermes.weights.http import break_off
 from hermes.weights.lock import LockedFile
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
-from hermes.weights.safetensors import indexed, look
+from hermes.weights.safetensors import check, indexed
 from hermes.weights.staging import Digests, Staging, digests_of, pieces_of, write_all
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,13 @@ class Fetching:
         return self._at_once(self.one, sorted(files, key=lambda file: file.size, reverse=True))
 
     def require_heads(self, files: Sequence[RemoteFile]) -> None:
-        """Check the first bytes of each file that is not here yet, see `safetensors.look`.
+        """Check the first bytes of each file that is not here yet, see `safetensors.check`.
 
         Raises WeightsError if a file could not be loaded, or cannot be read. The other checks stop.
         """
         index = indexed(files)
         missing = [file for file in files if not self._staging.has(file.name, file.size)]
-        self._at_once(lambda file: look(self._source, file, self._attempts(file), index.get(file.name, ())), missing)
+        self._at_once(lambda file: check(self._source, file, self._attempts(file), index.get(file.name, ())), missing)
 
     def one(self, file: RemoteFile) -> LockedFile:
         """Fetch one file, or the rest of it.

@@ -15,7 +15,7 @@ from hermes.errors import WeightsError
 from hermes.weights.http import PIECE
 from hermes.weights.hub import choose
 from hermes.weights.remote import Patience, Piece, RemoteFile
-from hermes.weights.safetensors import AGAIN, INDEX, MERGE, indexed, is_adapter, require_heads
+from hermes.weights.safetensors import AGAIN, INDEX, LOADED, MERGE, indexed, is_adapter, require_heads
 from hermes.weights.source import hub_form
 
 
@@ -60,7 +60,8 @@ def files_of(folder: Path) -> list[RemoteFile]:
         names = [path.name for path in in_place(folder).iterdir() if not path.is_dir()]
         try:
             chosen = choose(names, read_shards=cache(lambda: indexed([on_disk(folder / INDEX)])))
-            files = [on_disk(_plain(folder / name)) for name in chosen]
+            there = [path for path in map(folder.joinpath, chosen) if LOADED.fullmatch(path.name) or path.is_file()]
+            files = [on_disk(_plain(path)) for path in there]
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
     require_heads(folder, files, Patience(attempts=1))

@@ -18,7 +18,7 @@ from hermes.weights.http import READ_SECONDS, HttpFile, Session
 from hermes.weights.hub_client import asking_hub, endpoint, set_client
 from hermes.weights.lock import safe_name
 from hermes.weights.remote import Interrupted, Listing, RemoteFile
-from hermes.weights.safetensors import INDEX, chosen_safetensors, held, indexed, require_shards
+from hermes.weights.safetensors import INDEX, buffered, chosen_safetensors, indexed, require_merged, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
 from hermes.weights.waits import retry_after
@@ -67,6 +67,7 @@ def choose(
     """
     if include:
         chosen = [name for name in names if _matches(name, include)]
+        require_merged(chosen)
     else:
         top = [name for name in names if "/" not in name and not name.endswith(MAY_HOLD_CODE)]
         chosen = [name for name in top if _matches(name, SMALL)] + chosen_safetensors(top, read_shards)
@@ -115,7 +116,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     @cache
     def index() -> RemoteFile:
         require_access(INDEX)
-        return held(remote(INDEX))
+        return buffered(remote(INDEX))
 
     chosen = names or choose(list(files), source.include, source.exclude, lambda: indexed([index()]))
     chosen = list(map(safe_name, chosen))  # what is left out may have any name

@@ -32,11 +32,17 @@ def safe_name(name: str) -> str:
     Raises ValueError if the path is absolute, leaves its folder, is not printable, or is too long for a disk.
     """
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
+    if not name or leads_out(name) or "\\" in name or not name.isprintable():
         raise ValueError(f"{name!r} is not a safe file name")
     if any(len(part.encode()) > LONGEST_NAME for part in path.parts):
         raise ValueError(f"{name!r} is too long for a file name")
     return str(path)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a path is absolute or leaves its folder, on any system."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts
 
 
 def _file_name(name: str) -> str:

@@ -1,16 +1,20 @@
 """Chooses the members of an archive that are the model: those that `hub.choose` would choose, and all locked ones."""
 
+import logging
 import tarfile
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from hermes.errors import WeightsError
 from hermes.weights.folder import on_disk
-from hermes.weights.hub import MAY_HOLD_CODE
-from hermes.weights.lock import Lock, safe_name
+from hermes.weights.hub import MAY_HOLD_CODE, SMALL
+from hermes.weights.lock import Lock, leads_out, safe_name
 from hermes.weights.remote import Patience
 from hermes.weights.safetensors import ENDING, INDEX, chosen_safetensors, indexed, is_adapter, require_heads
 from hermes.weights.staging import MARKER
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 # With these options, GNU tar stores the targets of links, and holes as zeros.
@@ -39,18 +43,22 @@ class Members:
         """
         if not (member.isdir() or member.isreg()) or member.issparse():
             raise self.refused(f"its member {member.name!r} is not a plain file but a link, a device or the like")
+        if leads_out(member.name):
+            raise self.refused(f"its member {member.name!r} leads out of its folder")
         name = str(PurePosixPath(member.name))
-        if member.isreg() and self._is_left_out(name) and not self._is_locked(name):
-            return None  # whatever its name is
+        locked = self._is_locked(name)
+        if member.isdir() or name in (".", MARKER) or (self._is_left_out(name) and not locked):
+            return None
         try:
-            name = safe_name(member.name)
+            safe_name(name)
         except ValueError as error:
-            raise self.refused(str(error)) from error
-        if member.isdir() or name == MARKER:
+            if "/" not in name and any(fnmatchcase(name, pattern) for pattern in (*SMALL, f"*{ENDING}")):
+                raise self.refused(str(error)) from error
+            logger.info("weights: %s: %s; it is left out", self._source, error)
             return None
         if name in self._there:
             raise self.refused(f"it holds {name!r} twice")
-        if self._lock and not self._is_locked(name):
+        if self._lock and not locked:
             raise self.refused(f"it holds {name!r}, but weights.lock does not have it")
         return name
 
@@ -100,4 +108,6 @@ class Members:
         folder = name.rpartition("/")[0]
         if folder and CONFIG not in self._there and f"{folder}/{CONFIG}" in self._there:
             raise self.refused(f"the model is in its folder {folder!r}")  # before the large files arrive
-        return bool(folder or self._is_locked(INDEX) or (self._index and name not in self._index))
+        return bool(
+            folder or name.startswith("adapter_") or self._is_locked(INDEX) or (self._index and name not in self._index)
+        )

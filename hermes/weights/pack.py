@@ -17,7 +17,7 @@ from hermes.weights.disk import unwritable
 from hermes.weights.lock import LockedFile, safe_name
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Attempts, Patience, RemoteFile, steadily
-from hermes.weights.safetensors import INDEX, require_tokenizer
+from hermes.weights.safetensors import INDEX
 from hermes.weights.staging import digests_of, write_all
 
 CONFIG = "predictor_config.json"
@@ -30,8 +30,8 @@ def predictor_config(prompt_template: str | None, engine_args: Mapping[str, Any]
     """
     require_allowed(engine_args)
     given = {"engine_args": dict(engine_args), "prompt_template": prompt_template}
-    content = json.dumps({key: value for key, value in given.items() if value}, indent=2, sort_keys=True) + "\n"
-    return _in_memory(CONFIG, content.encode())
+    text = json.dumps({key: value for key, value in given.items() if value}, indent=2, sort_keys=True) + "\n"
+    return RemoteFile(CONFIG, len(content := text.encode()), None, None, lambda offset: iter([content[offset:]]))
 
 
 def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: Patience) -> list[LockedFile]:
@@ -44,12 +44,11 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
         patience: limits the attempts at each file.
 
     Raises:
-        WeightsError: there is no tokenizer, a file has an unsafe name or could not be fetched, or the disk failed.
+        WeightsError: a file has an unsafe name or could not be fetched, or the disk failed.
     """
-    require_tokenizer(out, [file.name for file in files])
     try:
         for file in files:
-            safe_name(file.name)  # an archive with another one would not be unpacked
+            safe_name(file.name)  # another one would not be unpacked
     except ValueError as error:
         raise WeightsError(out, str(error), "rename the file, or leave it out") from error
     ordered = [config, *sorted((file for file in files if file.name != CONFIG), key=_first_things_first)]
@@ -97,7 +96,3 @@ def _header(file: RemoteFile) -> bytes:
     info = tarfile.TarInfo(file.name)
     info.size = file.size
     return info.tobuf(tarfile.GNU_FORMAT, encoding="utf-8")
-
-
-def _in_memory(name: str, content: bytes) -> RemoteFile:
-    return RemoteFile(name, len(content), None, None, lambda offset: iter([content[offset:]]))

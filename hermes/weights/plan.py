@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from hermes.weights.lock import Lock, LockedFile
 from hermes.weights.progress import Progress
 from hermes.weights.reader import Download
 from hermes.weights.remote import Attempts, Interrupted, Listing, Patience, RemoteFile, steadily
-from hermes.weights.safetensors import require_tokenizer
 from hermes.weights.source import ArchiveSource, FetchedSource, HubSource
 from hermes.weights.staging import Digests, Staging
 from hermes.weights.verify import read_marker
@@ -30,6 +29,8 @@ T = TypeVar("T")
 LOCK_ANEW = "if the change is meant, run `python -m hermes weights lock` for the source"
 
 Admit = Callable[[Path], None]  # gets the path of config.json before the large files come; raises to refuse the model
+
+AdmitFiles = Callable[[FetchedSource, Sequence[str]], None]  # gets the names of the files; raises to refuse the model
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Planner:
     token: SecretStr | None  # for the hub; with None, huggingface_hub looks for one
     patience: Patience  # limits the attempts at each request
     admit: Admit
-    needs_tokenizer: Callable[[FetchedSource], bool]
+    admit_files: AdmitFiles
 
     def plan(self, source: FetchedSource, lock: Lock | None, progress: Progress, session: Session) -> Plan:
         """Ask the host of a source what it has, and prepare the staging folder.
@@ -86,11 +87,6 @@ class Planner:
         attempts = Attempts(source, self.patience)
         return Digests(file.name, file.size).take_in(steadily(file.read, 0, file.size, attempts)).locked
 
-    def require_tokenizer(self, source: FetchedSource, names: Iterable[str]) -> None:
-        """Raises WeightsError if the model needs a tokenizer of its own, and none of the files is one."""
-        if self.needs_tokenizer(source):
-            require_tokenizer(source, names)
-
     def _plan_archive(self, source: ArchiveSource, lock: Lock | None, progress: Progress, session: Session) -> Plan:
         file = HttpFile(session, source.url, source)
         ranges = self._patiently(source, file.probe)
@@ -105,7 +101,7 @@ class Planner:
     def _fetch_listed(
         self, source: HubSource, listing: Listing, staging: Staging, hang_up: Callable[[], None]
     ) -> list[LockedFile]:
-        self.require_tokenizer(source, [file.name for file in listing.files])
+        self.admit_files(source, [file.name for file in listing.files])
         staging.progress.files = len(listing.files)
         staging.progress.total = sum(file.size for file in listing.files)
         staging.require_room(sum(file.size - staging.arrived_bytes(file.name, file.size) for file in listing.files))

@@ -21,7 +21,7 @@ from hermes.weights.disk import unwritable, write_error
 from hermes.weights.folder import files_of, let_others_read, require_one_model
 from hermes.weights.lock import write_whole
 from hermes.weights.progress import Progress, shown
-from hermes.weights.safetensors import AGAIN, ENDING, INDEX, require_tokenizer
+from hermes.weights.safetensors import AGAIN, ENDING, INDEX
 
 BLOCK = 128  # rows and columns that share a scale
 LINEAR = re.compile(r"model\.layers\.\d+\.\w+\.\w+_proj\.weight")  # the matrices of a Llama-like model's layers
@@ -45,7 +45,6 @@ def quantise(model: Path, out: Path) -> Path:
     if out.exists():
         raise WeightsError(out, "it is there already", "delete it, or choose another path")
     files = files_of(model)
-    require_tokenizer(model, [file.name for file in files])
     shards = [file.name for file in files if file.name.endswith(ENDING)]
     config = _unquantised(model)
     with _named_failures(model, out):

@@ -1,6 +1,7 @@
 """Finds or makes the folder of the model that a source names."""
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -42,8 +43,7 @@ def resolve(
         admit(found.folder / "config.json")
         if settings.with_predictor_config(found.folder).engine_args.get("load_format") in LOADS_SAFETENSORS:
             files = files_of(found.folder)  # raises WeightsError if vLLM could not load the files
-            if _needs_tokenizer(settings, source):
-                require_tokenizer(source, [file.name for file in files])
+            require_own_tokenizer(settings, source, [file.name for file in files])
     elif isinstance(source, GgufSource):
         found = Weights(_gguf(source.path, settings))
     else:
@@ -60,16 +60,15 @@ def is_converted(settings: Settings, weights: str | None) -> bool:
 
 def open_store(settings: Settings, admit: Admit = lambda _: None) -> Store:
     """The store in the folder of weights that the settings name."""
-    needs = partial(_needs_tokenizer, settings)
-    return Store(
-        settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit, needs_tokenizer=needs
-    )
+    own = partial(require_own_tokenizer, settings)
+    return Store(settings.weights_dir, settings.weights_lock, token=settings.hub_token, admit=admit, admit_files=own)
 
 
-def _needs_tokenizer(settings: Settings, source: Source) -> bool:
-    """Whether the model of a source needs a tokenizer of its own. A draft model does without."""
+def require_own_tokenizer(settings: Settings, source: Source, names: Iterable[str]) -> None:
+    """Raises WeightsError if none of the files is a tokenizer, and the model needs its own. A draft does without."""
     is_draft = settings.draft is not None and source == parse_source(settings.draft)
-    return not is_draft and "tokenizer" not in settings.engine_args
+    if not is_draft and "tokenizer" not in settings.engine_args:
+        require_tokenizer(source, names)
 
 
 def _gguf(file: Path, settings: Settings) -> Path:

@@ -24,13 +24,17 @@ ENDING = ".safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d+-of-(\d+)\.safetensors")
 WEIGHTS = re.compile(r".*\.safetensors|pytorch_model.*\.bin|adapter_config\.json|adapter_model\.bin")
-TOKENIZER = re.compile(r"tokenizer\.json|.*\.model|vocab\.(json|txt)|tekken\.json")
+TOKENIZER = re.compile(r"tokenizer\.json|[^/]*\.model(\.v\d\w*)?|vocab\.(json|txt)|tekken\.json")
+# What vLLM and transformers read of a model. Its other small files may be anything.
+LOADED = re.compile(
+    rf".*\.safetensors|{TOKENIZER.pattern}|merges\.txt|[^/]*(config|\.safetensors\.index)\.json"
+    r"|(params|special_tokens_map|added_tokens)\.json"
+)
 LARGEST_INDEX = 64 << 20  # bytes; a model of 70 billion parameters has one of 60,000
 LARGEST_HEADER = 100_000_000  # bytes, as the safetensors package has it
 HEAD = 4096  # first bytes of a file: the whole header of most shards
 LFS_POINTER = b"version https://git-lfs"
 MERGE = "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload() and save_pretrained()"
-NEVER_EMPTY = (ENDING, ".json", ".model")
 AGAIN = "fetch it again from its origin, or name another model"
 DTYPES = {
     4: ("F4",),
@@ -64,7 +68,7 @@ class Header(BaseModel):
     metadata: dict[str, str] | None = Field(None, alias="__metadata__")
 
 
-def held(file: RemoteFile) -> RemoteFile:
+def buffered(file: RemoteFile) -> RemoteFile:
     """An index with its bytes in memory, so that its host is asked once.
 
     Raises:
@@ -82,12 +86,12 @@ def held(file: RemoteFile) -> RemoteFile:
 def indexed(files: Iterable[RemoteFile]) -> Mapping[str, set[str]]:
     """The safetensors that the index among these files names, each with its tensors; none without an index.
 
-    Raises ValueError if the file is not an index, and as `held`.
+    Raises ValueError if the file is not an index, and as `buffered`.
     """
     shards: dict[str, set[str]] = defaultdict(set)
     for file in files:
         if file.name == INDEX:
-            [index] = held(file).read(0)
+            [index] = buffered(file).read(0)
             try:
                 for tensor, name in json.loads(bytes(index))["weight_map"].items():
                     if name.endswith(ENDING):
@@ -102,8 +106,7 @@ def chosen_safetensors(names: Sequence[str], read_shards: Callable[[], Collectio
 
     Raises ValueError if there are no safetensors, or one of the set is missing.
     """
-    if is_adapter(names):
-        raise ValueError(MERGE)
+    require_merged(names)
     found = [name for name in names if name.endswith(ENDING)]
     if not found:
         raise ValueError("there are no safetensors among its files, and nothing else is loaded")
@@ -123,6 +126,12 @@ def is_adapter(names: Iterable[str]) -> bool:
     """Whether these are the files of a LoRA adapter without its base model."""
     weights = [name for name in names if WEIGHTS.fullmatch(name)]
     return bool(weights) and all(name.startswith("adapter_") for name in weights)
+
+
+def require_merged(names: Iterable[str]) -> None:
+    """Raises ValueError if these are the files of a LoRA adapter."""
+    if is_adapter(names):
+        raise ValueError(MERGE)
 
 
 def require_tokenizer(source: object, names: Iterable[str]) -> None:
@@ -147,9 +156,11 @@ def require_whole(
     """Check a file of `size` bytes by its first bytes, and return those.
 
     `read` returns the bytes between two offsets; each call goes on where the last one ended. `tensors` are the file's
-    in the index. Raises WeightsError if the file is empty, a pointer of git-lfs, or damaged or cut safetensors.
+    in the index. Raises WeightsError if a file that is LOADED is empty, a pointer of git-lfs, or damaged or cut.
     """
-    if not size and name.endswith(NEVER_EMPTY):
+    if not LOADED.fullmatch(name):
+        return b""
+    if not size:
         raise WeightsError(source, f"{name} is empty", AGAIN)
     head = read(0, min(HEAD, size))
     if head.startswith(LFS_POINTER):
@@ -190,7 +201,7 @@ def _problem(header: bytes, size: int, wanted: Iterable[str]) -> str | None:
     return None
 
 
-def look(source: object, file: RemoteFile, attempts: Attempts, tensors: Iterable[str] = ()) -> None:
+def check(source: object, file: RemoteFile, attempts: Attempts, tensors: Iterable[str] = ()) -> None:
     """Check a file by its first bytes, see `require_whole`. A host is asked only for those of safetensors.
 
     Raises WeightsError, also if the file cannot be read.
@@ -209,4 +220,4 @@ def require_heads(source: object, files: Sequence[RemoteFile], patience: Patienc
     """Raises WeightsError if the first bytes of a file show that it could not be loaded, or it cannot be read."""
     index = indexed(files)
     for file in files:
-        look(source, file, Attempts(f"{source}: {file.name}", patience), index.get(file.name, ()))
+        check(source, file, Attempts(f"{source}: {file.name}", patience), index.get(file.name, ()))

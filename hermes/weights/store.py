@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from hermes.weights.disk import unwritable
 from hermes.weights.folder import files_of
 from hermes.weights.http import Session
 from hermes.weights.lock import Lock, locked, read_lock_file, write_lock
-from hermes.weights.plan import LOCK_ANEW, Admit, Planner, require_config
+from hermes.weights.plan import LOCK_ANEW, Admit, AdmitFiles, Planner, require_config
 from hermes.weights.progress import Progress, shown
 from hermes.weights.remote import Patience, RemoteFile
-from hermes.weights.safetensors import require_heads
+from hermes.weights.safetensors import require_heads, require_tokenizer
 from hermes.weights.source import FetchedSource, HubSource
 from hermes.weights.staging import Staging
 from hermes.weights.verify import damaged, locked_in, read_marker, verify, write_marker
@@ -58,7 +58,7 @@ class Store:
         token: SecretStr | None = None,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         admit: Admit = lambda _: None,
-        needs_tokenizer: Callable[[FetchedSource], bool] = lambda _: True,
+        admit_files: AdmitFiles = require_tokenizer,
     ):
         """Args:
         folder: holds the models.
@@ -66,11 +66,11 @@ class Store:
         token: for the hub; with None, huggingface_hub looks for one.
         patience: limits the attempts at each request.
         admit: may refuse a model.
-        needs_tokenizer: whether the model of a source needs a tokenizer of its own.
+        admit_files: may refuse a model for the names of its files.
         """
         self.folder = folder
         self.lock_file = lock_file
-        self._planner = Planner(folder, token, patience, admit, needs_tokenizer)
+        self._planner = Planner(folder, token, patience, admit, admit_files)
 
     def fetch(self, source: FetchedSource) -> Weights:
         """The model of a source. A model that is here needs no network; any other is fetched.
@@ -114,7 +114,7 @@ class Store:
         """
         if isinstance(source, HubSource):
             listing = self._planner.listing(source, None)
-            self._planner.require_tokenizer(source, [file.name for file in listing.files])
+            self._planner.admit_files(source, [file.name for file in listing.files])
             require_heads(source, listing.files, self._planner.patience)
             new = locked(listing.commit, str(source), [self._planner.locked(source, file) for file in listing.files])
         else:
@@ -157,7 +157,7 @@ class Store:
             with shown(progress, source.key):
                 new = locked(plan.commit, str(source), plan.fetch())
         _require_complete(new, lock)
-        self._planner.require_tokenizer(source, [file.name for file in new.files])
+        self._planner.admit_files(source, [file.name for file in new.files])
         self._move_in(self.folder / source.key, plan.staging, new)
         arrived = max(planned, progress.last_arrival)
         logger.info(

@@ -4,7 +4,9 @@ import json
 import re
 import tarfile
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 from tests.support.commands import FILES, MODEL, TOKEN, WEIGHTS, assert_misuse
 
@@ -183,6 +185,45 @@ def test_a_pack_is_the_same_from_the_hub_the_store_and_a_folder(run, server, fet
     run("weights", "pack", MODEL, "-o", home / "from_hub.tar")
     packed = {(home / f"from_{name}.tar").read_bytes() for name in ("folder", "store", "hub")}
     assert len(packed) == 1
+
+
+@pytest.fixture
+def draft(tmp_path):
+    """A model without a tokenizer, of a kind that can be quantised."""
+    folder = tmp_path / "draft"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    save_file({"model.layers.0.mlp.up_proj.weight": numpy.ones((128, 128), "float32")}, folder / "model.safetensors")
+    return folder
+
+
+WITHOUT_TOKENIZER = {
+    "a draft": {"HERMES_SPECULATION": "{draft}"},
+    "a draft as a URL": {"HERMES_SPECULATION": "file://{draft}"},
+    "another tokenizer": {"HERMES_ENGINE_ARGS": '{{"tokenizer": "/tokenizer"}}'},
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch warns of itself
+@pytest.mark.parametrize("command", ["pack", "quantize"])
+@pytest.mark.parametrize("settings", WITHOUT_TOKENIZER.values(), ids=WITHOUT_TOKENIZER)
+def test_the_settings_say_which_model_needs_no_tokenizer(run, draft, home, monkeypatch, settings, command):
+    out = home / "out"
+    code, _, err = run("weights", command, draft, "-o", out)
+    assert (code, err.count("\n"), out.exists()) == (1, 1, False)
+    assert f"weights '{draft}': there is no tokenizer among its files; add its tokenizer.json" in err
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value.format(draft=draft))
+    assert run("weights", command, draft, "-o", out)[0] == 0
+    assert out.exists()
+
+
+def test_a_repository_without_a_tokenizer_is_not_packed(run, server, home, monkeypatch):
+    server.add_repo("org/draft", {name: data for name, data in FILES.items() if name != "tokenizer.json"})
+    out = home / "out.tar"
+    assert "there is no tokenizer among its files" in run("weights", "pack", "hf://org/draft", "-o", out)[2]
+    monkeypatch.setenv("HERMES_SPECULATION", "hf://org/draft")
+    assert run("weights", "pack", "hf://org/draft", "-o", out)[0] == 0
 
 
 def everything_written(home):

@@ -23,7 +23,10 @@ class Zygote:
 
     def __init__(self, **environment):
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **environment}
+            [sys.executable, "-P", __file__],  # modules of this folder have names of the standard library
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **environment},
         )
 
     def start(self, **job):

@@ -63,6 +63,11 @@ UNSERVABLE = {
     "missing shards": (["config.json", SHARDS[1]], (), "there are 1 of 2 shards of its safetensors, and no index"),
     "a pickle that was asked for": (["config.json", "a.bin"], ("*",), "a.bin may hold code; only safetensors are"),
     "no config": (["model.safetensors"], (), "there is no config.json among its files"),
+    "patterns of an adapter": (
+        ["config.json", "adapter_config.json", "adapter_model.safetensors", "model.safetensors"],
+        ("config.json", "adapter*"),
+        "this is a LoRA adapter; merge it into its base model",
+    ),
     "patterns without the config": (["config.json", "a.safetensors"], ("*.safetensors",), "there is no config.json"),
 }
 

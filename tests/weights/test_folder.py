@@ -165,6 +165,7 @@ BROKEN = {
     ),
     "an empty config": ({"config.json": b""}, f"config.json is empty{AGAIN}"),
     "an empty tokenizer": ({"tokenizer.model": b""}, f"tokenizer.model is empty{AGAIN}"),
+    "an empty vocabulary": ({"vocab.txt": b""}, f"vocab.txt is empty{AGAIN}"),
     "a pointer of git-lfs for a tokenizer": (
         {"tokenizer.json": POINTER},
         "tokenizer.json is a pointer of git-lfs and not the file itself; run `git lfs pull` in its clone",
@@ -183,7 +184,7 @@ def test_weights_that_can_not_be_loaded_are_refused(model, files, problem):
     assert str(raised.value) == f"E1000 WeightsError: weights '{model}': {problem}"
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "generation_config.json", "chat.jinja"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "generation_config.json", "merges.txt"])
 def test_a_link_that_leads_nowhere_is_named(model, name):
     (model / name).unlink(missing_ok=True)
     (model / name).symlink_to("blobs/4d7a")
@@ -207,10 +208,19 @@ def test_what_is_not_a_file_is_named(model):
         files_of(model)
 
 
-@pytest.mark.parametrize("name", ["README.md", "images\\fig.png", "pytorch_model.bin", "consolidated.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "README.json", "chat.jinja", "images\\fig.png", "pytorch_model.bin", "consolidated.safetensors"],
+)
 def test_a_link_to_nowhere_that_is_no_part_of_the_model_is_left(model, name):
     (model / name).symlink_to("nowhere")
     assert [file.name for file in files_of(model)] == list(FILES)
+
+
+@pytest.mark.parametrize("content", [b"", POINTER], ids=["empty", "a pointer"])
+def test_a_file_that_no_model_loads_may_be_anything(model, content):
+    (model / "trainer_state.json").write_bytes(content)
+    assert [file.name for file in files_of(model)] == sorted([*FILES, "trainer_state.json"])
 
 
 @pytest.mark.parametrize("config", [{}, {"config.json": b"{}"}], ids=["alone", "with a config"])

@@ -172,6 +172,31 @@ def test_a_tensor_that_only_the_index_has_is_named(tensors, missing):
     checked(shard(HEADER), {"a", "c"})
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"
+READ_AT_START = [
+    *("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "tokenizer.model.v3"),
+    *("vocab.txt", "merges.txt", "special_tokens_map.json", "added_tokens.json", "params.json", "tekken.json"),
+    *("model.safetensors.index.json", "consolidated.safetensors.index.json", "quantize_config.json"),
+]
+
+
+def checked_as(name, content):
+    require_whole("m", name, len(content), lambda start, end: content[start:end])
+
+
+@pytest.mark.parametrize("name", READ_AT_START)
+def test_what_a_model_loads_is_neither_empty_nor_a_pointer(name):
+    assert f"{name} is empty" in refusal(checked_as, name, b"")
+    assert f"{name} is a pointer of git-lfs" in refusal(checked_as, name, POINTER)
+    checked_as(name, b"{}")
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "README.json", "LICENSE", "sub/config.json", "a.jinja"])
+def test_what_no_model_loads_may_be_anything(name):
+    checked_as(name, b"")
+    checked_as(name, POINTER)
+
+
 ADAPTERS = [
     ["adapter_config.json", "adapter_model.safetensors", "README.md"],
     ["adapter_config.json", "adapter_model.bin", "training_args.bin", "tokenizer.json"],
@@ -199,13 +224,25 @@ def test_a_model_with_or_without_an_adapter_is_none(names):
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json"]
+    "name",
+    [
+        "tokenizer.json",
+        "tokenizer.model",
+        "spiece.model",
+        "vocab.json",
+        "vocab.txt",
+        "tekken.json",
+        "tokenizer.model.v3",
+        "tokenizer.mm.model.v11m1",
+    ],
 )
 def test_a_tokenizer_of_any_kind_is_one(name):
     require_tokenizer("m", ["config.json", name])
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json.bak"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json.bak", "tokenizer.model.bak"]
+)
 def test_what_is_only_about_a_tokenizer_is_none(name):
     said = "there is no tokenizer among its files; add its tokenizer.json, or name another model; a draft"
     assert said in refusal(require_tokenizer, "m", ["config.json", name])

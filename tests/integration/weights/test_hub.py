@@ -123,8 +123,22 @@ def test_an_adapter_is_refused_with_what_to_do(server):
     adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS}
     for files in (adapter, adapter | {"config.json": b"{}"}, {**adapter, "training_args.bin": b"x"}):
         server.add_repo("org/adapter", files)
-        message = refusal(list_hub, HubSource("org/adapter"), None)
-        assert "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()" in message
+        for include in ((), ("*",), ("*.json", "*.safetensors")):
+            message = refusal(list_hub, HubSource("org/adapter", include=include), None)
+            assert "this is a LoRA adapter; merge it into its base model, with peft's merge_and_unload()" in message
+
+
+def test_patterns_may_choose_what_is_no_adapter(server):
+    """A model beside its adapter, or the merged model in a folder."""
+    adapter = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS, "config.json": b"{}"}
+    server.add_repo("org/both", {**adapter, **MODEL})
+    assert "this is a LoRA adapter" in refusal(
+        list_hub, HubSource("org/both", include=("*config.json", "adapter*")), None
+    )
+    assert len(list_hub(HubSource("org/both", include=("*",)), None).files) == 5
+    server.add_repo("org/merged", {**adapter, "merged/model.safetensors": WEIGHTS})
+    files = list_hub(HubSource("org/merged", include=("config.json", "merged/*")), None).files
+    assert [file.name for file in files] == ["config.json", "merged/model.safetensors"]
 
 
 REFUSALS = {

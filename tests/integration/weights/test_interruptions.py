@@ -38,7 +38,7 @@ def test_when_one_file_fails_the_others_stop_and_stay(server, store):
     server.fail("/cdn/", Status(404))
     began = time.monotonic()
     assert "HTTP 404" in refusal(store.fetch, SOURCE)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < http.READ_SECONDS / 2
     server.clear()
     assert files_in(store.fetch(SOURCE).folder) == {
         **SHARDS,
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_what_has_come_and_no_thread_or_connection(server, store, 
     before, began = threading.enumerate(), time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         store.fetch(SOURCE)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < http.READ_SECONDS / 2
     assert [thread.name for thread in threading.enumerate() if thread not in before and "weights" in thread.name] == []
     assert not (store.folder / SOURCE.key).exists()
     server.clear()
@@ -123,11 +123,15 @@ def test_ctrl_c_ends_a_first_look_at_a_host_that_is_silent(server, store):
 
 def test_no_connection_outlives_a_fetch(server, store):
     store.fetch(SOURCE)
-    gc.collect()
     port = int(server.url.rpartition(":")[2])
     hub_client = 1  # that huggingface_hub keeps one is its own affair
-    opened = [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
-    assert len([each for each in opened if each.status == "ESTABLISHED"]) <= hub_client
+
+    def opened():
+        gc.collect()
+        found = [each for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port]
+        return len([each for each in found if each.status == "ESTABLISHED"])
+
+    until(lambda: opened() <= hub_client, http.READ_SECONDS / 2, "the connections are closed")
 
 
 def test_xet_files_are_verified_and_interrupted_alike(server, store):

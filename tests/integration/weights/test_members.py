@@ -1,7 +1,9 @@
 """Of an archive, the members that are the model are unpacked. What could not be loaded is refused."""
 
+import logging
 import re
 import subprocess
+import tarfile
 
 import pytest
 
@@ -19,6 +21,15 @@ SHARDED = {  # numbered from zero
     "model.safetensors.index.json": INDEX,
 }
 STRAY = {"model-00002-of-00002.safetensors": SHARD_3}
+
+
+def folder(name):
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.DIRTYPE
+    return info
+
+
+ADAPTER = {"adapter_config.json": b"{}", "adapter_model.safetensors": SHARD_1}
 LEFT_OUT = {
     "the original weights, before": ({"original/model.safetensors": b"x", **MODEL}, MODEL),
     "the original weights, after": ({**MODEL, "original/consolidated.00.safetensors": b"x"}, MODEL),
@@ -34,6 +45,18 @@ LEFT_OUT = {
         MODEL,
     ),
     "a shard of any name in a folder": ({"config.json": b"{}", **MODEL, "a\u200b/b.safetensors": b"x"}, MODEL),
+    "files with names that are not printable, too long or of another system": (
+        {**MODEL, "images\\fig.png": b"x", "README\u3000.md": b"x", "x" * 300 + ".txt": b"x", "\x1b[2J.txt": b"x"},
+        MODEL,
+    ),
+    "small files with such names in a folder": ({"a/b\u200b.json": b"x", "a\\/tokenizer.json": b"x", **MODEL}, MODEL),
+    "no name": ({**MODEL, "": b"x"}, MODEL),
+    "a folder with such a name": (
+        {**{name: folder(name) for name in ("img\u3000", "a\\b", "x" * 300)}, **MODEL},
+        MODEL,
+    ),
+    "an adapter": ({**ADAPTER, **MODEL}, {"adapter_config.json": b"{}", **MODEL}),
+    "an adapter behind the model": ({**MODEL, **ADAPTER}, {"adapter_config.json": b"{}", **MODEL}),
     "the whole beside its shards": ({**SHARDED, "model.safetensors": SHARD_3}, SHARDED),
 }
 
@@ -104,6 +127,7 @@ PARTS = {
         "tokenizer.json is a pointer of git-lfs and not the file itself",
     ),
     "an empty tokenizer": ({**MODEL, "tokenizer.model": b""}, "tokenizer.model is empty"),
+    "an empty vocabulary": ({**MODEL, "vocab.txt": b""}, "vocab.txt is empty"),
     "an empty model": ({"config.json": b"{}", "model.safetensors": b""}, "model.safetensors is empty"),
 }
 
@@ -113,11 +137,31 @@ def test_what_could_not_be_loaded_is_refused(tmp_path, packed, problem):
     assert f": {problem}" in refusal(unpack, tmp_path, tar_of(packed))
 
 
+NEEDED = ["tokenizer\u3000.model", "a\\b.json", "model\u200b.safetensors", "./\x1b.json", "x" * 251 + ".json"]
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_would_be_fetched_of_a_repository_is_refused_by_its_name(tmp_path, name):
+    said = (
+        f": {name.removeprefix('./')!r} is {'too long for a' if len(name) > 255 else 'not a safe'} file name; pack it"
+    )
+    assert said in refusal(unpack, tmp_path, tar_of({**MODEL, name: SHARD_1}))
+
+
+def test_the_log_names_what_is_left_out_for_its_name(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "hermes")
+    assert unpack(tmp_path, tar_of({"a\u200b.md": b"x", **MODEL, "images\\fig.png": b"x"})) == MODEL
+    assert caplog.messages == [
+        "weights: http://host/model.tar: 'a\\u200b.md' is not a safe file name; it is left out",
+        "weights: http://host/model.tar: 'images\\\\fig.png' is not a safe file name; it is left out",
+    ]
+
+
 def test_an_archive_without_a_tokenizer_is_refused(server, tmp_path):
     model = {name: data for name, data in MODEL.items() if name != "tokenizer.json"}
     source = ArchiveSource(server.add_file("/model.tar", tar_of(model)))
     assert "there is no tokenizer among its files; add its tokenizer.json" in refusal(store_in(tmp_path).fetch, source)
-    assert files_in(store_in(tmp_path, needs_tokenizer=lambda _: False).fetch(source).folder) == model
+    assert files_in(store_in(tmp_path, admit_files=lambda *_: None).fetch(source).folder) == model
 
 
 def test_what_is_in_the_wrong_place_or_no_weights_is_refused_before_the_bulk(server, store):
@@ -129,6 +173,14 @@ def test_what_is_in_the_wrong_place_or_no_weights_is_refused_before_the_bulk(ser
         server.clear()
         refusal(store.fetch, source)
         assert server.bytes_sent < len(bulk) / 2
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_is_refused_before_the_bulk(server, store, name):
+    bulk = safetensors(40 << 20)
+    source = ArchiveSource(server.add_file("/model.tar", tar_of({"adapter_config.json": b"{}", name: bulk})))
+    assert "this is a LoRA adapter; merge it" in refusal(store.fetch, source)
+    assert server.bytes_sent < len(bulk) / 2
 
 
 def test_the_advice_makes_an_archive_that_can_be_unpacked(tmp_path):

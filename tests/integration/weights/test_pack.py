@@ -115,13 +115,6 @@ def test_a_long_name_is_kept(tmp_path):
     assert read_tar(tmp_path / "m")[1] == (name[1:], b"{}")
 
 
-@pytest.mark.parametrize("left", [[], ["config.json"], ["tokenizer_config.json", "model.safetensors"]])
-def test_a_model_without_a_tokenizer_is_not_packed(tmp_path, left):
-    files = [RemoteFile(name, 2, None, None, lambda _: iter([b"{}"])) for name in left]
-    assert "m.tar': there is no tokenizer among its files" in refusal(pack, files, CONFIG, tmp_path / "m.tar", QUICK)
-    assert left_in(tmp_path) == []
-
-
 @pytest.mark.parametrize("name", ["a\u200b.json", "a\\b.json", "\x1b.json", "x" * 256, "../a.json"])
 def test_what_could_not_be_unpacked_is_not_packed(tmp_path, folder, name):
     stray = RemoteFile(name, 2, None, None, lambda _: iter([b"{}"]))
