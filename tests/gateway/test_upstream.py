@@ -149,7 +149,7 @@ def test_the_environments_proxy_is_used_unless_it_leaves_the_host_out(monkeypatc
 
 def test_why_an_upstream_is_not_ready_names_the_proxy(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:1")
-    through = "through the proxy http://...@127.0.0.1:1 of HTTP_PROXY"
+    through = "through the proxy http://127.0.0.1:1 of HTTP_PROXY"
     with pytest.raises(Unavailable, match=f"http://elsewhere.invalid {through}: All connection attempts failed"):
         asked(name="http://elsewhere.invalid", do=lambda upstream: upstream.ready())
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1080")
