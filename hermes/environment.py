@@ -97,10 +97,10 @@ def _is_own(address: IPv4Address | IPv6Address) -> bool:
     address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback or address.is_unspecified:
         return True
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
+        family, *_, place = socket.getaddrinfo(str(address), 9, type=socket.SOCK_DGRAM)[0]  # with the number of a zone
         with socket.socket(family, socket.SOCK_DGRAM) as probe:  # sends nothing: it only chooses a route
-            probe.connect((str(address), 9))
+            probe.connect(place)
             return str(probe.getsockname()[0]).partition("%")[0] == str(address).partition("%")[0]
     except OSError:
         return False
@@ -159,11 +159,10 @@ def _usable(value: str, variable: str, socks: Sequence[str]) -> Proxy:
 def can_be_asked(url: httpx.URL) -> bool:
     """Whether a URL has a host and a port that getaddrinfo takes. For others, httpx raises UnicodeError."""
     try:
-        return bool(url.host and url.raw_host.decode("ascii").encode("idna")) and (
-            url.port is None or 0 < url.port < 2**16
-        )
+        known = url.host and url.raw_host.decode("ascii").encode("idna")
     except UnicodeError:
         return False
+    return bool(known) and (url.port is None or 0 < url.port < 2**16)
 
 
 def ca_certificates() -> dict[str, str]:
@@ -174,7 +173,7 @@ def ca_certificates() -> dict[str, str]:
     for name in CA_VARIABLES:
         if path := os.environ.get(name):
             if os.path.isfile(path):
-                _context(name, cafile=path)
+                _context(cafile=path)
                 return {"cafile": path}
             if any(map(os.path.isdir, path.split(os.pathsep))):  # OpenSSL takes several
                 return {"capath": path}
@@ -184,13 +183,15 @@ def ca_certificates() -> dict[str, str]:
 
 def tls() -> ssl.SSLContext:
     """What httpx verifies certificates with, made once: that takes 0.03 s. Raises as `ca_certificates`."""
-    return _context(CA_VARIABLES[0], **ca_certificates())
+    return _context(**ca_certificates())
 
 
 @cache
-def _context(variable: str, **where: str) -> ssl.SSLContext:
+def _context(cafile: str | None = None, capath: str | None = None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(**where) if where else httpx.create_ssl_context(trust_env=False)  # type: ignore[arg-type]
+        if cafile or capath:
+            return ssl.create_default_context(cafile=cafile, capath=capath)
+        return httpx.create_ssl_context(trust_env=False)  # certifi's
     except OSError as error:  # ssl.SSLError is one
-        problem = f"{where} has no certificates that can be read ({error}); name a PEM file, or unset it"
-        raise InvalidConfiguration(variable, problem) from error
+        problem = f"{cafile} has no certificates that can be read ({error}); name a PEM file, or unset it"
+        raise InvalidConfiguration(CA_VARIABLES[0], problem) from error

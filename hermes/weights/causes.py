@@ -17,16 +17,7 @@ CHECK = "check the address"
 UNKNOWN_ISSUER = range(18, 22)  # X509_V_ERR_*: self-signed, or without the certificate that signed it
 TRUST = "if a proxy or your company signs it, name its CA certificate in SSL_CERT_FILE, a PEM file"
 NOT_VALID = "its address, or one that it redirects to, is not valid"
-NOT_HTTP = "it redirects to an address that is not http or https"
-NO_HEADER = "a header of the request is not valid"
-PERMANENT = {  # by the name of the error's class
-    "TooManyRedirects": "its host redirects in a loop",
-    "InvalidSchema": NOT_HTTP,
-    "MissingSchema": NOT_HTTP,
-    "UnsupportedProtocol": NOT_HTTP,
-    "InvalidHeader": NO_HEADER,
-    "LocalProtocolError": NO_HEADER,
-}
+PERMANENT = {"TooManyRedirects": "its host redirects in a loop", "LocalProtocolError": "a header is not valid"}
 NOT_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"}
 
 

@@ -7,8 +7,6 @@ from json import JSONDecodeError
 from ssl import SSLContext
 from typing import TypeVar
 
-import httpx
-
 from hermes.environment import can_be_asked, tls
 from hermes.errors import WeightsError
 from hermes.text import redacted
@@ -18,11 +16,7 @@ from hermes.weights.source import HubSource
 from hermes.weights.waits import retry_after
 
 T = TypeVar("T")
-STEPS = {
-    **dict.fromkeys((401, 403), "check HF_TOKEN"),
-    407: "check the proxy",
-    511: "log in to the network",
-}
+STEPS = {401: "check HF_TOKEN", 403: "check HF_TOKEN", 407: "check the proxy", 511: "log in to the network"}
 
 
 def endpoint() -> str:
@@ -47,7 +41,7 @@ def set_client() -> None:
 
         def handle_request(self, request: Request) -> Response:
             url, own = request.url, URL(endpoint())
-            if not can_be_asked(httpx.URL(str(url))):
+            if not can_be_asked(url):  # type: ignore[arg-type] # httpx's has the same names
                 raise InvalidURL(f"{url.raw_host.decode()}:{url.port}")
             if (url.host, url.port) != (own.host, own.port) or url.scheme not in (own.scheme, "https"):
                 request.headers.pop("Authorization", None)  # with it, huggingface_hub follows a redirect to the hub
