@@ -166,7 +166,7 @@ def can_be_asked(url: httpx.URL) -> bool:
 
 
 def ca_certificates() -> dict[str, str]:
-    """Whose certificates to trust, as `cafile` or `capath` of ssl.create_default_context; empty for certifi's.
+    """The CA certificates, as `cafile` or `capath` of ssl.create_default_context; empty for those of certifi.
 
     Raises InvalidConfiguration if the environment names what is not there or has no certificates.
     """
