@@ -16,6 +16,7 @@ from hermes.weights.source import HubSource
 from hermes.weights.waits import retry_after
 
 T = TypeVar("T")
+HUBS = {b"huggingface.co", b"hub-ci.huggingface.co", b"hf.co"}
 STEPS = {401: "check HF_TOKEN", 403: "check HF_TOKEN", 407: "check the proxy", 511: "log in to the network"}
 
 
@@ -43,8 +44,8 @@ def set_client() -> None:
             url, own = request.url, URL(endpoint())
             if not can_be_asked(url):  # type: ignore[arg-type] # httpx's has the same names
                 raise InvalidURL(f"{url.raw_host.decode()}:{url.port}")
-            if (url.host, url.port) != (own.host, own.port) or url.scheme not in (own.scheme, "https"):
-                request.headers.pop("Authorization", None)  # with it, huggingface_hub follows a redirect to the hub
+            if url.netloc in HUBS - {own.netloc}:  # huggingface_hub follows a redirect to it with the token
+                request.headers.pop("Authorization", None)
             found = proxy(str(url))
             key = (found.url if found else None, tls())
             if key not in self._transports:

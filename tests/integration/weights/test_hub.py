@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from hermes.environment import CA_VARIABLES
 from hermes.errors import InvalidConfiguration
-from hermes.weights import hub
+from hermes.weights import hub, hub_client
 from hermes.weights.http import Session
 from hermes.weights.hub import list_hub
 from hermes.weights.remote import Interrupted, PermanentFault
@@ -367,6 +367,7 @@ def test_no_redirect_takes_the_token_to_another_host(server, monkeypatch, path, 
     with HubServer() as other:
         other.add_repo("org/model", MODEL, commit=repo.commit)
         monkeypatch.setattr(_http, "_HUB_ORIGINS", {_http._url_origin(other.url)} if is_hub else set())
+        monkeypatch.setattr(hub_client, "HUBS", {other.url.removeprefix("http://").encode()} if is_hub else set())
         server.fail(path, Elsewhere(other.url), times=None, method="*")
         for file in list_hub(SOURCE, TOKEN).files:
             list(file.read(0))
@@ -461,3 +462,8 @@ def test_the_hub_is_asked_through_the_proxy_unless_it_is_here(server, monkeypatc
         "",
         "http://hub.invalid",
     }
+
+
+def test_the_hosts_of_the_hub_are_those_of_its_client():
+    origins = _http._HUB_ORIGINS - {_http._url_origin(constants.ENDPOINT)}  # which the environment may set
+    assert {host.encode() for _, host, _ in origins} <= hub_client.HUBS
