@@ -1,31 +1,33 @@
-"""What HTTP clients take from the environment: tokens, and the proxy for a URL.
+"""What HTTP clients take from the environment: tokens, the proxy for a URL, and CA certificates.
 
-HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are read as curl reads them. httpx knows neither networks in NO_PROXY
-nor brackets around an IPv6 address (https://curl.se/libcurl/c/CURLOPT_NOPROXY.html). A server on this machine is always
-asked directly, because a proxy would ask itself.
+httpx knows neither networks in NO_PROXY nor brackets around an IPv6 address, as curl does
+(https://curl.se/libcurl/c/CURLOPT_NOPROXY.html). A server on this machine is always asked directly, because a proxy
+would ask itself.
 """
 
-import logging
+import os
 import re
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import httpx
 
 from hermes.errors import InvalidConfiguration
-from hermes.text import redacted
+from hermes.text import without_credentials
 
-log = logging.getLogger(__name__)
-
-LOCAL_NAMES = {"localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"}
+LOCAL_NAMES = {
+    *("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"),
+    *("localhost4", "localhost4.localdomain4", "localhost6", "localhost6.localdomain6"),
+}
 PORTS = {"http": 80, "https": 443}
-ENTRY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(\d+))?(/\d+)?")  # HOST, [ADDRESS], :PORT, and the length of a prefix
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Proxy:
     variable: str
 
     def __str__(self) -> str:
-        return f"the proxy {redacted(self.url)} of {self.variable}"
+        return f"the proxy {without_credentials(self.url)} of {self.variable}"
 
 
 def header_token(text: str | None, source: str) -> str | None:
@@ -66,14 +68,12 @@ def proxy_for(url: str, socks: Sequence[str] = ("socksio",)) -> Proxy | None:
         return None
     settings = getproxies()
     kind = next((kind for kind in (scheme, "all") if settings.get(kind, "").strip()), None)
-    if kind is None or not host or is_here(host):
-        return None
-    if any(_covers(entry, scheme, host, port) for entry in re.split(r"[,\s]+", settings.get("no", "")) if entry):
+    if kind is None or not host or is_local(host) or _is_excepted(host, port, settings.get("no", "")):
         return None
     return _usable(settings[kind].strip(), f"{kind.upper()}_PROXY", socks)
 
 
-def is_here(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether a name or an address is this machine's. It looks up no name but one that begins as this machine's."""
     host = host.lower().removesuffix(".")
     if host in LOCAL_NAMES or host.endswith(".localhost"):
@@ -84,7 +84,7 @@ def is_here(host: str) -> bool:
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host)
+        return ip_address(host.replace("%25", "%"))  # before the zone of a link-local address, in a URL
     except ValueError:
         pass
     try:
@@ -97,11 +97,11 @@ def _is_own(address: IPv4Address | IPv6Address) -> bool:
     address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback or address.is_unspecified:
         return True
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
+        family, *_, place = socket.getaddrinfo(str(address), 9, type=socket.SOCK_DGRAM)[0]  # with the number of a zone
         with socket.socket(family, socket.SOCK_DGRAM) as probe:  # sends nothing: it only chooses a route
-            probe.connect((str(address), 9))
-            return ip_address(probe.getsockname()[0]) == address
+            probe.connect(place)
+            return str(probe.getsockname()[0]).partition("%")[0] == str(address).partition("%")[0]
     except OSError:
         return False
 
@@ -120,47 +120,78 @@ def _is_own_name(host: str) -> bool:
     return any(_is_own(ip_address(str(sockaddr[0]).partition("%")[0])) for *_, sockaddr in found)
 
 
-def _covers(entry: str, scheme: str, host: str, port: int | None) -> bool:
-    """Whether an entry of NO_PROXY covers a host: *, a name, .name, an address, a network; perhaps with a port."""
-    of, _, rest = entry.rpartition("://")
-    if of not in ("", "all", scheme):
-        return False
-    if (rest := rest.rstrip("/")) == "*":
+def _is_excepted(host: str, port: int | None, text: str) -> bool:
+    """Whether NO_PROXY has a host: by *, a name, .name, *.name, an address or a network; perhaps with a port."""
+    entries = [entry.removesuffix(".") for entry in re.split(r"[,\s]+", text) if entry]
+    if "*" in entries:
         return True
-    parts = ENTRY.fullmatch(rest)  # an IPv6 address without brackets does not match
-    name, of_port, prefix = parts.groups() if parts else (rest, None, None)
-    if of_port and int(of_port) != port:
-        return False
-    name = name.strip("[]") + (prefix or "")
-    try:
-        network = ip_network(name, strict=False)
-    except ValueError:
-        name = name.lower().removeprefix("*").strip(".")
-        if not re.fullmatch(r"[\w.-]+", name):
-            _warn(entry)
-            return False
-        return host == name or host.endswith(f".{name}")
+    names = ",".join(entry.removeprefix("*") for entry in entries)
+    if proxy_bypass_environment(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", {"no": names}):
+        return True
     address = _address(host)
-    return address is not None and address in network
+    return address is not None and any(address in network for network in map(_network, entries) if network)
 
 
-@cache
-def _warn(entry: str) -> None:
-    """Once for each entry."""
-    log.warning("proxy: NO_PROXY has %r, which is no host, address or network; it is ignored", redacted(entry))
+def _network(entry: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(re.sub(r"^\[(.+?)\](/\d+)?$", r"\1\2", entry), strict=False)
+    except ValueError:
+        return None
 
 
 def _usable(value: str, variable: str, socks: Sequence[str]) -> Proxy:
     url = value if "://" in value else f"http://{value}"
-    shown = redacted(url)
     try:
-        valid = bool(httpx.Proxy(url).url.host)
-    except (ValueError, httpx.InvalidURL):  # their texts may hold a password
+        at = httpx.Proxy(url).url
+        valid = can_be_asked(at) and not re.search(r"[/?#].*@", url.partition("://")[2], re.DOTALL)
+    except (ValueError, httpx.InvalidURL):  # their texts may hold a password, as the value may
         valid = False
     if not valid:
-        problem = f"is {shown!r}, which is not the URL of a proxy; write http://HOST:PORT or socks5://HOST:PORT"
+        problem = "is not the URL of a proxy; write http://HOST:PORT or socks5://HOST:PORT, and %2F for a /"
         raise InvalidConfiguration(variable, problem)
     if url.lower().startswith("socks") and not all(map(find_spec, socks)):
         packages = "run `pip install '.[socks]'` in the repository, or `pip install socksio PySocks`"
-        raise InvalidConfiguration(variable, f"is {shown!r}, and SOCKS needs packages that are missing; {packages}")
+        problem = f"is {without_credentials(url)!r}, and SOCKS needs packages that are missing; {packages}"
+        raise InvalidConfiguration(variable, problem)
     return Proxy(url, variable)
+
+
+def can_be_asked(url: httpx.URL) -> bool:
+    """Whether a URL has a host and a port that getaddrinfo takes. For others, httpx raises UnicodeError."""
+    try:
+        known = url.host and url.raw_host.decode("ascii").encode("idna")
+    except UnicodeError:
+        return False
+    return bool(known) and (url.port is None or 0 < url.port < 2**16)
+
+
+def ca_certificates() -> dict[str, str]:
+    """The CA certificates, as `cafile` or `capath` of ssl.create_default_context; empty for those of certifi.
+
+    Raises InvalidConfiguration if the environment names what is not there or has no certificates.
+    """
+    for name in CA_VARIABLES:
+        if path := os.environ.get(name):
+            if os.path.isfile(path):
+                _context(cafile=path)
+                return {"cafile": path}
+            if any(map(os.path.isdir, path.split(os.pathsep))):  # OpenSSL takes several
+                return {"capath": path}
+            raise InvalidConfiguration(name, f"is {path!r}, which is not there; correct it, or unset it")
+    return {}
+
+
+def tls() -> ssl.SSLContext:
+    """What httpx verifies certificates with, made once: that takes 0.03 s. Raises as `ca_certificates`."""
+    return _context(**ca_certificates())
+
+
+@cache
+def _context(cafile: str | None = None, capath: str | None = None) -> ssl.SSLContext:
+    try:
+        if cafile or capath:
+            return ssl.create_default_context(cafile=cafile, capath=capath)
+        return httpx.create_ssl_context(trust_env=False)  # certifi's
+    except OSError as error:  # ssl.SSLError is one
+        problem = f"{cafile} has no certificates that can be read ({error}); name a PEM file, or unset it"
+        raise InvalidConfiguration(CA_VARIABLES[0], problem) from error

@@ -39,10 +39,15 @@ def cut(text: str, length: int) -> str:
 
 def redacted(text: str) -> str:
     """A text in one line, without passwords, signatures and tokens, and with no queries in its URLs."""
-    text = re.sub(r"://[^/\s]*@", "://...@", text)
+    text = re.sub(r"://(?:[^/\s]*|[^/\s:@\[]*:(?!\d+/)\S{0,99})@", "://...@", text)  # a password may have a /
     text = re.sub(r"\b(bearer|basic)\s+\S+", r"\1 ...", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(hf|api_org|r8)_[\w.-]{8,}", "...", text)  # tokens of the hub and of Replicate
     return " ".join(map(_without_query, text.split()))
+
+
+def without_credentials(url: str) -> str:
+    """A URL without its user, password, query and fragment. A password may have an @."""
+    return re.split("[?#]", re.sub(r"^([\w+.-]+://)?.*@", r"\1", url, flags=re.DOTALL))[0]
 
 
 def _without_query(word: str) -> str:

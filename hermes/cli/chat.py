@@ -13,7 +13,7 @@ from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 from hermes.cli.notes import notes
 from hermes.cli.server import summary
 from hermes.client import CogServer, Model, PredictionFailed, ReplicateModel
-from hermes.text import redacted
+from hermes.text import without_credentials
 
 HISTORY = Path.home() / ".hermes_history"
 HELP = """\
@@ -46,7 +46,7 @@ def chat(
     session: PromptSession[str] = PromptSession(history=FileHistory(str(HISTORY)), multiline=True, key_bindings=keys)
     asked = ReplicateModel(model) if model else CogServer(url)
     conversation = Conversation(asked, system, {"temperature": temperature, "max_tokens": max_tokens})
-    notes.print(f"talking with {model or redacted(url)}; /help shows the commands", style="dim")
+    notes.print(f"talking with {model or without_credentials(url)}; /help shows the commands", style="dim")
     while True:
         try:
             line = session.prompt("> ").strip()

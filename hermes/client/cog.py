@@ -5,17 +5,16 @@ prediction.
 """
 
 import json
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import httpx
 
 from hermes.client.errors import PredictionFailed, PredictionRefused
-from hermes.environment import proxy_for
+from hermes.environment import can_be_asked, proxy_for, tls
 from hermes.errors import InvalidConfiguration
-from hermes.text import redacted
+from hermes.text import without_credentials
 
 Json = dict[str, Any]
 
@@ -33,17 +32,20 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
         PredictionRefused: the server did not begin the prediction.
         PredictionFailed: the URL or the proxy cannot be used, or the connection broke.
     """
-    address = _endpoint(url, "predictions")
+    base = _base(url)
+    auth = httpx.BasicAuth(base.username, base.password) if base.userinfo else None
+    base = base.copy_with(userinfo=b"")  # httpx logs the URLs of requests
     try:
-        proxy, certificates = proxy_for(url), tls()
+        proxy, certificates = proxy_for(str(base)), tls()
     except InvalidConfiguration as problem:
         raise PredictionFailed(str(problem)) from problem
+    through, proxied = (f" through {proxy}", proxy.url) if proxy else ("", None)
     try:
         with (
-            httpx.Client(proxy=proxy.url if proxy else None, verify=certificates, trust_env=False, timeout=30) as http,
+            httpx.Client(auth=auth, proxy=proxied, verify=certificates, trust_env=False, timeout=30) as http,
             http.stream(
                 "POST",
-                address,
+                _endpoint(base, "predictions"),
                 json={"input": given(inputs)},
                 headers={"Accept": "text/event-stream"},
                 timeout=httpx.Timeout(30, read=None),
@@ -52,21 +54,24 @@ def stream_prediction(url: str, inputs: Mapping[str, Any]) -> Iterator[tuple[str
             response.encoding = "utf-8"  # whatever its headers say
             if response.status_code != httpx.codes.OK:
                 response.read()
-                raise _refusal(response, partial(http.get, _endpoint(url, "health-check")))
+                raise _refusal(response, partial(http.get, _endpoint(base, "health-check")))
             yield from read_events(response.iter_text())
     except httpx.RequestError as error:
-        through = f" through {proxy}" if proxy else ""
-        raise PredictionFailed(f"the connection to {redacted(url)}{through} broke: {error}") from error
+        raise PredictionFailed(f"the connection to {without_credentials(str(base))}{through} broke: {error}") from error
 
 
-def _endpoint(url: str, name: str) -> httpx.URL:
-    """The URL of an endpoint below that of a server. Raises PredictionFailed if the server's is not one."""
+def _base(url: str) -> httpx.URL:
+    """The URL of a server. Raises PredictionFailed if it is not one."""
     try:
         base = httpx.URL(url.strip())
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         base = httpx.URL()
-    if base.scheme not in ("http", "https") or not base.host:  # what else it is may hold a password
+    if base.scheme not in ("http", "https") or not can_be_asked(base):  # it may hold a password
         raise PredictionFailed("the server's address is not a URL; write http://HOST:PORT")
+    return base
+
+
+def _endpoint(base: httpx.URL, name: str) -> httpx.URL:
     path, mark, query = base.raw_path.partition(b"?")
     return base.copy_with(raw_path=path.rstrip(b"/") + b"/" + name.encode() + mark + query)
 
@@ -74,19 +79,6 @@ def _endpoint(url: str, name: str) -> httpx.URL:
 def given(inputs: Mapping[str, Any]) -> Json:
     """The inputs that are not None. coglet refuses a null (422), though its OpenAPI document says `nullable`."""
     return {name: value for name, value in inputs.items() if value is not None}
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """The authorities that httpx trusts, read once: httpx would read them for each request, in 0.03 s of CPU.
-
-    Raises InvalidConfiguration if SSL_CERT_FILE or SSL_CERT_DIR has no certificates.
-    """
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:  # ssl.SSLError is one
-        problem = f"has no certificates that can be read ({error}); name a PEM file, or unset it"
-        raise InvalidConfiguration("SSL_CERT_FILE", problem) from error
 
 
 def read_events(pieces: Iterable[str]) -> Iterator[tuple[str, Json]]:

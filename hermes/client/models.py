@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from hermes.client.cog import given, stream_prediction, tls
+from hermes.client.cog import given, stream_prediction
 from hermes.client.errors import PredictionFailed, PredictionRefused
 from hermes.client.response import OnText, Response, read_response, read_text
-from hermes.environment import header_token, proxy_for
+from hermes.environment import header_token, proxy_for, tls
 from hermes.errors import InvalidConfiguration, find_error
-from hermes.text import redacted
+from hermes.text import without_credentials
 
 if TYPE_CHECKING:
     from replicate.client import Client
@@ -37,7 +37,7 @@ class CogServer:
     url: str = "http://127.0.0.1:5000"
 
     def __repr__(self) -> str:
-        return f"CogServer({redacted(self.url)!r})"
+        return f"CogServer({without_credentials(self.url)!r})"
 
     def ask(self, inputs: Mapping[str, Any], on_text: OnText | None = None) -> Response:
         """See Model.ask."""

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 import httpx
 
-from hermes.client.cog import READY, EventReader, Json, detail_of, json_data, tls
+from hermes.client.cog import READY, EventReader, Json, detail_of, json_data
 from hermes.client.errors import MAX_REASON, PredictionFailed
-from hermes.environment import header_token, proxy_for
+from hermes.environment import can_be_asked, header_token, proxy_for, tls
 from hermes.errors import EngineFailed, InvalidConfiguration
 from hermes.gateway.addresses import HOST
-from hermes.text import shortened
+from hermes.text import shortened, without_credentials
 
 OPTION = "--upstream"
 REPLICATE = "replicate:"
@@ -112,22 +112,21 @@ def open_upstream(name: str, slots: int) -> Upstream:
 
 def base_url(option: str, text: str) -> httpx.URL:
     """Returns the URL of a server. Raises InvalidConfiguration, in whose message no credentials are."""
-    redacted = re.sub(r"^(\w+://)?.*@", r"\1", text)  # to the last @: passwords may have one
-    redacted = re.split("[?#]", redacted)[0]
+    redacted = without_credentials(text)
     if "@" in text and re.search(r"[/?#].*@", text.partition("://")[2]):  # what was meant as a password ends the host
         raise InvalidConfiguration(option, "has a / ? or # in its user or password; write it as %2F, %3F or %23")
     example = f"write http://HOST:PORT{f' or {REPLICATE}owner/name' if option == OPTION else ''}"
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:
         problem = str(error).replace(text, redacted)
         raise InvalidConfiguration(option, f"is {redacted!r}: {problem}; {example}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.raw_host:
         raise InvalidConfiguration(option, f"is {redacted!r}; {example}")
-    if not HOST.fullmatch(url.raw_host.decode()):
-        raise InvalidConfiguration(option, f"is {redacted!r}, whose host is no name or address; {example}")
     if url.port is not None and not 0 < url.port < 2**16:
         raise InvalidConfiguration(option, f"is {redacted!r}, whose port is not between 1 and 65535; {example}")
+    if not (HOST.fullmatch(url.raw_host.decode()) and can_be_asked(url)):
+        raise InvalidConfiguration(option, f"is {redacted!r}, whose host is no name or address; {example}")
     if url.query or url.fragment or "?" in text or "#" in text:
         raise InvalidConfiguration(option, f"is {redacted!r} with a query or a fragment, which have no use; {example}")
     return url
@@ -153,7 +152,7 @@ class CogUpstream:
         """See Upstream. A BUSY server is ready: it is a slot that is missing."""
         try:
             response = await self._http.get("/health-check", timeout=10)
-            return response.json()["status"] in READY
+            return _object(response)["status"] in READY
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.name}{self._through}: {_reason(error)}") from error
         except (ValueError, TypeError, LookupError) as error:
@@ -284,8 +283,10 @@ class ReplicateUpstream:
             raise EngineFailed(f"the connection to Replicate broke: {_reason(error)}") from error
         if response.status_code != httpx.codes.CREATED:
             raise _refusal(response)
-        prediction: Json = response.json()
-        return prediction
+        try:
+            return _object(response)
+        except (ValueError, TypeError) as error:
+            raise EngineFailed(f"Replicate's response cannot be read: {error}") from error
 
     async def cancel(self, run_id: str) -> None:
         """See Upstream."""
@@ -327,11 +328,19 @@ def _client(address: httpx.URL, **options: Any) -> httpx.AsyncClient:
 async def _json(http: httpx.AsyncClient, path: str) -> Json:
     """The JSON object at a path. Raises Unavailable if there is none."""
     try:
-        value = (await http.get(path, timeout=30)).raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as error:
+        return _object((await http.get(path, timeout=30)).raise_for_status())
+    except (httpx.HTTPError, ValueError, TypeError) as error:
         raise Unavailable(f"{http.base_url}{path}: {_reason(error)}") from error
+
+
+def _object(response: httpx.Response) -> Json:
+    """The JSON object of a response. Raises TypeError if it is not one, and ValueError if it cannot be read."""
+    try:
+        value = response.json()
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
     if not isinstance(value, dict):
-        raise Unavailable(f"{http.base_url}{path} is no JSON object")
+        raise TypeError("the response is no JSON object")
     return value
 
 

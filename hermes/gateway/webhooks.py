@@ -14,7 +14,7 @@ from typing import Any, Literal
 import httpx
 from standardwebhooks import Webhook
 
-from hermes.client.cog import tls
+from hermes.environment import tls
 from hermes.gateway.bodies import Bodies
 from hermes.gateway.destinations import Busy, Destination, Destinations, Forbidden, Unresolved
 from hermes.gateway.memory import Memory

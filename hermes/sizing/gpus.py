@@ -23,7 +23,7 @@ def _gpu(name: str, gib: float, gb_per_s: int, has_fp8: bool = False) -> Gpu:
 
 
 # Memory: "total capacity" in PyTorch's out-of-memory messages; it differs by about 0.1 GiB between drivers. That of the
-# B100 is the B200's, whose memory it has. GH200 is the one with 96 GB of HBM3.
+# B100 is the B200's, whose memory it has. GH200 is the one with 96 GB of HBM3, which nvidia-smi calls 480GB.
 # Bandwidth: NVIDIA's data sheets, for the SXM board if there is one.
 GPUS: Mapping[str, Gpu] = MappingProxyType(
     {
@@ -49,7 +49,7 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
 
 
 def parse_gpus(text: str) -> tuple[int, Gpu]:
-    """Read a number of GPUs and their kind: "2xA100-80GB", "2x A100 80GB", "NVIDIA H100".
+    """Read a number of GPUs and their kind: "2xA100-80GB", "2x A100 80GB", or as nvidia-smi names them.
 
     Raises ValueError if the GPU is not known, or the number is 0.
     """
@@ -62,7 +62,8 @@ def parse_gpus(text: str) -> tuple[int, Gpu]:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"nvidia|blackwell|[^a-z0-9]", "", name.lower())
+    board = r"nvidia|tesla|blackwell|(max-q )?(server|workstation) edition|sxm\d?( ac)?|hbm\de?|[^a-z0-9]"
+    return re.sub("^(h100)80gb$|^(gh200)480gb$", r"\1\2", re.sub(board, "", name.lower()))
 
 
 def gib(number: int) -> str:

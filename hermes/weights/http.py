@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, suppress
 from functools import partial
-from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
@@ -20,25 +19,26 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
+from hermes.environment import ca_certificates
 from hermes.errors import WeightsError
 from hermes.text import redacted
-from hermes.weights.causes import authorities, fault_of, innermost, proxy
-from hermes.weights.remote import Interrupted, Lasting
+from hermes.weights.causes import PASSING, fault_of, innermost, proxy
+from hermes.weights.remote import Interrupted, PermanentFault
 from hermes.weights.waits import retry_after
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # seconds that a host may be silent
 CONNECTIONS = 16  # to one host, kept open
 PIECE, LEAST = 1 << 18, 1 << 16  # most and least bytes of a piece
-PASSING = {408, 425, 429, *range(500, 600)}  # with these statuses, another attempt may succeed
 REFUSED = {
     401: "the host wants a valid token",
     403: "the host refuses access",
     404: "there is nothing",
     407: "the proxy wants a user and a password",
     410: "it is gone",
+    511: "the network wants a log-in",
 }
-PAGE = re.compile(rb"[\xef\xbb\xbf\s]*<(!doctype|html|head|!--)", re.IGNORECASE)  # its beginning
 AS_IT_IS = "take a host, or a way to it, that sends the file as it is"
+COMPRESSED = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"}  # other codings change no byte
 OWN_ENCODINGS = {".gz": ("gzip", "x-gzip"), ".tgz": ("gzip", "x-gzip"), ".zst": ("zstd",)}  # which describe the file
 
 
@@ -53,9 +53,9 @@ class Session(requests.Session):
         self.mount("http://", self._adapter)
 
     def merge_environment_settings(self, url: Any, *others: Any) -> Any:
-        """The proxy and the certificates, from the same variables as for huggingface_hub and for the client."""
-        _, stream, verify, cert = others
-        return {"proxies": _proxies(url), "stream": stream, "verify": authorities() or verify, "cert": cert}
+        """The proxy, from the same variables as for huggingface_hub and for the client."""
+        _, stream, _, cert = others
+        return {"proxies": _proxies(url), "stream": stream, "verify": True, "cert": cert}
 
     def rebuild_proxies(self, prepared_request: requests.PreparedRequest, _: Any) -> Any:
         """The proxy for a URL that another one redirects to."""
@@ -100,6 +100,13 @@ class _Adapter(HTTPAdapter):
         pool.ConnectionCls = partial(self._make, type(pool).ConnectionCls)
         return pool
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Set the certificates to trust. This override takes several folders, too."""
+        found = ca_certificates()
+        super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call] # its stub has no types
+        if found:
+            conn.ca_certs, conn.ca_cert_dir = found.get("cafile"), found.get("capath")
+
     def _make(self, kind: type[HTTPConnection], *args: Any, **named: Any) -> HTTPConnection:
         connection = kind(*args, **named)
         with self._making:
@@ -125,7 +132,6 @@ class HttpFile:
         *,
         headers: Mapping[str, str] | None = None,
         size: int | None = None,
-        signs: bool = False,
     ):
         """Args:
         session: has the connections.
@@ -133,7 +139,6 @@ class HttpFile:
         what: names the file in errors.
         headers: of each request. A redirect to another host drops `Authorization`. With None, ~/.netrc applies.
         size: the expected size in bytes; None if unknown.
-        signs: the URL redirects to signed URLs. Then a 403 may mean an expired signature, and another attempt helps.
         """
         self.size = size
         self.version: tuple[str, str] | None = None  # name and value of a header that changes with the content
@@ -143,7 +148,6 @@ class HttpFile:
         self._what = what
         self._headers = {**(headers or {}), "Accept-Encoding": "identity"}
         self._auth = _as_it_is if headers else None
-        self._signs = signs
 
     def probe(self) -> bool:
         """Set `size` and `version` with a request for the first byte. Returns whether the host serves ranges.
@@ -167,12 +171,9 @@ class HttpFile:
         """
         wanted = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"} if offset or end else {}
         with closing(self._get(wanted)) as response:
-            skip = offset if response.status_code == requests.codes.ok else 0
-            pieces = _pieces(response)
-            if skip == offset:  # the response begins with the file
-                pieces = _no_page(pieces)
             self._check(response, offset)
-            yield from _window(pieces, skip, None if end is None else skip + end - offset)
+            skip = offset if response.status_code == requests.codes.ok else 0
+            yield from _window(_pieces(response), skip, None if end is None else skip + end - offset)
 
     def _get(self, headers: Mapping[str, str]) -> requests.Response:
         try:
@@ -183,13 +184,15 @@ class HttpFile:
                 stream=True,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
-        except OSError as error:  # requests.RequestException is one
+        except (OSError, ValueError) as error:  # requests.RequestException, and urllib3's of an address
             raise fault_of(self._what, error, self._url) from None  # its text holds the URL with the signature
-        if response.status_code in (requests.codes.ok, requests.codes.partial):
+        if response.status_code in (requests.codes.ok, requests.codes.partial) and not self._is_page(response):
             return response
         response.close()
+        if response.ok:
+            raise PermanentFault("the host, or a proxy, sent a page of HTML in place of the file", AS_IT_IS)
         said = redacted(response.headers.get("X-Error-Message") or response.reason or "")
-        if response.status_code in PASSING or (self._signs and _has_expired(response)):
+        if response.status_code in PASSING or _has_expired(response):
             asked = retry_after(response.headers, response.status_code)
             raise Interrupted(f"HTTP {response.status_code} {said}", asked)
         problem = REFUSED.get(response.status_code, "the host refuses the request")
@@ -197,14 +200,20 @@ class HttpFile:
             self._what, f"{problem} (HTTP {response.status_code} {said})", "check the address and your access"
         )
 
+    def _is_page(self, response: requests.Response) -> bool:
+        """Whether a response says that it is HTML, such as the log-in of a proxy, and is not of the expected size."""
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return kind == "text/html" and (self.size is None or _total(response) != self.size)
+
     def _check(self, response: requests.Response, offset: int) -> None:
         total, version = _total(response), self.version
         if version and _strong(response.headers.get(version[0], version[1])) != version[1]:
             raise WeightsError(self._what, "it changed during the download", "start again")
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        encodings = re.split(r"[\s,]+", response.headers.get("Content-Encoding", "").lower())
         own = next((own for end, own in OWN_ENCODINGS.items() if urlsplit(self._url).path.lower().endswith(end)), ())
-        if encoding not in ("identity", *own):
-            raise Lasting(f"the host sends the file compressed, with Content-Encoding {encoding!r}", AS_IT_IS)
+        if compressed := COMPRESSED.difference(own).intersection(encodings):
+            problem = f"the host sends the file compressed, with Content-Encoding {min(compressed)!r}"
+            raise PermanentFault(problem, AS_IT_IS)
         if response.status_code == requests.codes.partial and _first(response) != offset:
             raise Interrupted(f"the host did not send the range from byte {offset}")
         if None not in (total, self.size) and total != self.size:
@@ -222,17 +231,9 @@ def _strong(version: str | None) -> str | None:
 
 
 def _has_expired(response: requests.Response) -> bool:
-    """Whether the signature of the URL may be why it is forbidden. The hub itself sends X-Error-Code."""
-    is_signed = bool(urlsplit(response.url).query) and "X-Error-Code" not in response.headers
-    return response.status_code == requests.codes.forbidden and is_signed
-
-
-def _no_page(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-    """The same pieces. Raises Lasting if they begin as a page of HTML does, such as the log-in of a proxy."""
-    first = next(pieces, memoryview(b""))
-    if PAGE.match(first):
-        raise Lasting("the host, or a proxy, sent a page of HTML in place of the file", AS_IT_IS)
-    return chain((first,) if first else (), pieces)
+    """Whether the signature of a URL that another one redirects to may be why. The hub itself sends X-Error-Code."""
+    redirected = response.history and urlsplit(response.url).query and "X-Error-Code" not in response.headers
+    return response.status_code == requests.codes.forbidden and bool(redirected)
 
 
 def _pieces(response: requests.Response) -> Iterator[memoryview]:

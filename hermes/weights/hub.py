@@ -21,7 +21,6 @@ from hermes.weights.remote import Interrupted, Listing, RemoteFile
 from hermes.weights.safetensors import INDEX, buffered, chosen_safetensors, indexed, require_merged, require_shards
 from hermes.weights.source import HubSource
 from hermes.weights.staging import MARKER
-from hermes.weights.waits import retry_after
 
 SMALL = ("*.json", "tokenizer*", "*.model", "*.jinja", "merges.txt", "vocab.txt", "LICENSE*")
 MAY_HOLD_CODE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py", ".pyc", ".so")
@@ -90,7 +89,7 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     from huggingface_hub.utils import build_hf_headers
 
     hub, headers = endpoint(), build_hf_headers(token=token)
-    header_token(headers.get("authorization", "").removeprefix("Bearer "), "HF_TOKEN, or the token of a log-in,")
+    header_token(headers.get("authorization", "").removeprefix("Bearer "), "HF_TOKEN or a log-in")
     api = HfApi(endpoint=hub, token=token)
     commit = api.model_info(source.repo, revision=source.revision, timeout=READ_SECONDS).sha
     tree = _tree(f"{hub}/api/models/{source.repo}/tree/{commit}?recursive=true", headers)
@@ -98,14 +97,14 @@ def _list(source: HubSource, token: str | None, names: Sequence[str], session: S
     if missing := set(names) - files.keys():
         raise ValueError(f"it has no {min(missing)}, but weights.lock has it")
     strings = {name: str(value) for name, value in headers.items() if value is not None}
-    xet = XetStorage(source.repo, commit, headers, hub)
+    xet = XetStorage(source, commit, headers, hub)
     session.others.append(xet.hang_up)
 
     def remote(name: str) -> RemoteFile:
         entry = files[name]
         url = hf_hub_url(source.repo, name, revision=commit, endpoint=hub)
         what = f"{source}: {name}"
-        http = HttpFile(session, url, what, headers=strings, size=entry.size, signs=True)
+        http = HttpFile(session, url, what, headers=strings, size=entry.size)
         read = partial(xet.read, entry.xet_hash, entry.size) if entry.xet_hash and xet.enabled else http.read
         sha256 = entry.lfs.sha256 if entry.lfs else None
         return RemoteFile(name, entry.size, sha256, None if sha256 else entry.blob_id, read, http.read)
@@ -149,29 +148,33 @@ def _tree(url: str, headers: Mapping[str, Any]) -> Iterator[Any]:
 class XetStorage:
     """The hub's chunked storage of one commit. hf_xet opens many connections and fetches only new chunks."""
 
-    def __init__(self, repo: str, commit: str, headers: Mapping[str, str], endpoint: str | None):
+    def __init__(self, source: HubSource, commit: str, headers: Mapping[str, str], endpoint: str | None):
         from huggingface_hub import constants
 
         self.enabled = not constants.HF_HUB_DISABLE_XET
-        self._repo, self._commit, self._headers, self._endpoint = repo, commit, dict(headers), endpoint
+        self._source, self._commit, self._headers, self._endpoint = source, commit, dict(headers), endpoint
         self._opening = threading.Lock()
         self._group: Any = None
 
     def read(self, xet_hash: str, size: int, offset: int) -> Iterator[bytes]:
-        """The bytes of a file of `size` bytes from `offset`. Raises Interrupted if the transfer failed."""
+        """The bytes of a file of `size` bytes from `offset`.
+
+        Raises:
+            Interrupted: the transfer failed.
+            WeightsError: the hub gives no token for it.
+        """
         from hf_xet import XetFileInfo
 
+        group = self._connected()
         try:
-            stream = self._connected().download_stream(XetFileInfo(xet_hash, size), start=offset)
+            stream = group.download_stream(XetFileInfo(xet_hash, size), start=offset)
             try:
                 yield from stream
             finally:
                 stream.cancel()
         except Exception as error:  # hf_xet raises any; the next read connects again
             self._group = None
-            refusal = getattr(error, "response", None)  # of the request for a token
-            asked = None if refusal is None else retry_after(refusal.headers, refusal.status_code)
-            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet", asked) from None
+            raise Interrupted(f"Xet: {type(error).__name__}: {error}; HF_HUB_DISABLE_XET=1 avoids Xet") from None
 
     def hang_up(self) -> None:
         """End the reads of all threads."""
@@ -181,7 +184,7 @@ class XetStorage:
     def _connected(self) -> Any:
         with self._opening:
             if self._group is None:
-                self._group = self._connect()
+                self._group = asking_hub(self._source, self._connect)
             return self._group
 
     def _connect(self) -> Any:
@@ -196,7 +199,7 @@ class XetStorage:
 
         route = xet_connection_info_refresh_url(
             token_type=XetTokenType.READ,
-            repo_id=self._repo,
+            repo_id=self._source.repo,
             repo_type="model",
             revision=self._commit,
             endpoint=self._endpoint,
@@ -205,7 +208,7 @@ class XetStorage:
         hf_raise_for_status(grant)
         info = parse_xet_connection_info_from_headers(grant.headers)
         if info is None:
-            raise ValueError("the hub did not send a token for it")
+            raise LookupError("a token for Xet")
         return XetSession().new_download_stream_group(
             endpoint=info.endpoint,
             token=info.access_token,

@@ -44,7 +44,7 @@ class Interrupted(Exception):
         self.retry_after = retry_after  # seconds that the host asks for; else None
 
 
-class Lasting(Interrupted):
+class PermanentFault(Interrupted):
     """A fault that rarely passes. After one more attempt, its cause and the next step are the error."""
 
     def __init__(self, cause: str, next_step: str):
@@ -103,7 +103,7 @@ class Attempts:
         if asked > longest:
             problem = f"its host asks to wait {asked:.0f} s, and a fetch waits at most {longest:.0f} s ({fault})"
             raise WeightsError(self._what, problem, "start again after that time; a fetch resumes where it can")
-        if isinstance(fault, Lasting) and self._failures >= 2:
+        if isinstance(fault, PermanentFault) and self._failures >= 2:
             raise WeightsError(self._what, str(fault), fault.next_step) from fault
         if self._failures >= self._patience.attempts:
             raise WeightsError(

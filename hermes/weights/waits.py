@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-LIMITED = {429, 503}  # with other statuses, a rate limit is not the cause
-EPOCH = 10**9  # from here on a number is not seconds to wait but a time since 1970, and from 1000 times that, in ms
+LIMITED = 429  # with other statuses, a rate limit is not the cause
+EPOCH = 10**9  # from here on a number is not seconds to wait but a time since 1970
 
 
 def retry_after(headers: Mapping[str, str], status: int) -> float | None:
     """Seconds until the next request, as a response with this status asks; None if it does not."""
     now = _date(headers.get("Date", "")) or time.time()
-    if (asked := _seconds(headers.get("Retry-After", ""), now)) is not None or status not in LIMITED:
+    if (asked := _seconds(headers.get("Retry-After", ""), now)) is not None or status != LIMITED:
         return asked
     waits = [*_windows(headers.get("RateLimit", "")), *_resets(headers, now)]
     return max(waits, default=None)
@@ -25,7 +25,7 @@ def retry_after(headers: Mapping[str, str], status: int) -> float | None:
 
 def _windows(text: str) -> Iterator[float]:
     """The rests of the windows in which no request is left."""
-    for policy in [text] if "reset" in text else text.split(","):
+    for policy in [text] if re.search(r"\breset\s*=", text) else text.split(","):
         values: dict[str, str] = dict(re.findall(r"\b(r|t|remaining|reset)\s*=\s*(\d+)", policy, re.ASCII))
         reset = values.get("t", values.get("reset"))
         if reset and float(values.get("r", values.get("remaining", "0"))) == 0:
@@ -33,7 +33,7 @@ def _windows(text: str) -> Iterator[float]:
 
 
 def _resets(headers: Mapping[str, str], now: float) -> Iterator[float]:
-    for prefix in ("RateLimit", "X-RateLimit", "X-Rate-Limit"):
+    for prefix in ("RateLimit", "X-RateLimit"):
         is_used_up = headers.get(f"{prefix}-Remaining", "0").strip() == "0"
         reset = _seconds(headers.get(f"{prefix}-Reset", ""), now)
         if is_used_up and reset is not None:
@@ -44,7 +44,7 @@ def _seconds(text: str, now: float) -> float | None:
     """Seconds from a number of them, a time since 1970, or a date; None without a valid one."""
     if re.fullmatch(r"\d+(\.\d+)?", text.strip(), re.ASCII):
         number = float(text)
-        return number if number < EPOCH else max(0.0, (number if number < 1000 * EPOCH else number / 1000) - now)
+        return number if number < EPOCH else max(0.0, number - now)
     date = _date(text)
     return None if date is None else max(0.0, date - now)
 

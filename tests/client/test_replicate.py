@@ -8,7 +8,7 @@ import pytest
 import replicate
 
 from hermes.client import PredictionFailed, PredictionRefused, ReplicateModel, Response
-from hermes.client.cog import tls
+from hermes.environment import tls
 from hermes.errors import InvalidConfiguration
 from tests.support.scripted import FAILED, METRICS, PIECES, TEXT, Handler, serving, stop_at_once
 

@@ -111,7 +111,7 @@ def test_a_server_that_is_gone_took_nothing():
 def test_health_is_the_status_that_the_server_tells(answer, ready):
     assert asked(answer, do=lambda upstream: upstream.ready())[0] is ready
     assert asked((200, {"status": "STARTING"}), do=lambda upstream: upstream.ready())[0] is False
-    for status, other in ((200, "no JSON"), (502, "<html>"), (200, []), (200, {})):
+    for status, other in ((200, "no JSON"), (502, "<html>"), (200, []), (200, {}), (200, "[" * 100_000)):
         with pytest.raises(Unavailable, match=f"answered with {status}, and not by a Cog server"):
             asked((status, other), do=lambda upstream: upstream.ready())
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1"):
@@ -149,7 +149,7 @@ def test_the_environments_proxy_is_used_unless_it_leaves_the_host_out(monkeypatc
 
 def test_why_an_upstream_is_not_ready_names_the_proxy(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:1")
-    through = "through the proxy http://...@127.0.0.1:1 of HTTP_PROXY"
+    through = "through the proxy http://127.0.0.1:1 of HTTP_PROXY"
     with pytest.raises(Unavailable, match=f"http://elsewhere.invalid {through}: All connection attempts failed"):
         asked(name="http://elsewhere.invalid", do=lambda upstream: upstream.ready())
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1080")
@@ -197,6 +197,9 @@ def test_credentials_are_sent_and_never_named(caplog):
         ("http://user:secret@[bad", r"'http://\[bad', whose host is no name or address"),
         ("http://bad]host", "whose host is no name or address"),
         ("http://a b", "whose host is no name or address"),
+        ("http://a..b:1", "whose host is no name or address"),
+        ("http://xn--", "whose host is no name or address"),
+        (f"http://{'a' * 64}", "whose host is no name or address"),
         ("http://", "'http://'; write"),
         ("http://host/?token=secret", "'http://host/' with a query or a fragment"),
         ("http://host#secret", "'http://host' with a query or a fragment"),

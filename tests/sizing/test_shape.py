@@ -241,13 +241,23 @@ def test_a_config_that_cannot_be_counted_says_which_key(changes, problem):
         ("2x B300", 2, "B300"),
         ("b100", 1, "B100"),
         ("2x NVIDIA RTX PRO 6000 Blackwell", 2, "RTX-PRO-6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 1, "RTX-PRO-6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 1, "RTX-PRO-6000"),
+        ("8x NVIDIA H100 80GB HBM3", 8, "H100"),
+        ("2x NVIDIA A100-SXM4-80GB", 2, "A100-80GB"),
+        ("NVIDIA A100-SXM4-40GB", 1, "A100-40GB"),
+        ("Tesla T4", 1, "T4"),
+        ("NVIDIA GH200 480GB", 1, "GH200"),
+        ("NVIDIA B300 SXM6 AC", 1, "B300"),
     ],
 )
 def test_gpus_are_read_as_people_write_them(text, count, name):
     assert parse_gpus(text) == (count, GPUS[name])
 
 
-@pytest.mark.parametrize("text", ["", "2x", "0xH100", "2xA100", "2x RTX 4090", "two H100", "-1xH100"])
+@pytest.mark.parametrize(
+    "text", ["", "2x", "0xH100", "2xA100", "2x RTX 4090", "two H100", "-1xH100", "H100 NVL", "H100 PCIe"]
+)
 def test_other_gpus_are_refused_with_the_names_of_the_known(text):
     with pytest.raises(ValueError, match=r"known are T4, L4, A10G, .*, H100, .*, B300$"):
         parse_gpus(text)

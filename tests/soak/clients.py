@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx
 
-from hermes.client.cog import Json, read_events, tls
+from hermes.client.cog import Json, read_events
+from hermes.environment import tls
 from tests.support.servers import prediction_lines
 
 PATIENCE = 120.0  # seconds without a response, or without an event of a stream

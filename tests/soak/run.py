@@ -12,8 +12,9 @@ from typing import IO, Any
 import httpx
 from rich.console import Console
 
-from hermes.client.cog import Json, tls
+from hermes.client.cog import Json
 from hermes.devserver.server import STOP_SECONDS, LocalServer
+from hermes.environment import tls
 from tests.soak.bad import BAD, LARGEST
 from tests.soak.check import Check
 from tests.soak.clients import PATIENCE, Book, Client, Kind, Session

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from hermes.client import PredictionRefused
-from hermes.client.cog import stream_prediction, tls
+from hermes.client.cog import stream_prediction
 from hermes.devserver import LocalServer, ServerFailed
+from hermes.environment import tls
 from tests.support.servers import LOCAL, prediction_lines
 
 QUESTION = "What is the capital of France? Answer in one sentence."

@@ -6,9 +6,9 @@ import threading
 import httpx
 import psutil
 
-from hermes.client.cog import tls
 from hermes.devserver.predictor import PredictorSource
 from hermes.devserver.server import PROJECT
+from hermes.environment import tls
 
 SECONDS = 60  # for one case, on a machine that is busy with others; most take less than one
 GROWTH = 500_000_000  # bytes, all processes together, at any moment of a case

@@ -15,7 +15,7 @@ import pytest
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from hermes.client.cog import tls
+from hermes.environment import tls
 
 END_BYTES = 1 << 17  # enough for the directory and the RECORD of most wheels
 PLATFORM = "x86_64-manylinux_2_35"

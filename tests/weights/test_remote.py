@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes.errors import WeightsError
-from hermes.weights.remote import Attempts, Interrupted, Lasting, Patience, Stopped, steadily
+from hermes.weights.remote import Attempts, Interrupted, Patience, PermanentFault, Stopped, steadily
 
 AT_ONCE = Patience(attempts=3, first_wait=0)
 CONTENT = bytes(range(256))
@@ -146,8 +146,8 @@ def test_the_log_says_that_it_waits_and_why(caplog):
 
 def test_a_lasting_fault_gets_one_more_attempt_and_is_not_called_a_failed_download():
     tried = attempts()
-    tried.failed(Lasting("a page of HTML", "look at it"))
+    tried.failed(PermanentFault("a page of HTML", "look at it"))
     tried.progressed()
     tried.failed(Interrupted("reset"))
     with pytest.raises(WeightsError, match=r"weights 'hf://o/r@main: a.bin': a page of HTML; look at it$"):
-        tried.failed(Lasting("a page of HTML", "look at it"))
+        tried.failed(PermanentFault("a page of HTML", "look at it"))

@@ -30,8 +30,9 @@ WAITS = {
     "the oldest draft": ({"RateLimit-Remaining": "0", "RateLimit-Reset": "33"}, 33),
     "as GitHub": ({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{NOW + 44}"}, 44),
     "with requests left": ({"X-RateLimit-Remaining": "5", "X-RateLimit-Reset": f"{NOW + 44}"}, None),
-    "in milliseconds": ({"X-RateLimit-Reset": f"{NOW + 44}000"}, 44),
-    "as Twitter": ({"X-Rate-Limit-Reset": f"{NOW + 5}.5"}, 5.5),
+    "a fraction of a second": ({"X-RateLimit-Reset": f"{NOW + 5}.5"}, 5.5),
+    "a name with reset": ({"RateLimit": '"preset-pages";r=0;t=50,"api";r=5;t=300'}, 50),
+    "a name that is reset": ({"RateLimit": '"reset";r=5;t=50,"api";r=0;t=30'}, 30),
     "a reset with a date": ({"X-RateLimit-Reset": formatdate(NOW + 7, usegmt=True)}, 7),
     "a reset that is over": ({"X-RateLimit-Reset": f"{NOW - 7}"}, 0),
 }
@@ -48,4 +49,5 @@ def test_without_a_date_the_clock_is_ours():
 
 def test_a_rate_limit_is_not_why_a_server_fails():
     assert retry_after({"RateLimit": '"api";r=0;t=178'}, 500) is None
+    assert retry_after({"X-RateLimit-Reset": "3000"}, 503) is None
     assert retry_after({"RateLimit": '"api";r=0;t=178', "Retry-After": "3"}, 500) == 3

@@ -2,13 +2,16 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import formatdate
+from os import pathsep
 
 import pytest
 
+from hermes.environment import CA_VARIABLES
 from hermes.errors import WeightsError
 from hermes.weights import http
 from hermes.weights.http import HttpFile, Session, break_off
-from hermes.weights.remote import Interrupted
+from hermes.weights.remote import Interrupted, PermanentFault
+from tests.support.certificates import over_tls
 from tests.support.faults import Html, NoRange, Reset, Stall, Status, Truncate, WrongLength
 from tests.support.file_server import FileServer
 from tests.support.replies import Reply
@@ -146,12 +149,65 @@ def test_a_host_may_forget_about_ranges(server, file):
 
 def test_a_signature_that_has_run_out_is_asked_for_again(server, session):
     url = server.add_file("/m.tar", WEIGHTS)
-    server.fail("/m.tar", Status(403), times=3)
-    with pytest.raises(Interrupted, match="HTTP 403"):
-        read(HttpFile(session, f"{url}?signature=1", "m.tar", signs=True))
-    for other, signs in ((url, True), (f"{url}?signature=1", False)):
+    server.fail("/m.tar", Status(403), times=4)
+    for query, error in (("?signature=1", Interrupted), ("", WeightsError)):
+        server.replies["/signs"] = Reply.text(302, "there", {"Location": f"{url}{query}"})
+        with pytest.raises(error, match="HTTP 403"):
+            read(HttpFile(session, f"{server.url}/signs", "m.tar"))
         with pytest.raises(WeightsError, match="HTTP 403"):
-            read(HttpFile(session, other, "m.tar", signs=signs))
+            read(HttpFile(session, f"{url}{query}", "m.tar"))
+
+
+@pytest.mark.parametrize("address", ["http://a..b/m", f"http://{'a' * 300}/m", "http://127.0.0.1:999999/m"])
+def test_an_address_that_can_not_be_asked_is_refused(server, session, address):
+    server.replies["/moved"] = Reply.text(302, "there", {"Location": address})
+    for url in (address, f"{server.url}/moved"):
+        with pytest.raises(WeightsError, match="its address, or one that it redirects to, is not valid"):
+            HttpFile(session, url, "m.tar").probe()
+
+
+def test_a_page_is_known_by_its_type_and_its_size(server, session):
+    server.replies["/page"] = Reply.text(200, "<p>Please log in", kind="Text/HTML; charset=utf-8")
+    for size in (None, 15):
+        with pytest.raises(PermanentFault, match="sent a page of HTML in place of the file"):
+            read(HttpFile(session, f"{server.url}/page", "m.tar", size=size))
+    with pytest.raises(PermanentFault, match="sent a page of HTML in place of the file"):
+        HttpFile(session, f"{server.url}/page", "m.tar").probe()
+    assert read(HttpFile(session, f"{server.url}/page", "LICENSE.html", size=16)) == b"<p>Please log in"
+    server.replies["/template"] = Reply.of(b"<!-- {{ messages }} -->", {"Content-Type": "text/plain"})
+    assert read(HttpFile(session, f"{server.url}/template", "chat_template.jinja", size=23))[:4] == b"<!--"
+
+
+@pytest.mark.parametrize("coding", ["aws-chunked", "", "none", "utf-8", "binary", "identity"])
+def test_a_coding_that_compresses_nothing_is_no_fault(server, session, coding):
+    server.replies["/coded"] = Reply.of(WEIGHTS, {"Content-Encoding": coding})
+    assert read(HttpFile(session, f"{server.url}/coded", "m.tar")) == WEIGHTS
+
+
+@pytest.mark.parametrize("coding", ["gzip", "aws-chunked, GZIP", "br", "zstd"])
+def test_a_coding_that_compresses_is_refused(server, session, coding):
+    server.replies["/coded"] = Reply.of(WEIGHTS, {"Content-Encoding": coding})
+    with pytest.raises(PermanentFault, match="the host sends the file compressed, with Content-Encoding '"):
+        read(HttpFile(session, f"{server.url}/coded", "m.tar"))
+
+
+@pytest.mark.parametrize("kind", ["file", "folders"])
+def test_the_certificates_of_the_environment_are_trusted(session, monkeypatch, tmp_path, kind):
+    with OddServer() as server:
+        path = over_tls(server, tmp_path)
+        (tmp_path / "hashed").mkdir()
+        (tmp_path / "hashed" / "88d0bdcb.0").symlink_to(path)  # as `openssl rehash` names it
+        url = server.add_file("/m.tar", WEIGHTS)
+        for name in CA_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(WeightsError, match="the certificate of its host is not trusted"):
+            read(HttpFile(session, url, "m.tar"))
+        if kind == "file":
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+        else:
+            monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}/none{pathsep}{tmp_path}/hashed")
+        with Session() as another:
+            assert read(HttpFile(another, url, "m.tar")) == WEIGHTS
 
 
 @pytest.mark.parametrize(("before", "after"), [({"ETag": '"a"'}, {"ETag": '"b"'})] * 2, ids=["ETag", "size, too"])

@@ -9,12 +9,12 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _http
 from pydantic import SecretStr
 
+from hermes.environment import CA_VARIABLES
 from hermes.errors import InvalidConfiguration
-from hermes.weights import hub
-from hermes.weights.causes import CERTIFICATES
+from hermes.weights import hub, hub_client
 from hermes.weights.http import Session
 from hermes.weights.hub import list_hub
-from hermes.weights.remote import Interrupted, Lasting
+from hermes.weights.remote import Interrupted, PermanentFault
 from hermes.weights.source import HubSource, parse_source
 from tests.support.certificates import over_tls
 from tests.support.faults import FaultOfServer, Html, Stall, Status
@@ -190,7 +190,7 @@ class Nonsense(HubServer):
 PASSING = {
     "an error of the server": (Status(503), "HTTP 503"),
     "too many requests": (Status(429), "HTTP 429"),
-    "a page instead": (Html(), "the response is not one of the hub"),
+    "a page instead": (Html(), "is not a response of the hub's API"),
     "silence": (Stall(0), "timed out"),
 }
 
@@ -211,7 +211,7 @@ def test_a_fault_of_the_hub_may_pass(server, monkeypatch, path, fault, cause):
 def test_what_is_no_hub_is_noticed(monkeypatch):
     with Nonsense() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
-        with pytest.raises(Interrupted, match="not one of the hub"):
+        with pytest.raises(Interrupted, match="is not a response of the hub's API"):
             list_hub(SOURCE, None)
 
 
@@ -222,7 +222,19 @@ def test_the_hub_says_when_to_come_again(server):
     assert caught.value.retry_after == 7
 
 
-@pytest.mark.parametrize("address", ["hub.example", "http://hub:port"])
+@pytest.mark.parametrize(
+    ("status", "step"),
+    [(403, "check HF_TOKEN"), (404, "check HF_ENDPOINT"), (511, "log in to the network"), (501, "check HF_ENDPOINT")],
+)
+def test_what_the_hub_refuses_has_its_own_step(server, status, step):
+    server.fail("/api/", Status(status))
+    assert refusal(list_hub, SOURCE, None).endswith(f"; {step}")
+
+
+ADDRESSES = ["hub.example", "http://hub:port", "http://a..b", f"http://{'a' * 300}", "http://127.0.0.1:999999"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_that_is_none_is_refused(monkeypatch, address):
     monkeypatch.setenv("HF_ENDPOINT", address)
     assert "weights 'hf://org/model@main': HF_ENDPOINT is not a URL (" in refusal(list_hub, SOURCE, None)
@@ -242,9 +254,17 @@ def test_a_fault_of_xet_may_pass(server, caplog):
     server.add_repo("org/model", MODEL, xet=True)
     server.fail("/xet-read-token/", Status(503))
     file = list_hub(SOURCE, None).files[1]
-    with pytest.raises(Interrupted, match=r"HTTPError: .* HF_HUB_DISABLE_XET=1 avoids Xet"):
+    with pytest.raises(Interrupted, match="HTTP 503: "):
         list(file.read(0))
     assert b"".join(file.read(0)) == WEIGHTS
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 511])
+def test_xet_that_the_hub_refuses_is_no_fault_that_passes(server, status):
+    server.add_repo("org/model", MODEL, xet=True)
+    server.fail("/xet-read-token/", Status(status), times=None)
+    file = list_hub(SOURCE, None).files[1]
+    assert "weights 'hf://org/model@main': the " in refusal(lambda: list(file.read(0)))
 
 
 def test_xet_can_be_broken_off(server):
@@ -270,7 +290,7 @@ def test_a_token_may_have_white_space_around_it(server, monkeypatch, tmp_path, t
 
 @pytest.mark.parametrize("token", ["hf_secret x", "hf_s\u00e9cret", "hf_secret\tx"])
 def test_a_token_that_no_header_holds_is_named_and_not_shown(server, monkeypatch, token):
-    for name, given in (("HERMES_HUB_TOKEN", SecretStr(token)), ("HF_TOKEN, or the token of a log-in,", None)):
+    for name, given in (("HERMES_HUB_TOKEN", SecretStr(token)), ("HF_TOKEN or a log-in", None)):
         monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(InvalidConfiguration, match=f"{name}: has a token with a blank") as caught:
             list_hub(SOURCE, given)
@@ -340,7 +360,7 @@ def test_the_next_page_of_a_list_is_that_of_the_mirror(monkeypatch, tmp_path, li
 def test_a_page_that_names_itself_as_the_next_ends(server):
     server.add_repo("org/model", MODEL)
     server.page_size = 0
-    with pytest.raises(Lasting, match="the response is not one of the hub"):
+    with pytest.raises(PermanentFault, match="is not a response of the hub's API"):
         list_hub(SOURCE, None)
 
 
@@ -361,6 +381,7 @@ def test_no_redirect_takes_the_token_to_another_host(server, monkeypatch, path, 
     with HubServer() as other:
         other.add_repo("org/model", MODEL, commit=repo.commit)
         monkeypatch.setattr(_http, "_HUB_ORIGINS", {_http._url_origin(other.url)} if is_hub else set())
+        monkeypatch.setattr(hub_client, "HUBS", {other.url.removeprefix("http://").encode()} if is_hub else set())
         server.fail(path, Elsewhere(other.url), times=None, method="*")
         for file in list_hub(SOURCE, TOKEN).files:
             list(file.read(0))
@@ -410,14 +431,14 @@ def test_the_rest_of_a_rate_limit_is_waited_for_by_xet(server, headers):
     server.add_repo("org/model", MODEL, xet=True)
     server.fail("/xet-read-token/", Limited(headers))
     file = list_hub(SOURCE, None).files[1]
-    with pytest.raises(Interrupted, match="Xet: HfHubHTTPError: ") as caught:
+    with pytest.raises(Interrupted, match="HTTP 429: ") as caught:
         list(file.read(0))
     assert caught.value.retry_after == 178
     assert b"".join(file.read(0)) == WEIGHTS
 
 
 def test_a_certificate_that_is_not_trusted_names_the_setting(monkeypatch, tmp_path):
-    for name in CERTIFICATES:
+    for name in CA_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with HubServer() as server:
         certificate = over_tls(server, tmp_path)
@@ -425,7 +446,7 @@ def test_a_certificate_that_is_not_trusted_names_the_setting(monkeypatch, tmp_pa
         server.add_repo("org/model", MODEL, lfs=())
         said = refusal(list_hub, SOURCE, None)
         assert "the certificate of its host is not trusted (self" in said
-        assert said.endswith("name its authority in SSL_CERT_FILE, a PEM file")
+        assert said.endswith("name its CA certificate in SSL_CERT_FILE, a PEM file")
         for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
             with monkeypatch.context() as patch:
                 patch.setenv(name, str(certificate))
@@ -434,7 +455,7 @@ def test_a_certificate_that_is_not_trusted_names_the_setting(monkeypatch, tmp_pa
         with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: is '.*/none', which is not there"):
             list_hub(SOURCE, None)
         (tmp_path / "none").write_text("nothing")
-        with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: .*/none has no certificates that can be read"):
+        with pytest.raises(InvalidConfiguration, match=r"SSL_CERT_FILE: .*/none.* has no certificates that can"):
             list_hub(SOURCE, None)
 
 
@@ -444,7 +465,7 @@ def test_the_hub_is_asked_through_the_proxy_unless_it_is_here(server, monkeypatc
     monkeypatch.setenv("NO_PROXY", "[::1]")
     assert len(list_hub(SOURCE, None).files) == 3
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
-    with pytest.raises(Lasting, match=r"the proxy http://127.0.0.1:1 of HTTP_PROXY cannot be used \(Conn.* refused"):
+    with pytest.raises(PermanentFault, match=r"the proxy http://127.0.0.1:1 of HTTP_PROXY cannot be used \(.* refused"):
         list_hub(SOURCE, None)
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(InvalidConfiguration, match=r"HTTP_PROXY: is 'socks5://127.0.0.1:1', and SOCKS needs"):
@@ -455,3 +476,8 @@ def test_the_hub_is_asked_through_the_proxy_unless_it_is_here(server, monkeypatc
         "",
         "http://hub.invalid",
     }
+
+
+def test_the_hosts_of_the_hub_are_those_of_its_client():
+    origins = _http._HUB_ORIGINS - {_http._url_origin(constants.ENDPOINT)}  # which the environment may set
+    assert {host.encode() for _, host, _ in origins} <= hub_client.HUBS
