@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hermes.chat.template import check
 from hermes.cli.inputs import json_object
 from hermes.cli.sources import SourceArgument, contents, fetched, folder_of
 from hermes.errors import WeightsError
@@ -86,6 +87,8 @@ def pack(
     with_cache: Annotated[bool, typer.Option("--with-cache", help="with what vLLM has compiled here")] = False,
 ) -> None:
     """Write a model and predictor_config.json into a tar that this package and replicate/cog-vllm read."""
+    if prompt_template:
+        check(prompt_template, prompt="any")
     config = predictor_config(prompt_template, json_object("--engine-args", engine_args))
     files = [file for file in contents(source) if file.name != compiled.PACKED]
     require_own_tokenizer(Settings.load(), parse_source(source), [file.name for file in files])

@@ -39,16 +39,20 @@ def require_one_model(folder: Path) -> dict[str, Any]:
     vLLM serves the "verifier" that speculators_config names, from the hub. transformers follows configuration_files.
     """
     path = folder / "config.json"
-    with _disk_errors(path):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        config = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(path, f"this is not a JSON object ({error})", "fetch it again from its origin") from error
+    config = _json_object(path)
     for key in ("speculators_config", "configuration_files"):
         if key in config:
             raise WeightsError(path, f"its {key} points to other files", f"name a model without {key}")
     return config
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    with _disk_errors(path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(path.parent, f"{path.name} is not a JSON object ({error})", AGAIN) from error
 
 
 def files_of(folder: Path) -> list[RemoteFile]:
@@ -65,6 +69,9 @@ def files_of(folder: Path) -> list[RemoteFile]:
         except ValueError as error:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
     require_heads(folder, files, Patience(attempts=1))
+    for path in there:
+        if path.suffix == ".json" and LOADED.fullmatch(path.name):
+            _json_object(path)
     return files
 
 

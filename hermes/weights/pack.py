@@ -44,8 +44,11 @@ def pack(files: Sequence[RemoteFile], config: RemoteFile, out: Path, patience: P
         patience: limits the attempts at each file.
 
     Raises:
-        WeightsError: a file has an unsafe name or could not be fetched, or the disk failed.
+        WeightsError: a file has an unsafe name or could not be fetched, `out` is no tar, or the disk failed.
     """
+    out = out.resolve()  # what a link leads to is replaced, and not the link
+    if out.suffix != ".tar" or (out.exists() and not out.is_file()):
+        raise WeightsError(out, "no tar can be written there", "name a file that ends with .tar")
     try:
         for file in files:
             safe_name(file.name)  # another one would not be unpacked

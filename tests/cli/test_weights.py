@@ -106,6 +106,14 @@ FAILURES = {
         "'http://h/m.tar': what an archive holds is known when",
     ),
     "no folder": (["pack", "./none", "-o", "x"], "'none': there is no such folder; name the folder of a model"),
+    "no tar": (
+        ["pack", MODEL, "-o", "/m.zip"],
+        "'/m.zip': no tar can be written there; name a file",
+    ),
+    "compressed": (
+        ["pack", MODEL, "-o", "/m.tar.gz"],
+        "'/m.tar.gz': no tar can be written there; name a file",
+    ),
     "no place": (["pack", MODEL, "-o", "/no/such/x.tar"], "'/no/such/x.tar': it can't be written (No such file or"),
 }
 
@@ -208,7 +216,7 @@ WITHOUT_TOKENIZER = {
 @pytest.mark.parametrize("command", ["pack", "quantize"])
 @pytest.mark.parametrize("settings", WITHOUT_TOKENIZER.values(), ids=WITHOUT_TOKENIZER)
 def test_the_settings_say_which_model_needs_no_tokenizer(run, draft, home, monkeypatch, settings, command):
-    out = home / "out"
+    out = home / "out.tar"
     code, _, err = run("weights", command, draft, "-o", out)
     assert (code, err.count("\n"), out.exists()) == (1, 1, False)
     assert f"weights '{draft}': there is no tokenizer among its files; add its tokenizer.json" in err

@@ -131,6 +131,18 @@ BROKEN = {
         "its model.safetensors.index.json names model-00000-of-00009.safetensors and 1 more, which is not there"
         f"{NO_PLAIN}",
     ),
+    "a tokenizer that was cut": (
+        {"tokenizer.json": b'{"version": "1.0", "added_tok'},
+        f"tokenizer.json is not a JSON object (Unterminated string starting at: line 1 column 20 (char 19)){AGAIN}",
+    ),
+    "a page in place of a configuration": (
+        {"generation_config.json": b"<html>"},
+        f"generation_config.json is not a JSON object (Expecting value: line 1 column 1 (char 0)){AGAIN}",
+    ),
+    "a list in place of a configuration": (
+        {"tokenizer_config.json": b"3"},
+        f"tokenizer_config.json is not a JSON object ('int' object is not iterable){AGAIN}",
+    ),
     "an index of nothing": (
         {"model.safetensors.index.json": b'{"weight_map": {}}'},
         f"its model.safetensors.index.json names no safetensors{NO_PLAIN}",

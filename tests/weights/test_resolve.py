@@ -95,13 +95,13 @@ def test_who_writes_a_repository_as_a_path_is_told_how():
             '{"configuration_files": ["config.5.0.0.json"]}',
             "its configuration_files points to other files; name a",
         ),
-        ("[]x", "this is not a JSON object (Extra data"),
-        ("3", "this is not a JSON object ('int' object is not iterable); fetch it again"),
+        ("[]x", "config.json is not a JSON object (Extra data"),
+        ("3", "config.json is not a JSON object ('int' object is not iterable); fetch it again"),
     ],
 )
 def test_a_config_that_leads_to_another_model_is_refused(model, config, problem):
     (model / "config.json").write_text(config)
-    with pytest.raises(WeightsError, match=rf"config.json': {re.escape(problem)}"):
+    with pytest.raises(WeightsError, match=rf"model(/config.json)?': {re.escape(problem)}"):
         resolve(Settings(), str(model))
 
 

@@ -1,10 +1,11 @@
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
 
-from hermes.errors import InvalidConfiguration
+from hermes.errors import InvalidConfiguration, WeightsError
 from hermes.weights.folder import files_of
 from hermes.weights.hub import list_hub
 from hermes.weights.pack import pack, predictor_config
@@ -111,8 +112,8 @@ def test_the_settings_are_those_that_are_given(given, expected):
 
 def test_a_long_name_is_kept(tmp_path):
     name = "tokenizer." + "ü" * 120 + ".model"  # 256 bytes
-    pack([RemoteFile(name[1:], 2, None, None, lambda _: iter([b"{}"]))], CONFIG, tmp_path / "m", QUICK)
-    assert read_tar(tmp_path / "m")[1] == (name[1:], b"{}")
+    pack([RemoteFile(name[1:], 2, None, None, lambda _: iter([b"{}"]))], CONFIG, tmp_path / "m.tar", QUICK)
+    assert read_tar(tmp_path / "m.tar")[1] == (name[1:], b"{}")
 
 
 @pytest.mark.parametrize("name", ["a\u200b.json", "a\\b.json", "\x1b.json", "x" * 256, "../a.json"])
@@ -147,10 +148,11 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [("folder", "Is a directory"), ("none/m.tar", "No such file or directory")]
+    ("name", "problem"),
+    [("folder", "no tar can be written there"), ("none/m.tar", "it can't be written (No such file or directory)")],
 )
 def test_a_place_that_can_not_be_written_is_said(tmp_path, folder, name, problem):
-    assert f"it can't be written ({problem})" in refusal(pack, files_of(folder), CONFIG, tmp_path / name, QUICK)
+    assert problem in refusal(pack, files_of(folder), CONFIG, tmp_path / name, QUICK)
 
 
 def test_ctrl_c_leaves_nothing(tmp_path):
@@ -162,3 +164,19 @@ def test_ctrl_c_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pack([file], CONFIG, tmp_path / "m.tar", QUICK)
     assert left_in(tmp_path) == []
+
+
+def test_what_a_link_leads_to_is_replaced_and_nothing_but_a_file(tmp_path):
+    target, link, pipe = tmp_path / "target.tar", tmp_path / "link.tar", tmp_path / "pipe.tar"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    files = [RemoteFile("config.json", 2, None, None, lambda _: iter([b"{}"]))]
+    pack(files, CONFIG, link, QUICK)
+    assert link.is_symlink()
+    with tarfile.open(target) as tar:
+        assert tar.getnames() == ["predictor_config.json", "config.json"]
+    for place in (pipe, tmp_path, Path("/dev/stdout"), Path("/dev/null")):
+        with pytest.raises(WeightsError, match=r"no tar can be written there; name a file that ends with \.tar"):
+            pack(files, CONFIG, place, QUICK)
+    assert pipe.is_fifo()
