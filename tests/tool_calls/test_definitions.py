@@ -228,11 +228,8 @@ def test_a_function_is_read_bare_or_in_openais_wrapper(tool, function):
 
 
 def test_a_function_that_comes_twice_is_one():
-    wrapped, other = {"type": "function", "function": STOCK}, Function("f", NO_ARGUMENTS)
-    assert parse_functions([STOCK, {"name": "f"}, wrapped, {"name": "f", "parameters": []}]) == (
-        Function(**STOCK),
-        other,
-    )
+    tools = [STOCK, {"name": "f"}, {"type": "function", "function": STOCK}, {"name": "f", "parameters": []}]
+    assert parse_functions(tools) == (Function(**STOCK), Function("f", NO_ARGUMENTS))
 
 
 STRAY = "looks like a schema; that of the arguments goes into 'parameters'"
