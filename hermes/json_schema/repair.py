@@ -77,6 +77,9 @@ def repaired(schema: Mapping[str, Any], budget: Budget) -> Repaired:
         repair.leave_out(_dangling(Place.of_root(repair.schema, draft)))
     if repair.dropped:
         changed = {"", *(re.split(r"[.\[]", path)[1] for path in repair.dropped)}
+        leads = {name: {*REFERENCE.findall(json.dumps(each))} for name, each in repair.schema.items()}
+        while more := {name for name, to in leads.items() if to & changed} - changed:
+            changed |= more
         repair.leave_out(_strict_references(repair.schema, changed))
         with _lock:
             _known[digest] = (json.dumps(repair.schema).encode(), draft, (*repair.dropped,))

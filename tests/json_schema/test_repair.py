@@ -104,6 +104,12 @@ def of(**properties):
             id="not what a reference leads to",
         ),
         pytest.param(
+            {"$defs": {"b": {"items": {"$ref": "#/properties/q"}}}, **of(a={"not": {"$ref": "#/$defs/b"}}, q="x")},
+            {"$defs": {"b": {"items": {"$ref": "#/properties/q"}}}, **of(a={}, q={})},
+            ["$.properties.q", "$.properties.a.not"],
+            id="not what a reference leads to by another one",
+        ),
+        pytest.param(
             of(a={"type": "foo"}, b={"oneOf": [{"$ref": "#"}, TEXT]}),
             of(a={}, b={}),
             ["$.properties.a.type", "$.properties.b.oneOf"],
