@@ -6,16 +6,16 @@ Source of the format: llguidance's variant of Lark
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 from hermes.errors import BadJsonSchema
 from hermes.json_schema.grammar import Enforceable, enforceable
 from hermes.json_schema.lark import LarkRules
 from hermes.json_schema.limits import SchemaProblem
-from hermes.json_schema.repair import FREE, enforceable_part
+from hermes.json_schema.repair import FREE, Budget, enforceable_part
 from hermes.json_schema.shapes import plain_schema
 from hermes.tool_calls.definitions import Function
 from hermes.tool_calls.parser import TRAINED, TRAINED_END
@@ -69,22 +69,32 @@ class SpecialTokens:
         return frozenset(map(_letters, self._written))
 
 
-class WithFree(Protocol):
-    """Makes the same constraint, but for any object as the arguments of some tools."""
-
-    def __call__(self, *, free: Collection[str]) -> "Constraint":
-        """See above. `free`: names of tools."""
-
-
 @dataclass(frozen=True)
 class Constraint:
     """A grammar for the response."""
 
     grammar: str  # of the rule `response`; its rule `text` is free text
-    tools_unenforced: Mapping[str, Sequence[str]] = field(default_factory=dict)  # paths that it leaves out, by tool
-    json_unenforced: Sequence[str] = ()  # and of json_schema
-    functions: Sequence[Function] = field(default=(), compare=False, repr=False)  # that can be called
-    with_free: "WithFree | None" = field(default=None, compare=False, repr=False)
+    arguments: Mapping[str, Enforceable] = field(default_factory=dict, repr=False)  # of the tools that can be called
+    document: Enforceable | None = field(default=None, repr=False)  # json_schema
+    calling: str = ""  # the part of `response` that is no document
+
+    @property
+    def tools_unenforced(self) -> dict[str, Sequence[str]]:
+        """The paths that the grammar leaves out, by tool."""
+        return {name: enforced.unenforced for name, enforced in self.arguments.items()}
+
+    @property
+    def json_unenforced(self) -> Sequence[str]:
+        """The paths of json_schema that the grammar leaves out."""
+        return self.document.unenforced if self.document else ()
+
+    def freed(self, names: Iterable[str]) -> "Constraint":
+        """The same constraint, but for any object as the arguments of these tools."""
+        return _calling(self.calling, {**self.arguments, **dict.fromkeys(names, FREE)}, self.document)
+
+    def alone(self, name: str) -> "Constraint":
+        """One call of this tool."""
+        return _calling(_calls_alone(False), {name: self.arguments[name]})
 
     def lark(self, tokens: SpecialTokens) -> str:
         """The whole grammar, for a model with these special tokens."""
@@ -119,7 +129,7 @@ def _any_of(token_ids: Iterable[int]) -> str:
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
     """A grammar that allows only JSON of the schema. Raises BadJsonSchema if the schema makes no grammar."""
     enforced, rules = _enforced(schema), LarkRules()
-    return Constraint(f"response: {rules.json(enforced.schema)}{rules.text()}\n", json_unenforced=enforced.unenforced)
+    return Constraint(f"response: {rules.json(enforced.schema)}{rules.text()}\n", document=enforced)
 
 
 def _enforced(schema: Mapping[str, Any]) -> Enforceable:
@@ -137,9 +147,7 @@ def parse_json_schema(given: Any) -> dict[str, Any]:
         raise BadJsonSchema(str(problem)) from problem
 
 
-def tools_constraint(
-    functions: Sequence[Function], tool_choice: str, *, parallel: bool = True, free: Collection[str] = ()
-) -> Constraint:
+def tools_constraint(functions: Sequence[Function], tool_choice: str, *, parallel: bool = True) -> Constraint:
     """A grammar that allows free text, and in it only valid tool calls; or, where a call has to be, only calls.
 
     Args:
@@ -147,7 +155,6 @@ def tools_constraint(
         tool_choice: "auto", "none" (no call may begin), "required" (calls alone), or the name of a function (one call
             of it alone).
         parallel: whether there may be more than one call. After a single one, the response ends.
-        free: names of functions whose arguments may be any object, as where their schema makes no grammar.
     """
     if tool_choice == "none":
         return Constraint(NO_CALL)
@@ -155,41 +162,40 @@ def tools_constraint(
     response = _calls_alone(parallel and tool_choice == "required")
     if tool_choice == "auto":
         response = MANY_CALLS if parallel else ONE_CALL
-    again = partial(tools_constraint, functions, tool_choice, parallel=parallel)
-    return replace(_calling(response, chosen, free, LarkRules()), with_free=again)
+    return _calling(response, _arguments(chosen))
 
 
 def calls_or_json_constraint(
-    functions: Sequence[Function], schema: Mapping[str, Any], *, parallel: bool = True, free: Collection[str] = ()
+    functions: Sequence[Function], schema: Mapping[str, Any], *, parallel: bool = True
 ) -> Constraint:
-    """A grammar that allows calls alone, or JSON of the schema; the first character says which.
+    """A grammar that allows calls alone, or JSON of the schema; the first character shows which.
 
     Text before a call would make it no grammar at all: any text may come before a call.
 
-    `free`: as in tools_constraint. Raises BadJsonSchema if `schema` makes no grammar.
+    Raises BadJsonSchema if `schema` makes no grammar.
     """
-    enforced, rules = _enforced(schema), LarkRules()
-    calling = _calling(f"{_calls_alone(parallel)} | {rules.json(enforced.schema)}", functions, free, rules)
-    again = partial(calls_or_json_constraint, functions, schema, parallel=parallel)
-    return replace(calling, json_unenforced=enforced.unenforced, with_free=again)
+    return _calling(_calls_alone(parallel), _arguments(functions), _enforced(schema))
 
 
 def _calls_alone(several: bool) -> str:
     return f'open call ("\\n" open call){{0,{MORE_CALLS}}}' if several else "open call"
 
 
-def _calling(response: str, functions: Sequence[Function], free: Collection[str], rules: LarkRules) -> Constraint:
-    enforced = {function.name: _arguments(function, free) for function in functions}
-    calls = "\n     | ".join(rules.json(_call(name, arguments)) for name, arguments in enforced.items())
-    return Constraint(
-        f"response: {response}\narguments: {calls}{rules.text()}{CALLS}",
-        {name: arguments.unenforced for name, arguments in enforced.items()},
-        functions=functions,
-    )
+def _calling(calling: str, arguments: Mapping[str, Enforceable], document: Enforceable | None = None) -> Constraint:
+    rules = LarkRules()
+    response = f"{calling} | {rules.json(document.schema)}" if document else calling
+    calls = "\n     | ".join(rules.json(_call(*each)) for each in arguments.items())
+    grammar = f"response: {response}\narguments: {calls}{rules.text()}{CALLS}"
+    return Constraint(grammar, arguments, document, calling)
 
 
-def _arguments(function: Function, free: Collection[str]) -> Enforceable:
-    enforced = FREE if function.name in free else enforceable_part(function.parameters)
+def _arguments(functions: Iterable[Function]) -> dict[str, Enforceable]:
+    budget = Budget()
+    return {function.name: _of_one(function, budget) for function in functions}
+
+
+def _of_one(function: Function, budget: Budget) -> Enforceable:
+    enforced = enforceable_part(function.parameters, budget)
     return enforced if enforced is FREE else replace(enforced, unenforced=(*function.unread, *enforced.unenforced))
 
 

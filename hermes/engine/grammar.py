@@ -8,7 +8,7 @@ from itertools import accumulate
 from math import inf
 from typing import Any, NamedTuple
 
-from hermes.chat.constraint import CALL_TAGS, Constraint, SpecialTokens, tools_constraint
+from hermes.chat.constraint import CALL_TAGS, Constraint, SpecialTokens
 from hermes.engine.chunk import GrammarRefused
 
 COMPILE_SECONDS = 0.2  # of processor time; of 3,700 public schemas one took half of it
@@ -64,7 +64,7 @@ class Grammars:
         Raises GrammarRefused if that does not help.
         """
         problem = (await self._verdict(constraint.lark(self._tokens))).problem
-        if problem is None or constraint.with_free is None:
+        if problem is None or not constraint.arguments:
             return constraint
         seconds = await self._seconds_alone(constraint)
         names = sorted(seconds, key=lambda name: -seconds[name])
@@ -72,24 +72,28 @@ class Grammars:
         left = accumulate(seconds[name] for name in reversed(names))
         more = len(names) - sum(each <= KEPT * COMPILE_SECONDS for each in left)
         for count in sorted({least, more, len(names)}):
-            relieved = await asyncio.to_thread(constraint.with_free, free=names[:count])
+            relieved = await asyncio.to_thread(constraint.freed, names[:count])
             problem = (await self._verdict(relieved.lark(self._tokens))).problem
             if problem is None:
                 return relieved
         raise GrammarRefused(problem)
 
     async def _seconds_alone(self, constraint: Constraint) -> dict[str, float]:
-        """What each tool takes alone: for ever if its grammar is refused, or if there is no time to try it."""
+        """What each tool takes alone: infinity if its grammar is refused, or if there is no time to try it."""
         seconds: dict[str, float] = {}
         spent = 0.0
-        for function in constraint.functions:
+        for name in constraint.arguments:
             verdict = Verdict("", 0)
             if spent < SEARCH_SECONDS:
-                alone = await asyncio.to_thread(tools_constraint, [function], "required", parallel=False)
-                verdict = await self._verdict(alone.lark(self._tokens))
-            spent += verdict.seconds
-            seconds[function.name] = verdict.seconds if verdict.problem is None else inf
+                lark, took = await asyncio.to_thread(self._alone, constraint, name)
+                verdict = await self._verdict(lark)
+                spent += took + verdict.seconds
+            seconds[name] = verdict.seconds if verdict.problem is None else inf
         return seconds
+
+    def _alone(self, constraint: Constraint, name: str) -> tuple[str, float]:
+        began = time.thread_time()
+        return constraint.alone(name).lark(self._tokens), time.thread_time() - began
 
     async def _verdict(self, lark: str) -> Verdict:
         key = hashlib.sha256(lark.encode()).digest()

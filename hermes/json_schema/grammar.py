@@ -146,7 +146,7 @@ class Rewriting:
         if closing is None or not self._closes:
             return None, None
         schema, here, every = place.schema, place.applying(("allOf",)), place.applying()
-        self._spend((len(here) + len(every)) // 5, place)  # a look is quick
+        self._spend((len(here) + len(every)) // 5, place)  # looking is cheap
         unions = schema.keys() & {"anyOf", "oneOf"}
         parts = [*schema.get("allOf", ()), *schema.keys() & {"$ref", *unions, "properties"}, *members]
         if len(unions) == 1 and not _is_open(here):

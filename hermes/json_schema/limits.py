@@ -42,23 +42,30 @@ def check_schema(schema: Any) -> "type[Checker]":
 
     Raises SchemaProblem if the schema is not valid, is too large, or has a pattern that can't be used.
     """
-    digest = hashlib.sha256(_written(schema)).digest()
+    if draft := draft_of(schema):
+        return draft
+    draft = dialect(schema)
+    check_patterns(schema, draft)
+    return draft
+
+
+def draft_of(schema: Any) -> "type[Checker] | None":
+    """Find the draft of a schema; None if it is not valid, or has a pattern that can't be used.
+
+    Raises SchemaProblem if the schema is too large.
+    """
+    digest = hashlib.sha256(written(schema)).digest()
     with _drafts_lock:
         draft = _drafts.pop(digest, None)
     if draft is None:
-        draft = _checked(schema)
+        patterns: set[str] = set()
+        draft = fitting(schema, patterns)
+        if draft is None or (any(map(pattern_problem, patterns)) and any(_errors(schema, draft))):
+            return None
     with _drafts_lock:
         _drafts[digest] = draft  # the last of all
         if len(_drafts) > REMEMBERED:
             del _drafts[next(iter(_drafts))]
-    return draft
-
-
-def _checked(schema: Mapping[str, Any]) -> "type[Checker]":
-    patterns: set[str] = set()
-    draft = dialect(schema, patterns)
-    if any(map(pattern_problem, patterns)):
-        check_patterns(schema, draft)
     return draft
 
 
@@ -67,24 +74,24 @@ def check_size(schema: Any) -> int:
 
     Raises SchemaProblem if the schema is too large, nested too deeply, or not JSON.
     """
-    return len(_written(schema))
+    return len(written(schema))
 
 
-def _written(schema: Any) -> bytes:
+def written(schema: Any) -> bytes:
     """Write a schema as JSON. Raises what `check_size` raises."""
     if not isinstance(schema, Mapping):
         raise SchemaProblem("$", None, f"must be an object, not {type(schema).__name__}")
     try:
-        written = json.dumps(schema, ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass")
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False).encode(errors="surrogatepass")
     except ValueError as error:
         raise SchemaProblem("$", None, "holds NaN, an infinity or a number of thousands of digits") from error
     except RecursionError as error:
         raise SchemaProblem("$", None, f"is nested more than {MAX_DEPTH} levels deep") from error
-    if len(written) > MAX_BYTES:
-        raise SchemaProblem("$", None, f"is {len(written)} bytes of JSON; at most {MAX_BYTES}")
+    if len(text) > MAX_BYTES:
+        raise SchemaProblem("$", None, f"is {len(text)} bytes of JSON; at most {MAX_BYTES}")
     if (schemas := _check_values(schema, "$", MAX_DEPTH)) > MAX_SCHEMAS:
         raise SchemaProblem("$", None, f"holds {schemas} objects and booleans; at most {MAX_SCHEMAS}")
-    return written
+    return text
 
 
 def _check_values(value: Any, at: str, deeper: int) -> int:
@@ -104,19 +111,24 @@ def _check_values(value: Any, at: str, deeper: int) -> int:
     return isinstance(value, Mapping | bool) + sum(_check_values(each, step, deeper - 1) for step, each in steps)
 
 
-def dialect(schema: Mapping[str, Any], patterns: set[str] | None = None) -> "type[Checker]":
+def dialect(schema: Mapping[str, Any]) -> "type[Checker]":
     """Find the draft of a schema, as jsonschema's validator class: the one in $schema, else the newest that fits.
 
     Raises SchemaProblem if the schema is not valid in its draft.
-
-    Args:
-        schema: of a draft that is known.
-        patterns: gets what may be a pattern in it.
     """
-    from jsonschema import FormatChecker
     from jsonschema.exceptions import best_match
 
-    tried = _drafts_of(schema)
+    if draft := fitting(schema):
+        return draft
+    newest = _drafts_of(schema)[0]
+    problem = best_match(newest(newest.META_SCHEMA).iter_errors(schema))
+    raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
+
+
+def fitting(schema: Mapping[str, Any], patterns: set[str] | None = None) -> "type[Checker] | None":
+    """Find the draft of a schema; None if it is not valid in it. `patterns` gets what may be a pattern in it."""
+    from jsonschema import FormatChecker
+
     formats = FormatChecker(formats=())
 
     @formats.checks("regex")
@@ -125,11 +137,8 @@ def dialect(schema: Mapping[str, Any], patterns: set[str] | None = None) -> "typ
             patterns.add(pattern)
         return True
 
-    for draft in tried:
-        if draft(draft.META_SCHEMA, format_checker=formats).is_valid(schema):
-            return draft
-    problem = best_match(tried[0](tried[0].META_SCHEMA).iter_errors(schema))
-    raise SchemaProblem(problem.json_path, None, f"is not valid in a JSON schema: {problem.message[:200]}")
+    fitting = (each for each in _drafts_of(schema) if each(each.META_SCHEMA, format_checker=formats).is_valid(schema))
+    return next(fitting, None)
 
 
 def _drafts_of(schema: Mapping[str, Any]) -> "list[type[Checker]]":
@@ -157,7 +166,7 @@ def faults(schema: Mapping[str, Any]) -> "Iterator[tuple[str | int, ...]]":
     """Yield the path of each value that is not valid in a schema, or is a pattern that can't be used."""
     for error in _errors(schema, _drafts_of(schema)[0]):
         while error.context:
-            error = max(error.context, key=lambda each: len(each.absolute_path))
+            error = max(error.context, key=lambda each: (len(each.absolute_path), each.json_path))
         yield (*error.absolute_path,)
 
 

@@ -38,6 +38,7 @@ STRUCTURING = {"properties", "$ref", "anyOf", "allOf", "oneOf"}
 # Keywords that restrict a value. `type` is not one of them: alone it says little.
 TELLING = {*BY_NAME - {*DEFINITIONS}, *WITHIN, "$ref", "$dynamicRef", "$recursiveRef", "enum", "const"}
 VALUES = {*MAY_BE_NULL, "examples", "example"}  # keywords whose value may look like a schema
+TEXTS = {"type", "format", "pattern", "title", "description", "$comment"}  # keywords whose value may name a type
 HOLDERS = {"function", "parameters", "input_schema", "inputSchema", "json_schema", "schema"}  # of a schema
 
 
@@ -68,6 +69,8 @@ def _tidied(schema: Any, root: Mapping[str, Any]) -> Any:
 
 
 def _tidied_within(keyword: str, value: Any, root: Mapping[str, Any]) -> Any:
+    if keyword == "components" and isinstance(value, Mapping) and isinstance(value.get("schemas"), Mapping):
+        return {**value, "schemas": _tidied_within("definitions", value["schemas"], root)}
     if keyword in BY_NAME and isinstance(value, Mapping):
         return {
             name: each if isinstance(each, str) and keyword == "dependencies" else _tidied(each, root)
@@ -146,9 +149,15 @@ def plain_schema(given: Any) -> dict[str, Any]:
 def arguments_schema(given: Mapping[str, Any]) -> dict[str, Any]:
     """Find the schema of arguments in what a client sent: properties may stand where keywords should."""
     known = {*TELLING, *DEFINITIONS, *VALUES, "components"}
-    stray = {key: each for key, each in given.items() if key not in known and looks_like_schema(each)}
+    others = ((key, each) for key, each in given.items() if key not in known)
+    stray = {key: each for key, each in others if isinstance(each, Mapping) or (key not in TEXTS and _is_type(each))}
     rest = {key: each for key, each in given.items() if key not in stray}
-    return tidy({**rest, "properties": stray} if stray and not rest.keys() & TELLING else given)
+    is_meant = any(_is_type(each) or looks_like_schema(each) for each in stray.values())
+    return tidy({**rest, "properties": stray} if is_meant and not rest.keys() & TELLING else given)
+
+
+def _is_type(value: Any) -> bool:
+    return isinstance(value, str) and _type_of(value) is not None
 
 
 def unrestricted(schema: Mapping[str, Any]) -> str | None:

@@ -11,15 +11,14 @@ import json
 import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hermes.json_schema.limits import SchemaProblem, dialect
+from hermes.json_schema.limits import SchemaProblem, dialect, fitting
 from hermes.json_schema.patterns import portable
-from hermes.json_schema.repair import repaired
+from hermes.json_schema.repair import Budget, repaired
 from hermes.text import cut, shortened, shown
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 1.0  # of processor time, for all checks of one text
 PATTERN_SECONDS = 0.1  # for all patterns against one value
+REPAIR_SECONDS = 0.1  # for a schema that is not remembered, see json_schema.repair
 MAX_MESSAGE = 200
 MAX_NESTED = 80  # references within references; each takes about ten frames
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -111,8 +111,11 @@ class Validator:
             raise NotImplementedError("unevaluatedProperties beside patternProperties")
         draft = None
         if self._in_part:
-            with suppress(SchemaProblem):
-                schema, draft, _ = repaired(schema)
+            try:
+                schema, draft, _ = repaired(schema, Budget(REPAIR_SECONDS))
+            except SchemaProblem:  # it is too large, or nobody can check it
+                draft = fitting(schema)
+                schema = schema if draft else {}
         return _ours(draft or dialect(schema))(schema, registry=REGISTRY)  # jsonschema's default registry fetches
 
 

@@ -7,13 +7,14 @@ training data. So is the order of the keys in a call: arguments first.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hermes.errors import BadTools
 from hermes.json_schema.limits import MAX_BYTES
 from hermes.json_schema.shapes import DEFINITIONS, arguments_schema, stray_schema
-from hermes.text import shown, surrogate_problem
+from hermes.text import shown
 
 TAG_NAMES = ("tools", "tool_call", "tool_response", "schema", "scratch_pad")
 TAGS = tuple(tag for name in TAG_NAMES for tag in (f"<{name}>", f"</{name}>"))
@@ -33,6 +34,7 @@ For each function call return a json object with function name and arguments wit
 MAX_FUNCTIONS = 128
 MAX_BYTES_TOGETHER = 4 * MAX_BYTES  # of the schemas of all functions
 NO_ARGUMENTS = {"type": "object", "properties": {}}
+ANY_ARGUMENTS = {"type": "object"}  # where nobody can read the schema
 NAME = re.compile(r"(?=.*\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}")
 NAMES = "1 to 128 characters, without control characters and tags"
 MAX_KEY = 60  # characters of a key in a message
@@ -50,7 +52,7 @@ class Function:
     name: str
     parameters: Mapping[str, Any]  # the JSON schema of its arguments, an object's
     description: str | None = None
-    unread: tuple[str, ...] = ()  # paths in what was sent that the schema leaves out
+    unread: tuple[str, ...] = ()  # paths in what was sent, and keys beside the schema, that are left out
 
     def signature(self) -> str:
         """The function on one line of the <tools> block."""
@@ -66,14 +68,14 @@ def parse_functions(tools: Sequence[Any]) -> tuple[Function, ...]:
     """
     if len(tools) > MAX_FUNCTIONS:
         raise BadTools("tools", f"has {len(tools)} functions; at most {MAX_FUNCTIONS}")
-    functions = tuple(_parse(tool, f"tools[{index}]") for index, tool in enumerate(tools))
-    if (size := sum(_size(function.parameters, function.name) for function in functions)) > MAX_BYTES_TOGETHER:
+    functions: dict[str, Function] = {}
+    for index, tool in enumerate(tools):
+        function = _parse(tool, f"tools[{index}]")
+        if functions.setdefault(function.name, function) != function:
+            raise BadTools(f"tools[{index}]", f"is a second function called {function.name!r}; give each its own name")
+    if (size := sum(_size(function.parameters) for function in functions.values())) > MAX_BYTES_TOGETHER:
         raise BadTools("the parameters of all tools", f"are {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
-    names = [function.name for function in functions]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise BadTools(f"tools[{index}]", f"is a second function called {name!r}; give each its own name")
-    return functions
+    return (*functions.values(),)
 
 
 def _parse(tool: Any, at: str) -> Function:
@@ -86,60 +88,76 @@ def _parse(tool: Any, at: str) -> Function:
         around, tool = tool, tool["function"]
         if not isinstance(tool, Mapping):
             raise BadTools(f"{at}.function", "has to be an object with name, description and parameters")
-        if not _has_parameters(tool) and (stray := _stray(around, PARAMETERS)):
+        if all(map(_is_empty, _given(tool).values())) and (stray := _stray(around, PARAMETERS)):
             raise BadTools(f"{at}.{stray}", "looks like a schema; put it into 'function', as 'parameters'")
         at = f"{at}.function"
     name, description = tool.get("name"), tool.get("description")
-    parameters, unread = _parameters(tool, at)
     if not isinstance(name, str) or not NAME.fullmatch(name) or any(tag in name for tag in TAGS):
         raise BadTools(f"{at}.name", f"is {shown(name)}; it has to be {NAMES}")
+    parameters, unread = _parameters(tool, at)
     if description is not None and not isinstance(description, str):
-        raise BadTools(f"{at}.description", f"has to be text, not {type(description).__name__}")
-    if problem := surrogate_problem(description or ""):
-        raise BadTools(f"{at}.description", problem)
+        description, unread = None, ("description", *unread)
+    elif description:  # the model reads U+FFFD in place of half a character
+        description = description.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return Function(name, parameters, description, unread)
 
 
-def _has_parameters(tool: Mapping[str, Any]) -> bool:
-    return any(tool.get(key) is not None for key in PARAMETERS)
+def _given(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands where the schema of the arguments belongs, by key."""
+    return {key: _read(tool[key]) for key in PARAMETERS if tool.get(key) not in (None, [], {}, "")}
+
+
+def _is_empty(schema: Any) -> bool:
+    """Whether a schema names no arguments."""
+    return schema in (None, []) or (isinstance(schema, Mapping) and schema.keys() <= {"type"})
+
+
+def _read(value: Any) -> Any:
+    """A schema, which may be the text of JSON."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(value) if isinstance(value, str) else value
+    return value
 
 
 def _stray(tool: Mapping[str, Any], names: Iterable[str] = ()) -> str | None:
     """What may be meant as the arguments of a function that has none."""
     named = (key for key in (*names, *OTHER_NAMES) if isinstance(tool.get(key), Mapping | list) and tool[key])
-    found = next(named, None) or stray_schema(tool, {*RESULTS, "function"})
+    found = next(named, None) or stray_schema(tool, {*RESULTS, *PARAMETERS, "function"})
     return found and found[:MAX_KEY]
 
 
 def _parameters(tool: Mapping[str, Any], at: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The schema of the arguments, under any of the three names, and what was left out of it."""
-    if not _has_parameters(tool) and (stray := _stray(tool)):
+    given = _given(tool)
+    told = {key: each for key, each in given.items() if not _is_empty(each)}
+    if not told and (stray := _stray(tool)):
         raise BadTools(f"{at}.{stray}", "looks like a schema; that of the arguments goes into 'parameters'")
-    given = {key: tool[key] for key in PARAMETERS if tool.get(key) not in (None, [], {})}
-    key, parameters = next(iter(given.items()), ("parameters", NO_ARGUMENTS))
-    if other := next((each for each in given if given[each] != parameters), None):
-        raise BadTools(f"{at}.{other}", f"is said beside {key}; send one of them")
-    if not isinstance(parameters, Mapping):
-        raise BadTools(f"{at}.{key}", "has to be the JSON schema of an object, {'type': 'object', ...}")
-    around = {each: tool[each] for each in AROUND if isinstance(tool.get(each), Mapping) and each not in parameters}
-    given = {**parameters, **around}
-    if (size := _size(given, f"{at}.{key}")) > MAX_BYTES_TOGETHER:
-        raise BadTools(f"{at}.{key}", f"is {size} bytes of JSON; at most {MAX_BYTES_TOGETHER}")
+    parameters = next(filter(None, (told or given).values()), NO_ARGUMENTS)
     try:
-        schema = arguments_schema(given)
-    except RecursionError as error:
-        raise BadTools(f"{at}.{key}", "is nested too deeply; use $defs and $ref") from error
+        others = tuple(key for key, other in told.items() if other != parameters)
+        around = {each: tool[each] for each in AROUND if isinstance(tool.get(each), Mapping) and each not in parameters}
+        schema = arguments_schema(_finite({**parameters, **around}))
+        is_free = _size(schema) > MAX_BYTES_TOGETHER
+    except (RecursionError, TypeError, ValueError):  # no mapping, nested too deeply, or no JSON
+        return ANY_ARGUMENTS, ("$",)
+    if is_free:
+        return ANY_ARGUMENTS, ("$",)
     kind = schema.pop("type", "object")
     unread = () if kind == "object" or (isinstance(kind, list) and "object" in kind) else ("$.type",)
-    return {"type": "object", **schema}, unread
+    return {"type": "object", **schema}, (*unread, *others)
 
 
-def _size(schema: Mapping[str, Any], at: str) -> int:
-    """The bytes of a schema as JSON. Raises BadTools if it is not JSON."""
-    try:
-        return len(json_within_tags(schema).encode())
-    except ValueError as error:
-        raise BadTools(f"{at}:", str(error)) from error
+def _finite(schema: Mapping[str, Any]) -> Any:
+    """The schema with null for NaN and infinities, which are no JSON."""
+    with suppress(ValueError):
+        json_within_tags(schema)
+        return schema
+    return json.loads(json.dumps(schema), parse_constant=lambda _: None)
+
+
+def _size(schema: Mapping[str, Any]) -> int:
+    """The bytes of a schema as JSON. Raises ValueError if it is not JSON."""
+    return len(json_within_tags(schema).encode())
 
 
 def tools_prompt(functions: Iterable[Function]) -> str:

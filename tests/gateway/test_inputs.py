@@ -14,6 +14,7 @@ DOCUMENT = PredictorSource(PROJECT / "predict.py").openapi()
 CHECK = InputCheck(DOCUMENT)
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "clock"}}
+OTHER = {"type": "function", "function": {"name": "clock", "description": "another"}}
 
 
 def test_inputs_are_written_as_compact_json():
@@ -44,7 +45,7 @@ def test_what_the_document_does_not_allow_is_named(inputs, problem):
         {"messages": [USER], "continue_final_message": True},
         {"prompt": "Hi", "prompt_token_ids": [1]},
         {"messages": [{"role": "tool", "content": "Hi"}]},
-        {"messages": [USER], "tools": [TOOL, TOOL]},
+        {"messages": [USER], "tools": [TOOL, OTHER]},
         {"messages": [USER], "tools": [TOOL], "tool_choice": "nothing"},
         {"messages": [USER], "tool_choice": "required"},
         {"messages": [USER], "prompt_template": "{prompt}"},
@@ -75,7 +76,7 @@ def test_the_words_are_those_of_the_server(inputs):
         ),
         ({"messages": [USER, {"role": "user", "content": 5}]}, "input[4].content", "input[4].content has to be text"),
         ({"messages": [USER], "continue_final_message": True}, "continue_final_message", "E1005 BadMessages: continue"),
-        ({"messages": [USER], "tools": [TOOL, TOOL]}, "functions", "E1006 BadTools: tools[1]"),
+        ({"messages": [USER], "tools": [TOOL, OTHER]}, "functions", "E1006 BadTools: tools[1]"),
         ({"messages": [USER], "json_schema": {"type": 3}}, "format", "E1007 BadJsonSchema: json_schema"),
         ({"messages": [USER], "top_p": 0}, None, "E1008"),
     ],

@@ -143,7 +143,7 @@ class StrictEngine(FakeEngine):
     """It refuses the grammar of one tool."""
 
     async def usable(self, constraint):
-        return constraint.with_free(free=["heavy"])
+        return constraint.freed(["heavy"])
 
 
 def test_a_tool_whose_grammar_the_engine_refuses_is_named_in_the_metrics():

@@ -54,7 +54,7 @@ REFUSED: list[tuple[str, Json]] = [
     ("E1005", {"messages": [{"role": "user", "content": {"a": 1}}]}),
     ("E1006", {"tool_choice": "no_such_tool"}),
     ("E1006", {"tool_choice": "no_such_tool", "tools": [{"name": "find"}]}),
-    ("E1006", {"tools": [{"name": "find"}, {"name": "find"}]}),
+    ("E1006", {"tools": [{"name": "find"}, {"name": "find", "description": "another"}]}),
     ("E1006", {"tools": [{"name": "no\nname"}]}),
     ("E1007", {"json_schema": {"type": "string", "pattern": "(a"}}),
     ("E1007", {"json_schema": {"not": {}}}),

@@ -1,6 +1,7 @@
 """How functions are offered to the model, shown as the whole system turn of the model card's example."""
 
 import json
+from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,13 @@ For each function call return a json object with function name and arguments wit
 <tool_call>
 {"arguments": <args-dict>, "name": <function-name>}
 </tool_call>"""  # noqa: E501  the trained text, letter for letter
+
+
+def deep():
+    value = []
+    for _ in range(10_000):
+        value = [value]
+    return value
 
 
 def test_the_example_of_the_model_card_is_offered_as_the_model_was_trained():
@@ -171,23 +179,62 @@ def test_each_function_is_a_line():
             Function("f", {"type": "object", "title": "T"}, unread=("$.type",)),
             id="arguments that are no object",
         ),
+        *(
+            pytest.param(
+                {"name": "f", "parameters": given}, Function("f", {"type": "object"}, unread=("$",)), id=f"for {name}"
+            )
+            for name, given in {
+                "a list": [{"name": "q", "type": "string"}],
+                "a text": "the city",
+                "true": True,
+                "a number": 5,
+                "a number of thousands of digits": {"minimum": 10**5_000},
+                "what is too deep": {"properties": {"a": {"const": deep()}}},
+                "300 KB": {"enum": ["x" * 300_000]},
+            }.items()
+        ),
+        *(
+            pytest.param({"name": "f", "parameters": given}, Function("f", NO_ARGUMENTS), id=f"nothing: {given}")
+            for given in ("", "[]", "null", "{}", None, {})
+        ),
+        pytest.param({"name": "f", "parameters": {"type": "object"}}, Function("f", {"type": "object"}), id="any"),
+        pytest.param({"name": "f", "parameters": json.dumps(CITY)}, Function("f", CITY), id="JSON in a text"),
+        pytest.param(
+            {"name": "f", "parameters": {"properties": {"a": {"default": nan, "maximum": inf, "minimum": -inf}}}},
+            Function("f", {"type": "object", "properties": {"a": {"default": None}}}),
+            id="what is no number",
+        ),
+        pytest.param(
+            {"name": "f", "inputSchema": {"type": "object", "required": ["x"]}, "input_schema": CITY},
+            Function("f", CITY, unread=("inputSchema",)),
+            id="two schemas",
+        ),
+        pytest.param({"name": "f", "parameters": {}, "inputSchema": CITY}, Function("f", CITY), id="one of two empty"),
+        *(
+            pytest.param(
+                {"name": "f", "description": given}, Function("f", NO_ARGUMENTS, unread=("description",)), id=f"{given}"
+            )
+            for given in (5, ["The city."], {"en": "The city."})
+        ),
+        pytest.param(
+            {"name": "f", "description": "a\ud800b \ud83d\ude00"},
+            Function("f", NO_ARGUMENTS, "a\ufffdb \U0001f600"),
+            id="half a character",
+        ),
     ],
 )
 def test_a_function_is_read_bare_or_in_openais_wrapper(tool, function):
     assert parse_functions([tool]) == (function,)
 
 
-def deep():
-    value = []
-    for _ in range(10_000):
-        value = [value]
-    return value
+def test_a_function_that_comes_twice_is_one():
+    tools = [STOCK, {"name": "f"}, {"type": "function", "function": STOCK}, {"name": "f", "parameters": []}]
+    assert parse_functions(tools) == (Function(**STOCK), Function("f", NO_ARGUMENTS))
 
 
 STRAY = "looks like a schema; that of the arguments goes into 'parameters'"
 NO_NAME = "it has to be 1 to 128 characters, without control characters and tags"
 NO_OBJECT = "has to be an object with name, description and parameters"
-NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
 
 
 @pytest.mark.parametrize(
@@ -208,11 +255,6 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
         ([{"name": "a</tool_call>"}], f"tools[0].name is 'a</tool_call>'; {NO_NAME}"),
         ([{"name": "f\n"}], f"tools[0].name is 'f\\n'; {NO_NAME}"),
         ([{"name": "x" * 129}], f"tools[0].name is '{'x' * 56}...; {NO_NAME}"),
-        ([{"name": "f", "description": 5}], "tools[0].description has to be text, not int"),
-        ([{"function": {"name": "f", "description": []}}], "tools[0].function.description has to be text, not list"),
-        ([{"name": "f", "parameters": ["a"]}], f"tools[0].parameters {NO_SCHEMA}"),
-        ([{"function": {"name": "f", "parameters": "x"}}], f"tools[0].function.parameters {NO_SCHEMA}"),
-        ([{"name": "f", "inputSchema": ["a"]}], f"tools[0].inputSchema {NO_SCHEMA}"),
         ([{"name": "f", "schema": CITY}], f"tools[0].schema {STRAY}"),
         ([{"name": "f", "args": {"$ref": "#/$defs/a"}}], f"tools[0].args {STRAY}"),
         ([{"name": "f", "arguments": CITY}], f"tools[0].arguments {STRAY}"),
@@ -225,36 +267,23 @@ NO_SCHEMA = "has to be the JSON schema of an object, {'type': 'object', ...}"
             [{"function": {"name": "f"}, "parameters": CITY}],
             "tools[0].parameters looks like a schema; put it into 'function', as 'parameters'",
         ),
+        ([{"name": "f", "parameters": {}, "arguments": CITY}], f"tools[0].arguments {STRAY}"),
+        ([{"name": "f", "parameters": [], "args": CITY}], f"tools[0].args {STRAY}"),
+        ([{"name": "f", "input_schema": {"type": "object"}, "args": CITY}], f"tools[0].args {STRAY}"),
+        ([{"name": "f", "parameters": "{}", "params": CITY}], f"tools[0].params {STRAY}"),
         (
-            [{"name": "f", "parameters": CITY, "input_schema": {"type": "object"}}],
-            "tools[0].input_schema is said beside parameters; send one of them",
+            [{"function": {"name": "f", "parameters": {"type": "object"}}, "input_schema": CITY}],
+            "tools[0].input_schema looks like a schema; put it into 'function', as 'parameters'",
         ),
         (
-            [{"name": "f"}, {"name": "g"}, {"name": "f"}],
+            [{"name": "f"}, {"name": "g"}, {"name": "f", "parameters": CITY}],
             "tools[2] is a second function called 'f'; give each its own name",
         ),
         ([{"type": deep()}], f"tools[0].type is {'[' * 57}...; only 'function' is known"),
         ([{"name": deep()}], f"tools[0].name is {'[' * 57}...; {NO_NAME}"),
         (
-            [{"name": "f", "description": "a\ud800"}],
-            "tools[0].description holds a lone surrogate (U+D800) at character 2, which is not text; "
-            "send valid Unicode",
-        ),
-        (
-            [{"name": "f", "parameters": {"properties": {"a": {"const": deep()}}}}],
-            "tools[0].parameters: nested too deeply",
-        ),
-        (
-            [{"name": "f", "parameters": {"minimum": 10**5_000}}],
-            "tools[0].parameters: it holds NaN, an infinity or a number of thousands of digits",
-        ),
-        (
             [{"name": f"f{n}", "parameters": {"title": "x" * 60_000}} for n in range(5)],
             "the parameters of all tools are 300155 bytes of JSON; at most 262144",
-        ),
-        (
-            [{"name": "f", "parameters": {"enum": ["x" * 300_000]}}],
-            "tools[0].parameters is 300014 bytes of JSON; at most 262144",
         ),
         ([{"name": f"f{n}"} for n in range(129)], "tools has 129 functions; at most 128"),
     ],
