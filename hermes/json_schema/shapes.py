@@ -33,6 +33,7 @@ WITHIN = {
     *("additionalProperties", "propertyNames", "unevaluatedProperties"),
     *(*LISTS, "not", "if", "then", "else"),
 }
+LISTED = {*LISTS, "required", "enum"}  # keywords that hold a list and nothing else
 MAY_BE_NULL = {"const", "default"}
 STRUCTURING = {"properties", "$ref", "anyOf", "allOf", "oneOf"}
 # Keywords that restrict a value. `type` is not one of them: alone it says little.
@@ -53,12 +54,15 @@ def _tidied(schema: Any, root: Mapping[str, Any]) -> Any:
         schema = {"type": schema}
     if not isinstance(schema, Mapping):
         return {} if schema == [] else schema
-    said = {key: value for key, value in schema.items() if value is not None or key in MAY_BE_NULL}
+    given = {key: value for key, value in schema.items() if value is not None or key in MAY_BE_NULL}
+    said = {key: _listed(value) if key in LISTED else value for key, value in given.items()}
     needed = [*_required_by_themselves(said.get("properties"))]
     if isinstance(said.get("required"), bool):  # in draft 3; the schema around this one has it
         del said["required"]
-    if needed and isinstance(names := said.get("required", []), list):
-        said["required"] = [*names, *(name for name in needed if name not in names)]
+    names = said.get("required", needed)
+    names = [names] if isinstance(names, str) else names
+    if names and isinstance(names, list) and all(isinstance(name, str | None) for name in names):
+        said["required"] = [*dict.fromkeys(name for name in [*names, *needed] if name is not None)]
     if kind := _type_of(said.get("type")):
         said["type"] = kind
     if said.get("type") == ANY:
@@ -79,6 +83,11 @@ def _tidied_within(keyword: str, value: Any, root: Mapping[str, Any]) -> Any:
     if keyword in WITHIN and isinstance(value, list) and value:
         return [_tidied(each, root) for each in value]
     return _tidied(value, root) if keyword in BY_NAME | WITHIN - LISTS else value
+
+
+def _listed(value: Any) -> Any:
+    """Read a list that PHP wrote as an object, because its numbers had a hole."""
+    return [*value.values()] if isinstance(value, Mapping) and all(map(str.isdecimal, value)) else value
 
 
 def _required_by_themselves(properties: Any) -> Iterator[str]:
@@ -132,8 +141,8 @@ def plain_schema(given: Any) -> dict[str, Any]:
     """
     check_size(given)
     if given.get("type") == "json_object":
-        return {"type": "object"}
-    if given.get("type") == "json_schema":
+        given = given.get("schema", {"type": "object"})  # as llama.cpp's server has it
+    elif given.get("type") == "json_schema":
         holder = given.get("json_schema", given)
         given = holder.get("schema") if isinstance(holder, Mapping) else None
     elif "schema" in given and not given.keys() & {"type", *TELLING}:

@@ -232,6 +232,18 @@ KINDS = {  # the schema, what its grammar allows, what not, and what is left out
             "$.properties.value.oneOf",
         ],
     ),
+    "multiples from 0 on": (
+        thing(a={"type": "integer", "multipleOf": 5, "minimum": 0}),
+        [{"a": 0}, {"a": 25}],
+        [{"a": 3}, {"a": -5}],
+        [],
+    ),
+    "multiples that may be negative": (
+        thing(a={"type": "integer", "multipleOf": 100, "maximum": -100}, b={"type": "integer", "multipleOf": 5}),
+        [{"a": -300, "b": -5}, {"a": -250, "b": 5}],
+        [{"a": 100}, {"a": -7}],
+        ["$.properties.a.multipleOf", "$.properties.b.multipleOf"],
+    ),
     "more items than an answer holds": (
         {"type": "array", "items": {"type": "array", "maxItems": 10**6}, "minItems": 1, "maxItems": 10**6},
         [[[]], [[1, 2]]],

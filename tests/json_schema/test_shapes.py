@@ -21,6 +21,7 @@ OPENAI = {"name": "person", "strict": True, "schema": PERSON}
         pytest.param({"type": "json_schema", "json_schema": OPENAI}, PERSON, id="Chat Completions' response_format"),
         pytest.param({"type": "json_schema", **OPENAI}, PERSON, id="the format of Responses"),
         pytest.param({"type": "json_object"}, {"type": "object"}, id="any object"),
+        pytest.param({"type": "json_object", "schema": PERSON}, PERSON, id="an object, and its schema"),
         pytest.param({"type": "object", "schema": PERSON, "required": ["a"], "properties": {}}, None, id="a keyword"),
         pytest.param({"definitions": {"a": PERSON}, "title": "T"}, None, id="definitions say nothing"),
         pytest.param({"type": "object", "x-form": {"label": "Person"}}, None, id="a note of somebody"),
@@ -60,6 +61,12 @@ def of(**properties):
             {**of(a={**of(b={}), "required": ["b"]}), "required": ["a"]},
             id="required at two levels",
         ),
+        pytest.param({**of(a={}), "required": "a"}, {**of(a={}), "required": ["a"]}, id="required as a text"),
+        pytest.param({**of(a={}), "required": ["a", None, "a"]}, {**of(a={}), "required": ["a"]}, id="required twice"),
+        pytest.param({**of(a={}), "required": {"0": "a"}}, {**of(a={}), "required": ["a"]}, id="required of PHP"),
+        pytest.param({"enum": {"2": "x", "5": "y"}}, {"enum": ["x", "y"]}, id="an enum of PHP"),
+        pytest.param({"anyOf": {"1": {"type": "str"}}}, {"anyOf": [{"type": "string"}]}, id="branches of PHP"),
+        pytest.param({"enum": {"a": "x"}, "required": [1]}, None, id="but no object and no number"),
         pytest.param(of(required={"type": "boolean"}), None, id="a property that is called required"),
         *(
             pytest.param(of(a={"type": given}), of(a={"type": meant}), id=f"the type {given}")
