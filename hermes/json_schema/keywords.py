@@ -98,8 +98,9 @@ class Own:
         plain = {keyword: value for keyword, value in told.items() if value is not LEFT_OUT}
         left_out += [keyword for keyword in told if keyword not in plain]
         lowest = (schema.get(each) for each in ("minimum", "exclusiveMinimum"))
-        if "multipleOf" in plain and not any(_is_number(each) and each >= 0 for each in lowest):
-            del plain["multipleOf"]  # llguidance knows no multiple below 0
+        if "multipleOf" in plain and any(_is_number(each) and each >= 0 for each in lowest):
+            plain.setdefault("maximum", MAX_NUMBER)  # so that its digits end
+        elif plain.pop("multipleOf", None) is not None:  # llguidance knows no multiple below 0
             left_out.append("multipleOf")
         if "pattern" not in plain and plain.get("format") in ENDING:
             plain["pattern"] = ENDING[plain.pop("format")]

@@ -29,6 +29,8 @@ ENDING = [
     {"type": "number", "minimum": 0},
     {"type": "number", "minimum": -90, "maximum": 90},
     {"type": "integer", "minimum": 1},
+    {"type": "integer", "minimum": 0, "multipleOf": 5},
+    thing("a", a={"type": "number", "exclusiveMinimum": 0, "multipleOf": 7}),
     {"type": "string", "format": "duration"},
     {"type": "string", "format": "date-time"},
     {"anyOf": [NUMBER, SHORT, {"type": "null"}]},
