@@ -11,6 +11,8 @@ from hermes.text import redacted
 
 logger = logging.getLogger(__name__)
 
+NOTED = 5  # seconds of a wait; a person who waits longer wants to know why
+
 Piece = bytes | bytearray | memoryview  # bytes of a file; they stay valid, except those of staging.pieces_of
 Read = Callable[[int], Iterator[Piece]]  # yields the bytes from an offset to the end; raises Interrupted
 
@@ -112,8 +114,9 @@ class Attempts:
                 "start again when the cause is gone; a fetch resumes where it can",
             ) from fault
         seconds = self._patience.wait(self._failures, asked)
-        if asked >= 1:
-            logger.info("weights: %s: waiting %.0f s, as its host asks (%s)", self._what, seconds, fault)
+        if asked >= 1 or seconds >= NOTED:
+            why = ", as its host asks" if asked else ""
+            logger.info("weights: %s: waiting %.0f s%s (%s)", self._what, seconds, why, fault)
         if self._stop.wait(seconds):
             raise Stopped
 

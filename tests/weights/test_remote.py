@@ -144,6 +144,15 @@ def test_the_log_says_that_it_waits_and_why(caplog):
     assert caplog.messages == [said]
 
 
+@pytest.mark.parametrize(("first_wait", "logged"), [(0.5, []), (5.0, ["weights: hf://o/r@main: a.bin: waiting"])])
+def test_only_a_long_wait_is_logged_if_nobody_asked_for_it(caplog, first_wait, logged):
+    stop = threading.Event()
+    stop.set()
+    with caplog.at_level("INFO"), pytest.raises(Stopped):
+        attempts(Patience(first_wait=first_wait), stop).failed(Interrupted("reset"))
+    assert [message.rpartition(" s (reset)")[0].rpartition(" ")[0] for message in caplog.messages] == logged
+
+
 def test_a_lasting_fault_gets_one_more_attempt_and_is_not_called_a_failed_download():
     tried = attempts()
     tried.failed(PermanentFault("a page of HTML", "look at it"))
