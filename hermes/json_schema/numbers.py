@@ -6,7 +6,7 @@ https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 
 import math
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 WHOLE, DECIMALS = "(0|[1-9][0-9]{0,19})", 22  # digits before and after the point, as Python and JavaScript write floats
@@ -28,13 +28,10 @@ def number(schema: Mapping[str, Any], *, integer: bool = False) -> str | None:
     low, high = _end(schema, *MINIMUM, 1), _end(schema, *MAXIMUM, -1)  # high is a lower bound, mirrored at 0
     if integer:
         low, high = low and _next_integer(*low), high and _next_integer(*high)
-    decimals = DECIMALS
     for value, excluded in filter(None, (low, high)):
-        whole, fraction = _digits(value)
-        decimals = min(decimals, EXACT_DIGITS - len(whole)) if excluded and value else decimals
-        if len(fraction) > decimals or decimals < 1:
+        if len(_digits(value)[1]) > DECIMALS or (excluded and value and value.adjusted() > EXACT_DIGITS - 2):
             return None
-    fractions = "" if integer else rf"(\.[0-9]{{1,{decimals}}})?"
+    fractions = "" if integer else rf"(\.[0-9]{{1,{DECIMALS}}})?"
     sides = _from_zero(low, high, fractions), _from_zero(high, low, fractions)
     return " | ".join(f"{sign}({side})" for sign, side in zip(("", '"-" '), sides, strict=True) if side)
 
@@ -52,10 +49,10 @@ def _from_zero(low: Bound | None, mirrored: Bound | None, fractions: str) -> str
     if least:
         parts.append(f"/{_at_least(least)}/")
     if excludes_least:
-        parts.append(f"~/{_equal(least)}/")
+        parts.append(f"~/{_read_as(least)}/")
     if mirrored:
-        below = f"~/{_at_least(most)}/"
-        parts.append(below if excludes_most else f"({below} | /{_equal(most)}/)")
+        end = f" & ~/{_read_as(most)}/" if excludes_most else f" | /{_equal(most)}/"
+        parts.append(f"(~/{_at_least(most)}/{end})")
     small = f" | /{BELOW_TENTH}/" if with_exponent and mirrored and most >= 1 else ""
     return f"({' & '.join(parts)}){small}"
 
@@ -82,6 +79,16 @@ def _equal(value: Decimal) -> str:
     """A pattern of decimals, and of 0 with an exponent."""
     whole, fraction = _digits(value)
     return rf"{whole}\.{fraction}0*" if fraction else rf"{whole}(\.0*)?([eE].*)?"
+
+
+def _read_as(value: Decimal) -> str:
+    """A pattern of decimals that may be read as this one, because floats have no more digits."""
+    if not value:
+        return _equal(value)
+    step = Decimal(1).scaleb(-min(DECIMALS, EXACT_DIGITS - 1 - value.adjusted()))
+    nearest = value.quantize(step, ROUND_DOWN)
+    near = (f"{each:f}".replace(".", r"\.") for each in (nearest - step, nearest, nearest + step))
+    return "|".join([_equal(value), *(f"{each}[0-9]*" for each in near)])
 
 
 def _at_least(value: Decimal) -> str:
