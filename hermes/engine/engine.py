@@ -12,7 +12,7 @@ import os
 import sysconfig
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, aclosing, contextmanager, nullcontext
+from contextlib import ExitStack, aclosing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
@@ -102,11 +102,17 @@ class EnginePlan:
                 with ThreadPoolExecutor() as beside, _vllm_errors():
                     grammars = beside.submit(Grammars, self.tokenizer, self._end_tokens)
                     llm = _start(self._config, counts, log)
-                    undo.callback(llm.shutdown, timeout=0)
+                    undo.callback(shut_down, llm)
                     engine = Engine(llm, grammars.result(), self._end_tokens, counts, stall_timeout)
                     undo.callback(engine.stop)
                 yield engine
             undo.pop_all()  # only now, for a start may be late at its very end
+
+
+def shut_down(llm: Any) -> None:
+    """End vLLM's processes at once. vLLM fails if one ends by itself between two of its looks at it."""
+    with suppress(psutil.NoSuchProcess):
+        llm.shutdown(timeout=0)
 
 
 class Engine:
@@ -192,7 +198,7 @@ class Engine:
         """End the engine and its processes at once. They have nothing to save."""
         atexit.unregister(self.stop)
         self._watch.stop()
-        self._llm.shutdown(timeout=0)
+        shut_down(self._llm)
         self._watch.kill()
 
     def _sampling_params(self, sampling: Sampling, grammar: str | None, stream_interval: int) -> Any:

@@ -1,15 +1,18 @@
 """What can be said of the engine without vLLM; tests/integration runs the real one."""
 
 import json
+import subprocess
+import sys
 import sysconfig
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from tokenizers import AddedToken
 
 from hermes.chat.constraint import json_constraint
 from hermes.engine import GrammarRefused
-from hermes.engine.engine import _require_orderly_end, end_tokens, with_scripts
+from hermes.engine.engine import _require_orderly_end, end_tokens, shut_down, with_scripts
 from hermes.errors import EngineFailed
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -83,3 +86,16 @@ def test_what_would_fail_at_each_try_is_not_said_to_pass(finish_reason, constrai
     with pytest.raises(error) as raised:
         _require_orderly_end(finish_reason, constraint)
     assert ("can be sent again" in str(raised.value)) == (finish_reason == "abort")
+
+
+def test_a_process_that_ends_by_itself_while_vllm_ends_it_is_no_error():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+        ended = []
+
+        def shutdown(timeout):
+            ended.append(timeout)
+            psutil.Process(process.pid).children(recursive=True)  # as vLLM's kill_process_tree does
+
+        shut_down(SimpleNamespace(shutdown=shutdown))
+    assert ended == [0]
