@@ -39,7 +39,7 @@ cluster: $(INSTALLED) $(CLUSTER) ## Run the gateway before replicas on Ray Serve
 # Tests that share a server run in one process, beside the others.
 TESTS := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-test: $(INSTALLED) ## Run the tests, 12 minutes on 2 cores
+test: $(INSTALLED) ## Run the tests, 16 minutes on 2 cores
 	$(TESTS)
 
 test-fast: $(INSTALLED) ## Run the tests that need no server and no engine, a minute

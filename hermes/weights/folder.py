@@ -70,7 +70,7 @@ def files_of(folder: Path) -> list[RemoteFile]:
             raise WeightsError(folder, str(error), "name the folder of a model with safetensors") from error
     require_heads(folder, files, Patience(attempts=1))
     for path in there:
-        if path.suffix == ".json" and LOADED.fullmatch(path.name):
+        if path.suffix == ".json" and path.name != INDEX and LOADED.fullmatch(path.name):  # the index has been read
             _json_object(path)
     return files
 
