@@ -7,6 +7,7 @@ from elsewhere, so it may set only some arguments of the engine.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,6 +91,17 @@ PRODUCTION_FP8 = replace(
 # program that kept one of two cores busy, the engine gave less than a token a second.
 THREADS = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) - 1))
 
+CPU = Path("/proc/cpuinfo")  # its flags name the instructions that it has
+
+
+def cpu_dtype(description: str) -> str:
+    """The dtype in which a CPU is fastest, from its /proc/cpuinfo.
+
+    Without instructions for bfloat16, SmolLM2 gives 2.2 times as many tokens in float32.
+    """
+    return "bfloat16" if re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", description) else "float32"
+
+
 LOCAL = Profile(
     name="local",
     model="demo",
@@ -97,7 +109,7 @@ LOCAL = Profile(
     engine_args={
         "load_format": "safetensors",
         "tensor_parallel_size": 1,
-        "dtype": "bfloat16",
+        "dtype": cpu_dtype(CPU.read_text(encoding="utf-8") if CPU.is_file() else ""),
         "use_tqdm_on_load": False,  # its bar would be four lines of the log, for a second
         "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
         # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".

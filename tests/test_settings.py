@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hermes.errors import InvalidConfiguration
-from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings, death_grace
+from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings, cpu_dtype, death_grace
 
 
 def test_the_image_serves_hermes_on_two_gpus_by_default():
@@ -55,6 +55,22 @@ def test_the_fp8_profile_is_production_with_weights_in_8_bits():
         "max_num_batched_tokens": 1024,
         "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 24, 32],
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        pytest.param("flags\t\t: fma avx2 avx512f avx512bw avx512_vnni avx512_vpopcntdq", "float32", id="Ice Lake"),
+        pytest.param("flags\t\t: sse4_2 fma f16c avx2 avx_vnni avx_ne_convert", "float32", id="without AVX-512"),
+        pytest.param("flags\t\t: avx512_vnni avx512_bf16 amx_bf16 amx_tile amx_int8", "bfloat16", id="Sapphire Rapids"),
+        pytest.param("flags\t\t: avx512f avx512_bf16", "bfloat16", id="Zen 4"),
+        pytest.param("Features\t: fp asimd sve svebf16 i8mm bf16 dgh", "bfloat16", id="Graviton3"),
+        pytest.param("Features\t: fp asimd evtstrm aes fphp asimdhp cpuid asimdrdm", "float32", id="Graviton2"),
+        pytest.param("", "float32", id="no such file, as on macOS"),
+    ],
+)
+def test_a_cpu_without_instructions_for_bfloat16_computes_in_float32(flags, dtype):
+    assert cpu_dtype(f"processor\t: 0\n{flags}\n\nprocessor\t: 1\n{flags}\n") == dtype
 
 
 def test_no_rank_decides_alone_what_it_measures_at_the_start():
