@@ -138,7 +138,7 @@ class Predictor(BaseRunner):
         ),
     ) -> AsyncConcatenateIterator[str]:
         """Stream one response."""
-        pieces = self.chat.respond(
+        return self.chat.respond(
             current_scope().record_metric,
             prompt=prompt,
             system_prompt=system_prompt,
@@ -165,8 +165,6 @@ class Predictor(BaseRunner):
             continue_final_message=continue_final_message,
             prompt_token_ids=prompt_token_ids,
         )
-        async for piece in pieces:
-            yield piece
 
     async def healthcheck(self) -> bool:
         """Whether the engine still answers."""

@@ -144,7 +144,7 @@ class Replica:
         given = {name: inputs.get(name, default) for name, default in self._defaults.items()}
         result: Json = {"status": "succeeded", "metrics": metrics}
         try:
-            async with aclosing(self._chat.respond(metrics.__setitem__, **cast(Inputs, given))) as pieces:
+            async with aclosing(aiter(self._chat.respond(metrics.__setitem__, **cast(Inputs, given)))) as pieces:
                 async for piece in pieces:
                     yield "output", {"chunk": piece}
         except HermesError as error:

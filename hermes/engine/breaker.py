@@ -33,8 +33,7 @@ class Breaker:
     async def waiting(self) -> AsyncIterator[None]:
         """A context that raises as soon as the breaker trips.
 
-        It cancels the task that entered it, as asyncio.timeout does: a generator that yields inside must be read by one
-        task, which awaits nothing else meanwhile.
+        It cancels the task that entered it, as asyncio.timeout does.
         """
         self.check()
         limit = asyncio.timeout(None)

@@ -1,7 +1,7 @@
 """The interface of an engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from hermes.chat.constraint import Constraint
@@ -17,6 +17,9 @@ class Chunk(NamedTuple):
     token_count: int
     finish_reason: FinishReason | None = None  # on the last chunk
     preemptions: int = 0  # how often the request had to give its KV cache to others so far
+
+
+Take = Callable[[Chunk], bool | None]  # returns True if that is enough
 
 
 class GrammarRefused(Exception):
@@ -52,20 +55,20 @@ class TextEngine(Protocol):
         Raises GrammarRefused if that does not help.
         """
 
-    def generate(
+    async def generate(
         self,
         token_ids: Sequence[int],
         sampling: Sampling,
+        take: Take,
         constraint: Constraint | None = None,
         stream_interval: int = 1,
-    ) -> AsyncGenerator[Chunk, None]:
-        """The response to one prompt, step by step. To close or cancel the generator aborts the request.
-
-        One task must read it to its end, and await nothing else meanwhile.
+    ) -> None:
+        """Respond to one prompt. A cancel aborts the request.
 
         Args:
             token_ids: the prompt.
             sampling: how tokens are drawn, and when the response ends.
+            take: is called in the event loop with what each step adds. If it returns True, the response ends there.
             constraint: what the response must have the form of.
             stream_interval: tokens a chunk. The first token and the last come at once.
 

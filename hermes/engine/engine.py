@@ -10,9 +10,9 @@ import json
 import logging
 import os
 import sysconfig
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, aclosing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,7 @@ from hermes.chat.constraint import Constraint
 from hermes.chat.finish_reason import FinishReason
 from hermes.chat.sampling import Sampling
 from hermes.engine import core_process
-from hermes.engine.chunk import Chunk, GrammarRefused
+from hermes.engine.chunk import Chunk, GrammarRefused, Take
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
 from hermes.engine.processes import workers
@@ -162,9 +162,10 @@ class Engine:
         self,
         token_ids: Sequence[int],
         sampling: Sampling,
+        take: Take,
         constraint: Constraint | None = None,
         stream_interval: int = 1,
-    ) -> AsyncGenerator[Chunk, None]:
+    ) -> None:
         """See TextEngine."""
         from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
@@ -175,11 +176,9 @@ class Engine:
         params = self._sampling_params(sampling, grammar, stream_interval)
         request_id = uuid4().hex
         try:
-            outputs = self._llm.generate(tokens_input(list(token_ids)), params, request_id)
-            async with self._watch.breaker.waiting(), aclosing(outputs):
-                async for output in outputs:
-                    _require_orderly_end(output.outputs[0].finish_reason, constraint)
-                    yield _chunk(output)
+            async with self._watch.breaker.waiting():
+                collector = await self._llm.add_request(request_id, tokens_input(list(token_ids)), params)
+                await _all_taken(collector, take, constraint)
         except VLLMClientError as error:
             raise (GrammarRefused if constraint else BadSampling)(one_line(error)) from error
         except (HermesError, GrammarRefused):
@@ -190,7 +189,6 @@ class Engine:
             self._watch.breaker.check()
             raise EngineFailed(f"the engine gave up on this request ({one_line(error)})", MAY_FAIL_AGAIN) from error
         finally:
-            # vLLM aborts by itself once it has given out the request's queue, but not when cancelled before that.
             if self.alive:
                 await self._llm.abort(request_id)
 
@@ -336,6 +334,32 @@ def _stat_logger(counts: EngineCounts) -> type:
             pass
 
     return Counting
+
+
+async def _all_taken(collector: Any, take: Take, constraint: Constraint | None) -> None:
+    """Pass what vLLM puts into its RequestOutputCollector to `take` at once, up to the end.
+
+    vLLM's own `generate` wakes a task for each output, which takes longer than all that is done with it.
+    """
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def put(output: Any) -> None:
+        if ended.done():  # there may be more until vLLM has heard of it
+            return
+        try:
+            if isinstance(output, Exception):
+                ended.set_exception(output)
+                return
+            _require_orderly_end(output.outputs[0].finish_reason, constraint)
+            if take(_chunk(output)) or output.finished:
+                ended.set_result(None)
+        except Exception as error:
+            ended.set_exception(error)
+
+    collector.put = put
+    if collector.output is not None:
+        put(collector.output)
+    await ended
 
 
 def _require_orderly_end(finish_reason: str | None, constraint: Constraint | None) -> None:

@@ -2,10 +2,10 @@
 
 coglet 0.23 collects what an async generator yields into a list before it sends anything. It streams a plain generator,
 but runs one prediction at a time. A plain generator object that a coroutine returns streams in every slot at once:
-coglet iterates it on the slot's own thread. So `relayed` turns the async generator method into such a coroutine:
+coglet iterates it on the slot's own thread. So `relayed` makes a coroutine of the method that returns one:
 
-    event loop                                   slot's thread
-    predict(), an async generator ──> queue ──>  a plain generator ──> coglet ──> the client
+    event loop                                slot's thread
+    a Response, written piece by piece ──> queue ──> a plain generator ──> coglet ──> the client
 
 `tests/integration/test_coglet.py` fails when Cog streams async generators by itself and this file can go.
 """
@@ -14,13 +14,15 @@ import asyncio
 import functools
 import inspect
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-Method = Callable[..., AsyncIterator[str]]
+from hermes.serving.response import Response
+
+Method = Callable[..., Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ Pieces = SimpleQueue[str | End]
 
 
 def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]]:
-    """Make an async generator method stream on coglet, with its defaults, errors and cancellation.
+    """Make a method that returns a Response stream on coglet, with its defaults, errors and cancellation.
 
-    It stands right above the method, below Cog's own decorators. The pieces must be strings.
+    It stands right above the method, below Cog's own decorators.
     """
     defaults = input_defaults(predict)
 
@@ -44,7 +46,8 @@ def relayed(predict: Method) -> Callable[..., Coroutine[Any, Any, Iterator[str]]
     async def start(self: Any, **inputs: Any) -> Iterator[str]:
         future = coglet_future()
         pieces: Pieces = SimpleQueue()
-        task = asyncio.create_task(_pump(predict(self, **{**defaults, **inputs}), pieces))
+        response = await predict(self, **{**defaults, **inputs})
+        task = asyncio.ensure_future(response.write_to(pieces.put))
         task.add_done_callback(lambda done: pieces.put(End(_how_it_ended(done))))
 
         loop = asyncio.get_running_loop()
@@ -119,11 +122,6 @@ def coglet_future() -> "Future[Any]":
         if isinstance(future, Future):
             return future
     raise RuntimeError("relayed: the future of this prediction was not found; has asyncio or coglet changed?")
-
-
-async def _pump(source: AsyncIterator[str], pieces: Pieces) -> None:
-    async for piece in source:
-        pieces.put(piece)
 
 
 def _how_it_ended(task: "asyncio.Task[None]") -> BaseException | None:

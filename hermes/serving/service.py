@@ -4,8 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -21,7 +20,9 @@ from hermes.chat.template import check
 from hermes.chat.truncation import Prompt
 from hermes.engine import (
     Breaker,
+    Chunk,
     GrammarRefused,
+    Take,
     TextEngine,
     engine_arguments,
     require_devices,
@@ -31,6 +32,7 @@ from hermes.engine import (
 from hermes.errors import HermesError, InvalidConfiguration, RequestError
 from hermes.serving.boot import Beside, log_boot
 from hermes.serving.metrics import Meter
+from hermes.serving.response import Put, Response
 from hermes.serving.stopping import until_stop
 from hermes.settings import Settings
 from hermes.weights import compiled, is_converted, resolve
@@ -103,13 +105,10 @@ class ChatService:
         """Generate twice: the first generation and the first grammar take up to 16 s with two workers."""
         prompt = self.chatml.encode([Message("user", "Hello")])
         for constraint in (None, json_constraint({"type": "boolean"})):
-            async for _ in self.engine.generate(prompt, Sampling(seed=0, max_tokens=8), constraint):
-                pass
+            await self.engine.generate(prompt, Sampling(seed=0, max_tokens=8), lambda _: None, constraint)
 
-    async def respond(
-        self, record: Callable[[str, Any], object], **inputs: Unpack[Inputs]
-    ) -> AsyncGenerator[str, None]:
-        """The response, piece by piece. Joined, the pieces are exactly the response.
+    def respond(self, record: Callable[[str, Any], object], **inputs: Unpack[Inputs]) -> Response:
+        """The response to these inputs. It begins when it is written or read.
 
         After `timeout` seconds, or the server's own request_timeout if that is less, the response ends with what it
         has and with finish_reason "timeout".
@@ -117,10 +116,11 @@ class ChatService:
         Args:
             record: is called at the end with the name and the value of each metric, after an error or a cancel, too.
             inputs: all that predict.py has.
-
-        Raises:
-            HermesError: see hermes.errors.
         """
+        return Response(lambda put: self._write(put, record, inputs))
+
+    async def _write(self, put: Put, record: Callable[[str, Any], object], inputs: Inputs) -> None:
+        """Write the response to `put`. Raises HermesError."""
         meter = Meter(context_tokens=self.engine.context_tokens, keeps_text=self.settings.log_prompts)
         self.running += 1
         deadline = asyncio.get_running_loop().time() + min(inputs["timeout"] or inf, self.settings.request_timeout)
@@ -144,14 +144,16 @@ class ChatService:
                     async with asyncio.timeout_at(deadline):
                         usable = await self.engine.usable(request.constraint)
                     request = meter.request = replace(request, constraint=usable)
-                steps = self.engine.generate(prompt.token_ids, sampling, request.constraint, interval)
-                if request.stop_outside_calls:
-                    steps = until_stop(steps, request.stop_outside_calls, sampling.min_tokens)
-                async with asyncio.timeout_at(deadline), self._stopping.waiting(), aclosing(steps):
-                    async for chunk in steps:
-                        meter.add(chunk)
-                        if chunk.text:
-                            yield chunk.text
+
+                def take(chunk: Chunk) -> None:
+                    meter.add(chunk)
+                    if chunk.text:
+                        put(chunk.text)
+
+                stops = request.stop_outside_calls
+                taking: Take = until_stop(take, stops, sampling.min_tokens) if stops else take
+                async with asyncio.timeout_at(deadline), self._stopping.waiting():
+                    await self.engine.generate(prompt.token_ids, sampling, taking, request.constraint, interval)
             except TimeoutError:
                 meter.finish_reason = "timeout"
             except GrammarRefused as error:

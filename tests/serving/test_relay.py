@@ -14,6 +14,7 @@ from cog import Input, concurrent, streaming
 
 from hermes.serving.relay import End, coglet_future, drain, input_defaults, relayed
 from tests.support.fakes import running_loop
+from tests.support.written import written
 
 
 class Predictor:
@@ -27,6 +28,7 @@ class Predictor:
     @streaming
     @concurrent(max=32)
     @relayed
+    @written
     async def predict(self, prompt: str = Input(description="", default="piece"), count: int = Input(default=2)):
         try:
             for number in range(count):
@@ -81,7 +83,7 @@ def test_defaults_are_the_values_and_not_cogs_field_objects(loop):
         yield repr((a, b, c, d))
 
     assert input_defaults(predict) == {"b": "x", "c": 0.5, "d": None}
-    _, stream = begin(loop, relayed(predict)(None, a=1))
+    _, stream = begin(loop, relayed(written(predict))(None, a=1))
     assert list(stream) == ["(1, 'x', 0.5, None)"]
 
 
@@ -103,7 +105,7 @@ def test_an_error_comes_after_the_pieces_before_it(loop):
         yield "half"
         raise ValueError("broken")
 
-    _, stream = begin(loop, relayed(predict)(None))
+    _, stream = begin(loop, relayed(written(predict))(None))
     assert next(stream) == "half"
     with pytest.raises(ValueError, match="broken"):
         next(stream)
@@ -114,7 +116,7 @@ def test_an_error_before_any_piece_is_raised_too(loop):
         raise ValueError("no")
         yield
 
-    _, stream = begin(loop, relayed(predict)(None))
+    _, stream = begin(loop, relayed(written(predict))(None))
     with pytest.raises(ValueError, match="no"):
         next(stream)
 
@@ -171,7 +173,7 @@ def test_what_is_recorded_in_the_callers_context_reaches_the_callers_scope(loop)
 
     async def with_scope():
         scope.set("mine")
-        return await relayed(predict)(None)
+        return await relayed(written(predict))(None)
 
     _, stream = begin(loop, with_scope())
     assert list(stream) == ["mine"]

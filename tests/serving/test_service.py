@@ -71,7 +71,7 @@ def test_leaving_early_ends_the_engines_request():
     engine = FakeEngine([Chunk("a", 1)] * 100)
 
     async def leave():
-        pieces = service(engine).respond(print, **OURS)
+        pieces = aiter(service(engine).respond(print, **OURS))
         await anext(pieces)
         assert engine.unfinished == 1
         await pieces.aclose()
@@ -156,9 +156,8 @@ def test_a_tool_whose_grammar_the_engine_refuses_is_named_in_the_metrics():
 class StuckEngine(FakeEngine):
     """It gives its chunks, and nothing after them."""
 
-    async def generate(self, token_ids, sampling, constraint=None, stream_interval=1):
-        async for chunk in super().generate(token_ids, sampling, constraint):
-            yield chunk
+    async def generate(self, token_ids, sampling, take, constraint=None, stream_interval=1):
+        await super().generate(token_ids, sampling, take, constraint)
         await asyncio.Event().wait()
 
 
@@ -175,7 +174,7 @@ def test_replies_can_all_be_ended_and_later_ones_too():
     chat = service(StuckEngine([Chunk("half", 1)]))
 
     async def stop():
-        pieces = chat.respond(print, **OURS)
+        pieces = aiter(chat.respond(print, **OURS))
         got = [await anext(pieces)]
         chat.stop(lambda: ServerStopping(5))
         with pytest.raises(ServerStopping, match=r"E1205 .* not finished within 5 s; the request can be sent again"):
@@ -192,7 +191,7 @@ def test_with_many_at_once_the_later_ones_come_several_tokens_a_piece(settings, 
     chat = service(engine, **settings)
 
     async def ask_all():
-        return await asyncio.gather(*(anext(chat.respond(print, **OURS)) for _ in range(18)))
+        return await asyncio.gather(*(anext(aiter(chat.respond(print, **OURS))) for _ in range(18)))
 
     assert asyncio.run(ask_all()) == ["Hello"] * 18
     assert engine.intervals == [1] * 15 + [later] * 3

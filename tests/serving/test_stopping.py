@@ -12,11 +12,9 @@ CALL = '<tool_call>\n{"arguments": {}, "name": "f"}\n</tool_call>'
 
 
 def chunks(engine, stops, min_tokens=0):
-    async def collect():
-        steps = until_stop(engine.generate([1], None), stops, min_tokens)
-        return [chunk async for chunk in steps]
-
-    return asyncio.run(collect())
+    taken = []
+    asyncio.run(engine.generate([1], None, until_stop(taken.append, stops, min_tokens)))
+    return taken
 
 
 def test_the_response_ends_at_the_stop_string_and_the_engine_is_left():

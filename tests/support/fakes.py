@@ -106,14 +106,15 @@ class FakeEngine:
     async def usable(self, constraint):
         return constraint
 
-    async def generate(self, token_ids, sampling, constraint=None, stream_interval=1):
+    async def generate(self, token_ids, sampling, take, constraint=None, stream_interval=1):
         self.seen.append((list(token_ids), sampling, constraint))
         self.intervals.append(stream_interval)
         self.unfinished += 1
         try:
             for chunk in self.chunks:
                 await asyncio.sleep(0)
-                yield chunk
+                if take(chunk):
+                    return
             if self.error:
                 raise self.error
         finally:

@@ -7,8 +7,9 @@ A scripted AsyncLLM gives tokens to some streams. Printed is how many bytecodes 
 
 import asyncio
 import sys
-from contextlib import aclosing
 from types import SimpleNamespace
+
+from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from hermes.chat.chatml import ChatML
 from hermes.engine.counts import EngineCounts
@@ -29,8 +30,8 @@ class ScriptedLLM:
     model_config = SimpleNamespace(max_model_len=200_000)
 
     def __init__(self):
-        self._waiting = set()  # streams that have taken all that there is
-        self._all_wait = asyncio.Event()
+        self._collectors = []
+        self._all_ask = asyncio.Event()
 
     def get_num_unfinished_requests(self):
         return 0
@@ -41,29 +42,22 @@ class ScriptedLLM:
     async def abort(self, request_id):
         """Nothing runs."""
 
-    async def generate(self, prompt, params, request_id):
-        finished = False
-        while not finished:
-            output = await self._next()
-            finished = output.outputs[0].finish_reason is not None
-            yield output
-
-    async def _next(self):
-        there = asyncio.get_running_loop().create_future()
-        self._waiting.add(there)
-        if len(self._waiting) == STREAMS:
-            self._all_wait.set()
-        return await there
+    async def add_request(self, request_id, prompt, params):
+        collector = RequestOutputCollector(params.output_kind, request_id)
+        self._collectors.append(collector)
+        if len(self._collectors) == STREAMS:
+            self._all_ask.set()
+        return collector
 
     async def play(self, tokens):
+        await self._all_ask.wait()
         for left in reversed(range(tokens)):
-            await self._all_wait.wait()
-            self._all_wait.clear()
+            await asyncio.sleep(0)
             token = SimpleNamespace(text=" token", token_ids=[7], finish_reason=None if left else "length")
-            output = SimpleNamespace(outputs=[token], metrics=SimpleNamespace(num_preemptions=0))
-            waiting, self._waiting = self._waiting, set()
-            for there in waiting:
-                there.set_result(output)
+            metrics = SimpleNamespace(num_preemptions=0)
+            output = SimpleNamespace(outputs=[token], metrics=metrics, finished=not left)
+            for collector in self._collectors:
+                collector.put(output)
 
 
 async def stream(settings, tokens):
@@ -72,8 +66,9 @@ async def stream(settings, tokens):
     chat = ChatService(engine, ChatML(byte_tokenizer()), settings)
 
     async def read():
-        async with aclosing(chat.respond({}.__setitem__, **WANTED)) as pieces:
-            return len([piece async for piece in pieces])
+        pieces = []
+        await chat.respond({}.__setitem__, **WANTED).write_to(pieces.append)
+        return len(pieces)
 
     got, _ = await asyncio.gather(asyncio.gather(*(read() for _ in range(STREAMS))), llm.play(tokens))
     assert got == [tokens] * STREAMS
