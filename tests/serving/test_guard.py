@@ -1,6 +1,7 @@
 """The guard, with processes that stand for a server, its worker and the engine."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from hermes.serving import guard
 
 # server -> worker -> engine; the server listens until it gets SIGUSR1, and each says its process id.
+# At SIGUSR1 the worker starts a shell with a process, which says its id, too.
 SERVER = """
 import os, signal, socket, subprocess, sys, time
 listener = socket.create_server(("127.0.0.1", 0))
@@ -23,8 +25,9 @@ while True:
     time.sleep(0.05)
 """
 WORKER = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 engine = subprocess.Popen(["sleep", "60"])
+signal.signal(signal.SIGUSR1, lambda *_: subprocess.Popen(["sh", "-c", "sleep 62 & echo $!; wait"]))
 print(os.getpid(), flush=True)
 print(engine.pid, flush=True)
 while True:
@@ -102,6 +105,38 @@ def test_the_worker_is_gone_so_the_engine_and_then_the_server_are_ended(family):
     assert family.process.wait(timeout=5) == -signal.SIGHUP, "129 in a shell and in a container"
     assert "hermes: guard: Cog's worker has ended; stopping the server" in family.process.stderr.readline()
     assert family.guard.wait(timeout=5) == 0
+
+
+def test_what_the_worker_started_later_and_what_has_another_parent_by_now_is_ended_too(family):
+    family.worker.send_signal(signal.SIGUSR1)
+    orphan = psutil.Process(int(family.process.stdout.readline()))
+    shell = orphan.parent()
+    time.sleep(2 * guard.POLL_SECONDS)
+    shell.kill()
+    wait_for(lambda: orphan.ppid() != shell.pid)
+    family.worker.kill()
+    wait_for(lambda: not guard.is_alive(orphan), 5)
+
+
+def test_the_processes_of_the_machine_are_looked_at_only_if_one_has_started():
+    started = [subprocess.Popen(["sleep", "60"]) for _ in range(50)]
+    processes = {psutil.Process(each.pid) for each in started}
+    reads, family, last = [], set(), 0
+    for _ in range(50):  # other tests start processes meanwhile
+        before = files_read()
+        last = guard.add_new(family, psutil.Process(), last)
+        reads.append(files_read() - before)
+    guard.kill(processes)
+    for each in started:
+        each.wait()
+    assert processes <= family
+    assert min(reads) < 10 < 50 < reads[0]
+
+
+def files_read():
+    """How often this thread has read from a file."""
+    with open("/proc/thread-self/io") as file:
+        return int(re.search(r"syscr: (\d+)", file.read())[1])
 
 
 @pytest.mark.parametrize("family", [None], indirect=True)

@@ -2,6 +2,7 @@
 
 import os
 
+import gguf as gguf_package
 import numpy as np
 import psutil
 import pytest
@@ -128,6 +129,13 @@ def test_a_conversion_that_breaks_leaves_nothing_behind(tiny, tmp_path, monkeypa
     message = refusal(gguf.dequantised, tiny, tmp_path / "model")
     assert "it could not be converted (OSError: [Errno 5] Input/output error); serve the model's" in message
     assert list(tmp_path.iterdir()) == [tiny]
+
+
+def test_the_file_is_read_as_an_array_and_not_as_a_memmap_which_is_slow(tiny, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(gguf, "_convert", lambda header, _: read.append(gguf_package.GGUFReader(str(header.file)).data))
+    gguf.dequantised(tiny, tmp_path / "model")
+    assert [type(data) for data in read] == [np.ndarray]
 
 
 def test_two_processes_may_convert_at_once(tiny, tmp_path, monkeypatch):
