@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from bench.load import NEW_TOKENS
-from bench.serving import RESULTS, Measured, median_ratio, percentile_95, speed
+from bench.report import median_ratio, percentile_95, speed
+from bench.serving import RESULTS, Measured
 from bench.systems import Gateway, OurServer, System
 from hermes.devserver.server import PROJECT
 from hermes.weights import smollm2
@@ -31,7 +32,7 @@ def main(
     with ExitStack() as stack:
         log = stack.enter_context((RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M}-cluster.log").open("wb"))
         for number in range(rounds):
-            server = OurServer(SERVER, folder, log)
+            server = OurServer(SERVER, folder, log, COG_MAX_CONCURRENCY="32")
             systems: list[System] = [
                 Gateway(COG, ["gateway", "--upstream", server.url], log),
                 Gateway(ONE, ["cluster"], log, HERMES_PROFILE="local", HERMES_MODEL=str(folder)),
@@ -40,7 +41,7 @@ def main(
             with ExitStack() as started:
                 started.callback(server.stop)
                 server.start()
-                measured.add_round(number, counts, systems, [], [])
+                measured.add_round(number, counts, systems, dict.fromkeys(systems, counts))
     print("| clients | system | tokens/s | of the Cog server's | TTFT p50 / p95 |\n|--:|---|--:|--:|--:|")
     for count in counts:
         speeds = {name: [speed(each) for each in measured.runs[name, count]] for name in (COG, ONE, TWO)}

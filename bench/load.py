@@ -1,38 +1,73 @@
-"""Callers: many at once, each streaming one response, with the second at which each piece came."""
+"""Callers: many at once, each streaming one response, with the second at which each piece came.
+
+They share the cores with what is measured, so they are no HTTP client: they count the pieces in what they read, and
+parse nothing.
+"""
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from types import MappingProxyType
-from typing import Any
-
-import aiohttp
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
 
 from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
 
 NEW_TOKENS = 96
-NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
 Timeline = list[float]  # seconds from sending a request to each piece of its response
-Ask = Callable[..., AsyncIterator[None]]  # of a session, a URL and a prompt; gives something for each piece
 
 
-async def stream_all(ask: Ask, url: str, prompts: list[str]) -> list[Timeline]:
-    """Send every prompt at the same moment and read all replies to their ends."""
+@dataclass(frozen=True)
+class Api:
+    """A way to ask for a response and to tell the pieces of it."""
 
-    async def one(session: aiohttp.ClientSession, prompt: str) -> Timeline:
-        started = time.perf_counter()
-        return [time.perf_counter() - started async for _ in ask(session, url, prompt)]
-
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, raise_for_status=True) as session:
-        return await asyncio.gather(*(one(session, prompt) for prompt in prompts))
+    path: str
+    body: Callable[..., dict[str, Any]]  # of a prompt, and of more that the request has
+    pieces: Callable[[bytes], int]  # how many begin in these bytes
 
 
-async def ask_cog(
-    session: aiohttp.ClientSession, url: str, prompt: str, more: Mapping[str, Any] = NO_MORE
-) -> AsyncIterator[None]:
-    """`more` are inputs beside the prompt and the sampling values, or in their place."""
+async def stream_all(api: Api, url: str, prompts: list[str], **more: Any) -> list[Timeline]:
+    """Send every prompt at the same moment and read all responses to their ends."""
+    address = url.removeprefix("http://")
+    host, _, port = address.partition(":")
+
+    async def one(prompt: str) -> Timeline:
+        body = json.dumps(api.body(prompt, **more)).encode()
+        head = f"POST {api.path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
+        head += f"Accept: text/event-stream\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        caller = Caller(head.encode() + body, api.pieces)
+        await asyncio.get_running_loop().create_connection(lambda: caller, host, int(port))
+        return await caller.timeline
+
+    return await asyncio.gather(*map(one, prompts))
+
+
+class Caller(asyncio.Protocol):
+    """One request, and the times of the pieces of its response."""
+
+    def __init__(self, request: bytes, pieces: Callable[[bytes], int]):
+        self.timeline: asyncio.Future[Timeline] = asyncio.get_running_loop().create_future()
+        self._request, self._pieces = request, pieces
+        self._times: Timeline = []
+        self._first = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._sent = time.perf_counter()
+        cast(asyncio.Transport, transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._first = self._first or data
+        self._times += [time.perf_counter() - self._sent] * self._pieces(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if error or not self._times:
+            self.timeline.set_exception(error or RuntimeError(f"a response without a piece: {self._first[:1000]!r}"))
+        else:
+            self.timeline.set_result(self._times)
+
+
+def _cog_body(prompt: str, **more: Any) -> dict[str, Any]:
     inputs = {
         "prompt": prompt,
         "system_prompt": DEFAULT_SYSTEM_PROMPT,
@@ -41,22 +76,13 @@ async def ask_cog(
         "max_tokens": NEW_TOKENS,
         **more,
     }
-    headers = {"Accept": "text/event-stream"}
-    async with session.post(f"{url}/predictions", json={"input": inputs}, headers=headers) as response:
-        async for line in response.content:
-            if line.startswith(b"event: output"):
-                yield
+    return {"input": inputs}
 
 
-async def ask_openai(
-    session: aiohttp.ClientSession, url: str, prompt: str, more: Mapping[str, Any] = NO_MORE
-) -> AsyncIterator[None]:
-    body: dict[str, Any] = {
+def _openai_body(prompt: str, *, system_prompt: str = DEFAULT_SYSTEM_PROMPT, **more: Any) -> dict[str, Any]:
+    return {
         "model": "model",
-        "messages": [
-            {"role": "system", "content": DEFAULT_SYSTEM_PROMPT},
-            {"role": "user", "content": prompt},
-        ],
+        "messages": [{"role": "system", "content": system_prompt}, {"role": "user", "content": prompt}],
         "temperature": 0,
         "top_p": 0.9,
         "top_k": 50,
@@ -65,7 +91,9 @@ async def ask_openai(
         "stream": True,
         **more,
     }
-    async with session.post(f"{url}/v1/chat/completions", json=body) as response:
-        async for line in response.content:
-            if b'"content":"' in line and b'"content":""' not in line:
-                yield
+
+
+COG = Api("/predictions", _cog_body, lambda read: read.count(b"event: output"))
+OPENAI = Api(
+    "/v1/chat/completions", _openai_body, lambda read: read.count(b'"content":"') - read.count(b'"content":""')
+)

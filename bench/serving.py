@@ -2,44 +2,51 @@
 
 Each round starts every system anew, alone, and all of them stay; an idle engine rests. At each number of clients the
 systems then take turns with the same new prompts, 96 new tokens each, and the order changes from round to round. Two
-engines of one system differ by up to 6 % for as long as they live, by where their memory lies. So only rounds with new
-engines tell systems apart. Ratios are taken within a round; printed is their median, with its 95 % interval by
-bootstrap. Results go to bench/results as JSON and as the table printed here.
+engines of one system differ by up to 10 % for as long as they live, by where their memory lies. So only rounds with new
+engines tell systems apart, and the CPU time of each engine is printed. Results go to bench/results as JSON and as the
+report that is printed here, see bench/report.py.
 """
 
 import json
 import os
 import platform
-import random
-import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import typer
 from rich.console import Console
 
-from bench.load import NEW_TOKENS, Timeline, ask_cog, ask_openai
-from bench.systems import (
-    JSON_ANSWER,
-    WITH_A_TOOL,
-    Asked,
-    Gateway,
-    OpenAIServer,
-    OurServer,
-    RawEngine,
-    System,
+from bench.constrained import JSON, WITH_A_TOOL, same_for_vllm
+from bench.load import COG, NEW_TOKENS, OPENAI
+from bench.report import (
+    CLIENT,
+    OURS,
+    OURS_JOINED,
+    OURS_JSON,
+    OURS_TOOL,
+    THROUGH,
+    VLLMS_JOINED,
+    VLLMS_JSON,
+    VLLMS_TOOL,
+    Cpu,
+    Runs,
+    engines_apart,
+    speed,
+    summarise,
+    table,
 )
+from bench.systems import LOCAL, Asked, Gateway, OpenAIServer, OurServer, RawEngine, System, cpu_seconds, peak_memory
 from hermes.devserver.server import PROJECT
 from hermes.serving.service import MANY
+from hermes.settings import Settings
 from hermes.weights import smollm2
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,50 +60,19 @@ SUBJECTS = [
     "a quiet street",
     "bread",
 ]
-OURS, OURS_JOINED = "this package", "this package, 2 tokens a piece"
-VLLMS_JOINED = "vLLM's OpenAI server, 2 tokens a piece"
-CONSTRAINED: dict[str, dict[str, Any]] = {"this package, JSON": JSON_ANSWER, "this package, a tool": WITH_A_TOOL}
-THROUGH = "this package, through its gateway"
-# What a system is compared with, if it is not OpenAIServer.
-REFERENCE = {THROUGH: OURS, OURS_JOINED: VLLMS_JOINED, VLLMS_JOINED: VLLMS_JOINED, **dict.fromkeys(CONSTRAINED, OURS)}
 notes = Console(stderr=True, highlight=False)
-
-
-@dataclass
-class Ratio:
-    """The median of ratios within a round, and the 95 % interval of that median by bootstrap."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
-
-
-@dataclass
-class Figures:
-    """One system at one number of clients; the median over the rounds, or over all requests."""
-
-    system: str
-    clients: int
-    tokens_per_second: float
-    ttft_p50: float  # s
-    ttft_p95: float  # s
-    inter_token_latency_p95: float  # s between the pieces of a response
-    of_raw: Ratio  # tokens per second, as a part of the raw engine's in the same round
-    of_reference: Ratio  # and of REFERENCE's
 
 
 def main(
     rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of clients")] = 7,
-    clients: Annotated[str, typer.Option(help="numbers of clients")] = "1,4,16,32",
+    clients: Annotated[str, typer.Option(help="numbers of clients")] = "1,4,16,32,64",
     beside: Annotated[bool, typer.Option(help="keep one core busy meanwhile, from another session")] = False,
 ) -> None:
     folder = smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
     RESULTS.mkdir(exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M")
     counts = [int(count) for count in clients.split(",")]
+    began = time.monotonic()
     with ExitStack() as stack:
         log = stack.enter_context((RESULTS / f"{stamp}.log").open("wb"))
         if beside:
@@ -106,12 +82,16 @@ def main(
         measured = Measured()
         for number in range(rounds):
             measured.add_round(number, counts, *all_systems(folder, log, constrained=not beside))
-    figures = list(summarise(measured.runs))
+    figures = list(summarise(measured.runs, measured.cpu))
     machine = (
         f"{os.cpu_count()} cores{' and another program on one of them' * beside}, "
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+        f"{Settings().engine_args or LOCAL.engine_args['dtype']}"
     )
-    report = table(figures, measured, f"{stamp}Z, {machine}, {rounds} rounds, {NEW_TOKENS} new tokens each")
+    minutes = (time.monotonic() - began) / 60
+    caption = f"{stamp}Z, {machine}, {rounds} rounds in {minutes:.0f} minutes, {NEW_TOKENS} new tokens each"
+    apart = list(engines_apart(measured.cpu))
+    report = table(caption, figures, measured.starts, measured.memory, apart)
     (RESULTS / f"{stamp}.json").write_text(
         json.dumps(
             {
@@ -120,7 +100,9 @@ def main(
                 "start_seconds": measured.starts,
                 "peak_memory_bytes": measured.memory,
                 "figures": [asdict(each) for each in figures],
+                "engines_apart": apart,
                 "timelines": {f"{name} x{count}": rows for (name, count), rows in measured.runs.items()},
+                "cpu_us_a_token": {f"{name} x{count}": rows for (name, count), rows in measured.cpu.items()},
             }
         )
     )
@@ -128,17 +110,32 @@ def main(
     print(report)
 
 
-Runs = dict[tuple[str, int], list[list[Timeline]]]  # (system, clients) -> rounds -> requests
+Turns = Mapping[System, Collection[int]]  # the systems, and at how many clients each is asked
 
 
-def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[list[System], list[System], list[System]]:
-    """Those for every number of clients, those that stand before one of them, those for many clients."""
-    ours, theirs = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OpenAIServer(folder, log)
-    many: list[System] = [OurServer(OURS_JOINED, folder, log)]
-    many += [Asked(VLLMS_JOINED, theirs, ask_openai, {"stream_interval": 2})]
+def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[list[System], Turns]:
+    """The servers, and all that is asked of them. The counts are those that tell something, for a run takes long."""
+    raw, theirs = RawEngine(folder, log), OpenAIServer(folder, log)
+    ours, joined = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OurServer(OURS_JOINED, folder, log)
+    every, many = range(sys.maxsize), range(MANY, sys.maxsize)
+    turns: dict[System, Collection[int]] = {
+        raw: range(33),
+        ours: every,
+        theirs: every,
+        joined: many,
+        Asked(VLLMS_JOINED, theirs, OPENAI, {"stream_interval": 2}): many,
+        Gateway(THROUGH, ["gateway", "--upstream", ours.url], log): (1, 32),
+    }
     if constrained:
-        many += [Asked(name, ours, ask_cog, inputs) for name, inputs in CONSTRAINED.items()]
-    return [RawEngine(folder, log), ours, theirs], [Gateway(THROUGH, ["gateway", "--upstream", ours.url], log)], many
+        json_for_vllm, tool_for_vllm = same_for_vllm(folder)
+        grammars = [
+            Asked(OURS_JSON, ours, COG, JSON),
+            Asked(VLLMS_JSON, theirs, OPENAI, json_for_vllm),
+            Asked(OURS_TOOL, ours, COG, WITH_A_TOOL),
+            Asked(VLLMS_TOOL, theirs, OPENAI, tool_for_vllm),
+        ]
+        turns |= dict.fromkeys(grammars, (16, 32))
+    return [raw, ours, theirs, joined], turns
 
 
 class Measured:
@@ -146,106 +143,45 @@ class Measured:
 
     def __init__(self) -> None:
         self.runs: Runs = defaultdict(list)
+        self.cpu: Cpu = defaultdict(list)
         self.starts: dict[str, list[float]] = defaultdict(list)  # system -> rounds, s
         self.memory: dict[str, int] = defaultdict(int)  # system -> bytes, the most of any round
 
-    def add_round(
-        self, number: int, counts: Sequence[int], systems: list[System], before: list[System], many: list[System]
-    ) -> None:
-        """Start the systems, ask them in turn, stop them."""
+    def add_round(self, number: int, counts: Sequence[int], servers: list[System], turns: Turns) -> None:
+        """Start the systems, servers first, ask them in turn, stop them."""
         with ExitStack() as stack:
-            for system in turned(systems, number) + before + many:
+            for system in [*turned(servers, number), *(each for each in turns if each not in servers)]:
                 started = time.monotonic()
                 stack.callback(system.stop)
                 system.start()
                 self.starts[system.name].append(time.monotonic() - started)
             for count in counts:
                 prompts = [f"Tell me story {number}.{i} about {SUBJECTS[i % len(SUBJECTS)]}." for i in range(count)]
-                for system in turned(systems + before + many * (count >= MANY), number):
-                    timelines = system.answer(prompts)
-                    self.runs[system.name, count].append(timelines)
+                for system in turned([each for each, asked in turns.items() if count in asked], number):
+                    self._ask(system, prompts)
                     notes.print(
-                        f"round {number + 1}, {count:2} clients, {system.name}: {speed(timelines):.0f} tokens/s"
+                        f"round {number + 1}, {count:2} clients, {system.name}: "
+                        f"{speed(self.runs[system.name, count][-1]):.0f} tokens/s"
                     )
                     time.sleep(0.5)  # until the next begins, the last has closed its connections
-            for system in systems:
+            for system in servers:
                 self.memory[system.name] = max(self.memory[system.name], peak_memory(system))
+
+    def _ask(self, system: System, prompts: list[str]) -> None:
+        before = cpu_seconds(system) | {CLIENT: time.process_time()}
+        timelines = system.answer(prompts)
+        after = cpu_seconds(system) | {CLIENT: time.process_time()}
+        tokens = NEW_TOKENS * len(prompts)
+        self.runs[system.name, len(prompts)].append(timelines)
+        self.cpu[system.name, len(prompts)].append(
+            {role: (after[role] - before[role]) / tokens * 1e6 for role in before}
+        )
 
 
 def turned(systems: list[System], number: int) -> list[System]:
     """The same, and each round another is first."""
     number %= len(systems)
     return systems[number:] + systems[:number]
-
-
-def speed(timelines: list[Timeline]) -> float:
-    """Tokens a second of all clients together, until the last has its answer."""
-    return NEW_TOKENS * len(timelines) / max(timeline[-1] for timeline in timelines)
-
-
-def summarise(runs: Runs) -> Iterator[Figures]:
-    speeds = {key: [speed(each) for each in rounds] for key, rounds in runs.items()}
-    for (name, count), rounds in sorted(runs.items(), key=lambda item: item[0][1]):
-        requests = [timeline for timelines in rounds for timeline in timelines]
-        firsts = [timeline[0] for timeline in requests]
-        yield Figures(
-            name,
-            count,
-            tokens_per_second=statistics.median(speeds[name, count]),
-            ttft_p50=statistics.median(firsts),
-            ttft_p95=percentile_95(firsts),
-            inter_token_latency_p95=percentile_95([b - a for timeline in requests for a, b in pairwise(timeline)]),
-            of_raw=median_ratio(speeds[name, count], speeds[RawEngine.name, count]),
-            of_reference=median_ratio(speeds[name, count], speeds[REFERENCE.get(name, OpenAIServer.name), count]),
-        )
-
-
-def percentile_95(values: list[float]) -> float:
-    return sorted(values)[int(0.95 * (len(values) - 1))]
-
-
-def median_ratio(ours: list[float], theirs: list[float]) -> Ratio:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    again = random.Random(0)
-    medians = sorted(statistics.median(again.choices(ratios, k=len(ratios))) for _ in range(10_000))
-    return Ratio(statistics.median(ratios), medians[250], medians[-250])
-
-
-def peak_memory(system: System) -> int:
-    """Bytes: the largest resident memory that each of its processes has had, added up."""
-    peaks = 0
-    for process in system.processes():
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        peaks += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
-    return peaks
-
-
-def table(figures: list[Figures], measured: Measured, caption: str) -> str:
-    lines = [
-        caption,
-        "",
-        "| clients | system | tokens/s | of raw | of vLLM's server | TTFT p50 / p95 | inter-token latency p95 |",
-        "|--:|---|--:|--:|--:|--:|--:|",
-    ]
-    for f in [each for each in figures if REFERENCE.get(each.system) != OURS]:
-        lines.append(
-            f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_raw} | {f.of_reference} "
-            f"| {f.ttft_p50:.2f} / {f.ttft_p95:.2f} s | {f.inter_token_latency_p95 * 1000:.0f} ms |"
-        )
-    lines += ["", "| clients | with more | tokens/s | of this package | TTFT p50, and later |", "|--:|---|--:|--:|--:|"]
-    first = {f.clients: f.ttft_p50 for f in figures if f.system == OURS}
-    lines += [
-        f"| {f.clients} | {f.system} | {f.tokens_per_second:.1f} | {f.of_reference} "
-        f"| {f.ttft_p50:.3f} s, {f.ttft_p50 - first[f.clients]:+.3f} s |"
-        for f in figures
-        if REFERENCE.get(f.system) == OURS
-    ]
-    lines += ["", "| system | start to first answer | peak memory |", "|---|--:|--:|"]
-    lines += [
-        f"| {name} | {statistics.median(measured.starts[name]):.0f} s | {size / 2**30:.1f} GiB |"
-        for name, size in measured.memory.items()
-    ]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -6,20 +6,23 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import httpx
 import psutil
 
-from bench.load import Ask, Timeline, ask_cog, ask_openai, stream_all
-from hermes.chat.request import DEFAULT_SYSTEM_PROMPT
+from bench.load import COG, OPENAI, Api, Timeline, stream_all
 from hermes.devserver.server import PROJECT, LocalServer, free_port
-from hermes.settings import PROFILES
+from hermes.engine.engine import GRAMMARS
+from hermes.settings import PROFILES, Settings
 
 LOCAL = PROFILES["local"]
+SLOTS = 64  # of every system. predict.py has 32, and the callers of a bench would wait for them and not for the engine.
+ENGINE = "engine"  # the role of vLLM's core process
+ROLES = {"VLLM::EngineCore": ENGINE, "coglet.server._run_worker": "worker", "guard.py": "guard"}
 
 
 class System(Protocol):
@@ -51,6 +54,7 @@ class RawEngine:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.raw_engine", str(self._folder), str(writing)],
             cwd=PROJECT,
+            env={**os.environ, "COG_MAX_CONCURRENCY": str(SLOTS)},
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
@@ -86,8 +90,8 @@ class OurServer:
 
     def __init__(self, name: str, folder: Path, log: IO[bytes], **settings: str):
         self.name = name
-        environment = {"HERMES_PROFILE": "local", "COG_WEIGHTS": str(folder), **settings}
-        self._server = LocalServer(environment=environment, on_log=lambda line: _write(log, line))
+        own = {"HERMES_PROFILE": "local", "COG_WEIGHTS": str(folder), "COG_MAX_CONCURRENCY": str(SLOTS)}
+        self._server = LocalServer(environment={**own, **settings}, on_log=lambda line: _write(log, line))
         self.url = self._server.url
 
     def start(self) -> None:
@@ -95,7 +99,7 @@ class OurServer:
         self._server.wait_until_ready()
 
     def answer(self, prompts: list[str]) -> list[Timeline]:
-        return asyncio.run(stream_all(ask_cog, self.url, prompts))
+        return asyncio.run(stream_all(COG, self.url, prompts))
 
     def processes(self) -> list[psutil.Process]:
         return self._server.processes()
@@ -128,7 +132,7 @@ class Gateway:
         self.answer(["Hello"])
 
     def answer(self, prompts: list[str]) -> list[Timeline]:
-        return asyncio.run(stream_all(ask_openai, self.url, prompts))
+        return asyncio.run(stream_all(OPENAI, self.url, prompts))
 
     def processes(self) -> list[psutil.Process]:
         return _tree(self._process.pid)
@@ -141,40 +145,20 @@ class Gateway:
 class Asked:
     """A server again, asked with more inputs."""
 
-    def __init__(self, name: str, server: "OurServer | OpenAIServer", ask: Ask, inputs: Mapping[str, Any]):
-        self.name, self._server, self._ask = name, server, partial(ask, more=inputs)
+    def __init__(self, name: str, server: "OurServer | OpenAIServer", api: Api, more: Mapping[str, Any]):
+        self.name, self._server, self._api, self._more = name, server, api, more
 
     def start(self) -> None:
         self.answer(["Hello"])  # the engine compiles a grammar once
 
     def answer(self, prompts: list[str]) -> list[Timeline]:
-        return asyncio.run(stream_all(self._ask, self._server.url, prompts))
+        return asyncio.run(stream_all(self._api, self._server.url, prompts, **self._more))
 
     def processes(self) -> list[psutil.Process]:
         return self._server.processes()
 
     def stop(self) -> None:
         """Nothing to do: the server is stopped as itself."""
-
-
-# A long list of numbers, never complete within the new tokens, after the very prompt that others get: the cost of the
-# grammar alone. min_tokens can't go with a schema.
-JSON_ANSWER = {
-    "json_schema": {"type": "array", "items": {"type": "integer"}, "minItems": 1000},
-    "prompt_template": f"<|im_start|>system\n{DEFAULT_SYSTEM_PROMPT}<|im_end|>\n"
-    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
-    "min_tokens": 0,
-}
-# Free text in which a call may begin, after a prompt that is 240 tokens longer for the description of the tool.
-WITH_A_TOOL = {
-    "tools": [
-        {
-            "name": "get_weather",
-            "description": "Get the weather of a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        }
-    ]
-}
 
 
 class OpenAIServer:
@@ -188,7 +172,7 @@ class OpenAIServer:
 
     def start(self) -> None:
         options = ["--model", str(self._folder), "--served-model-name", "model", "--port", str(self._port)]
-        options += _options(LOCAL.engine_args.items())
+        options += _options({**LOCAL.engine_args, "max_num_seqs": SLOTS, **GRAMMARS, **Settings().engine_args}.items())
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", *options],
             env={**LOCAL.environment, **os.environ, "VLLM_NO_USAGE_STATS": "1"},
@@ -203,7 +187,7 @@ class OpenAIServer:
         self.answer(["Hello"])  # it does not warm up by itself
 
     def answer(self, prompts: list[str]) -> list[Timeline]:
-        return asyncio.run(stream_all(ask_openai, self.url, prompts))
+        return asyncio.run(stream_all(OPENAI, self.url, prompts))
 
     def processes(self) -> list[psutil.Process]:
         return _tree(self._process.pid)
@@ -215,6 +199,26 @@ class OpenAIServer:
         for process in alive:
             process.kill()
         self._process.wait()
+
+
+def cpu_seconds(system: System) -> dict[str, float]:
+    """What the processes of a system have used so far, by ROLES; the rest is the role "server"."""
+    seconds: dict[str, float] = defaultdict(float)
+    for process in system.processes():
+        command = " ".join(process.cmdline())
+        role = next((role for part, role in ROLES.items() if part in command), "server")
+        # The clock of another process, see clock_getcpuclockid(3): /proc has hundredths of a second.
+        seconds[role] += time.clock_gettime(~process.pid << 3 | 2)
+    return seconds
+
+
+def peak_memory(system: System) -> int:
+    """Bytes: the largest resident memory that each of its processes has had, added up."""
+    peaks = 0
+    for process in system.processes():
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peaks += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
+    return peaks
 
 
 def is_healthy(url: str) -> bool:
@@ -230,7 +234,7 @@ def _options(engine_args: Iterable[tuple[str, object]]) -> list[str]:
     options = []
     for name, value in engine_args:
         flag = ("--no-" if value is False else "--") + name.replace("_", "-")
-        options += [flag] if isinstance(value, bool) else [flag, str(value)]
+        options += [flag] if isinstance(value, bool) else [flag, value if isinstance(value, str) else json.dumps(value)]
     return options
 
 
