@@ -66,6 +66,7 @@ notes = Console(stderr=True, highlight=False)
 def main(
     rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of clients")] = 7,
     clients: Annotated[str, typer.Option(help="numbers of clients")] = "1,4,16,32,64",
+    brief: Annotated[bool, typer.Option(help="only this package and vLLM's server, each as one server")] = False,
     beside: Annotated[bool, typer.Option(help="keep one core busy meanwhile, from another session")] = False,
 ) -> None:
     folder = smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
@@ -81,7 +82,7 @@ def main(
             stack.callback(busy.kill)
         measured = Measured()
         for number in range(rounds):
-            measured.add_round(number, counts, *all_systems(folder, log, constrained=not beside))
+            measured.add_round(number, counts, *all_systems(folder, log, brief=brief, constrained=not beside))
     figures = list(summarise(measured.runs, measured.cpu))
     machine = (
         f"{os.cpu_count()} cores{' and another program on one of them' * beside}, "
@@ -113,19 +114,21 @@ def main(
 Turns = Mapping[System, Collection[int]]  # the systems, and at how many clients each is asked
 
 
-def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[list[System], Turns]:
+def all_systems(folder: Path, log: IO[bytes], *, brief: bool, constrained: bool) -> tuple[list[System], Turns]:
     """The servers, and all that is asked of them. The counts are those that tell something, for a run takes long."""
     raw, theirs = RawEngine(folder, log), OpenAIServer(folder, log)
     ours, joined = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OurServer(OURS_JOINED, folder, log)
     every, many = range(sys.maxsize), range(MANY, sys.maxsize)
-    turns: dict[System, Collection[int]] = {
-        raw: range(33),
-        ours: every,
-        theirs: every,
-        joined: many,
-        Asked(VLLMS_JOINED, theirs, OPENAI, {"stream_interval": 2}): many,
-        Gateway(THROUGH, ["gateway", "--upstream", ours.url], log): (1, 32),
-    }
+    servers: list[System] = [ours, theirs]
+    turns: dict[System, Collection[int]] = {ours: every, theirs: every}
+    if not brief:
+        servers += [raw, joined]
+        turns |= {
+            raw: range(33),
+            joined: many,
+            Asked(VLLMS_JOINED, theirs, OPENAI, {"stream_interval": 2}): many,
+            Gateway(THROUGH, ["gateway", "--upstream", ours.url], log): (1, 32),
+        }
     if constrained:
         json_for_vllm, tool_for_vllm = same_for_vllm(folder)
         grammars = [
@@ -134,8 +137,8 @@ def all_systems(folder: Path, log: IO[bytes], *, constrained: bool) -> tuple[lis
             Asked(OURS_TOOL, ours, COG, WITH_A_TOOL),
             Asked(VLLMS_TOOL, theirs, OPENAI, tool_for_vllm),
         ]
-        turns |= dict.fromkeys(grammars, (16, 32))
-    return [raw, ours, theirs, joined], turns
+        turns |= dict.fromkeys(grammars, (32,) if brief else (16, 32))
+    return servers, turns
 
 
 class Measured:
