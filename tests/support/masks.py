@@ -1,0 +1,77 @@
+"""Applies masks of grammars to logits as vLLM does on a CPU, and as its core process here does.
+
+    python -m tests.support.masks
+
+Fails if the logits then differ. Printed is how many times as long vLLM takes, with nearly all tokens forbidden and with
+half of them. vLLM changes the logs, the threads and the environment of its process.
+"""
+
+import inspect
+import itertools
+import time
+from types import SimpleNamespace
+
+import numpy
+import torch
+from vllm.v1.structured_output.utils import apply_grammar_bitmask as vllms
+
+from hermes.engine import core_imports
+
+ours = core_imports.runner["apply_grammar_bitmask"]
+generator = numpy.random.default_rng(0)
+
+SIZES = [(64, 2), (70, 3), (70, 4), (100, 3)]  # tokens, words of a mask: as many, a word in part, more of them, fewer
+CONSTRAINED = [range(8), [5], [6, 1, 4], [2, 9], []]  # of eight requests; 9 has left the batch
+GUESSES = [(0,) * 8, (2, 0, 1, 0, 0, 3, 1, 0), (4,) * 8]
+
+
+def step(tokens, words, dtype, constrained, guesses, allowed=0.5):
+    """What vLLM's function is given, as far as it reads it."""
+    names = [f"request {number}" for number in range(len(guesses))]
+    scheduled = {name: [7] * count for name, count in zip(names, guesses, strict=True) if count}
+    chosen = [f"request {number}" for number in constrained]
+    bits = generator.random((sum(1 + len(scheduled.get(name, ())) for name in chosen), 32 * words)) < allowed
+    grammar = SimpleNamespace(
+        grammar_bitmask=numpy.packbits(bits, axis=1, bitorder="little").view(numpy.int32),
+        structured_output_request_ids=chosen,
+    )
+    logits = torch.randn(len(guesses) + sum(guesses), tokens)
+    logits[:, :4] = torch.tensor([torch.inf, -torch.inf, torch.nan, -0.0])
+    batch = SimpleNamespace(req_ids=names)
+    return SimpleNamespace(scheduled_spec_decode_tokens=scheduled), grammar, batch, logits.to(dtype)
+
+
+def compare():
+    dtypes = [torch.bfloat16, torch.float16, torch.float32]
+    for (tokens, words), dtype, constrained, guesses in itertools.product(SIZES, dtypes, CONSTRAINED, GUESSES):
+        *arguments, logits = step(tokens, words, dtype, constrained, guesses)
+        for wide in (logits, torch.cat([logits, logits], dim=1)):  # whole, and as a part of more
+            expected, got = wide.clone(), wide.clone()
+            vllms(*arguments, expected[:, :tokens])
+            ours(*arguments, got[:, :tokens])
+            assert same(got, expected), (tokens, words, dtype, constrained)
+
+
+def same(one, other):
+    """Bit by bit, for a NaN equals nothing."""
+    return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+
+
+def ratio(allowed):
+    *arguments, logits = step(49152, 1536, torch.bfloat16, range(32), (0,) * 32, allowed)
+    took = {vllms: [], ours: []}
+    for _ in range(9):
+        for function, seconds in took.items():
+            given = logits.clone()
+            began = time.thread_time()
+            function(*arguments, given)
+            seconds.append(time.thread_time() - began)
+    return min(took[vllms]) / min(took[ours])
+
+
+if __name__ == "__main__":
+    called = inspect.unwrap(core_imports.runner["GPUModelRunner"].sample_tokens).__code__.co_names
+    assert "apply_grammar_bitmask" in called, "vLLM has it in another place"
+    torch.set_num_threads(1)
+    compare()
+    print(ratio(0.001), ratio(0.5))
