@@ -79,7 +79,7 @@ def ending_with(server: LocalServer) -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(1):
-            if server.exit_status is not None:
+            if server.health()["status"] == "STOPPED":
                 ended.set()
                 os.kill(os.getpid(), signal.SIGINT)
                 return

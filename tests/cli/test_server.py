@@ -12,19 +12,22 @@ from hermes.devserver import ServerFailed
 
 
 class Server:
-    """A server that runs, or has ended."""
+    """A server in a state."""
 
-    def __init__(self, exit_status=None):
-        self.exit_status = exit_status
+    def __init__(self, status):
+        self.status = status
+
+    def health(self):
+        return {"status": self.status}
 
 
 def test_what_runs_before_a_server_ends_with_it():
     failed = pytest.raises(ServerFailed, match="ended by itself")
-    with failed, ending_with(Server(exit_status=129)), suppress(KeyboardInterrupt):
+    with failed, ending_with(Server("STOPPED")), suppress(KeyboardInterrupt):
         assert not threading.Event().wait(60), "it still runs"
 
 
 def test_ctrl_c_is_no_failure():
-    with ending_with(Server()), suppress(KeyboardInterrupt):
+    with ending_with(Server("READY")), suppress(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(60)
