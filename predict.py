@@ -137,7 +137,7 @@ class Predictor(BaseRunner):
             default=None,
         ),
     ) -> AsyncConcatenateIterator[str]:
-        """Stream one response."""
+        """Stream one response: Cog reads the annotation, and `relayed` takes the Response."""
         return self.chat.respond(
             current_scope().record_metric,
             prompt=prompt,

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -91,15 +92,23 @@ PRODUCTION_FP8 = replace(
 # program that kept one of two cores busy, the engine gave less than a token a second.
 THREADS = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) - 1))
 
-CPU = Path("/proc/cpuinfo")  # its flags name the instructions that it has
+# A larger model, by its weights in 16 bits, is served in bfloat16 by any CPU: float32 takes twice the memory.
+FLOAT32_BYTES = 4_000_000_000
 
 
 def cpu_dtype(description: str) -> str:
-    """The dtype in which a CPU is fastest, from its /proc/cpuinfo.
+    """The dtype in which a CPU is fastest, from its /proc/cpuinfo, where flags name the instructions that it has.
 
     Without instructions for bfloat16, SmolLM2 gives 2.2 times as many tokens in float32.
     """
     return "bfloat16" if re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", description) else "float32"
+
+
+def first_cpu() -> str:
+    """The description of the first core, or nothing where the system has none, as macOS."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return file.read(10_000)
+    return ""
 
 
 LOCAL = Profile(
@@ -109,7 +118,7 @@ LOCAL = Profile(
     engine_args={
         "load_format": "safetensors",
         "tensor_parallel_size": 1,
-        "dtype": cpu_dtype(CPU.read_text(encoding="utf-8") if CPU.is_file() else ""),
+        "dtype": cpu_dtype(first_cpu()),
         "use_tqdm_on_load": False,  # its bar would be four lines of the log, for a second
         "enforce_eager": True,  # torch.compile adds 15 % of speed for 50 s of start
         # A seeded prompt in chunks kills vLLM 0.32's CPU worker: "CPU Generator does not use offset".
@@ -242,7 +251,7 @@ class Settings(DeathGrace):
     def with_predictor_config(self, folder: Path) -> "Settings":
         """These settings, completed from predictor_config.json in `folder` and from the profile.
 
-        The profile quantises no checkpoint that is quantised already.
+        The profile quantises no checkpoint that is quantised already. A large model has no float32 on a CPU.
 
         Raises:
             InvalidConfiguration: the file is not valid, has an unknown key, or sets an argument that it may not set.
@@ -250,7 +259,10 @@ class Settings(DeathGrace):
         file = _read_predictor_config(folder / "predictor_config.json")
         require_allowed(file.engine_args)
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
-        engine_args = self.arguments(file.engine_args, quantised=is_quantised(folder))
+        folders = file.engine_args
+        if not self.defaults.on_gpus and weight_bytes(folder) > FLOAT32_BYTES:
+            folders = {"dtype": "bfloat16", **folders}
+        engine_args = self.arguments(folders, quantised=is_quantised(folder))
         return self.model_copy(update={"prompt_template": template, "engine_args": engine_args})
 
 
@@ -265,6 +277,11 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
         raise InvalidConfiguration(key, problem["msg"]) from error
     except ValueError as error:
         raise InvalidConfiguration(path.name, f"this is not a JSON file ({error})") from error
+
+
+def weight_bytes(folder: Path) -> int:
+    """The size of the weights in a folder."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def is_quantised(folder: Path) -> bool:

@@ -1,11 +1,13 @@
 import ast
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from hermes import settings as settings_module
 from hermes.errors import InvalidConfiguration
 from hermes.settings import FOLDER_MAY_SET, PROFILES, Settings, cpu_dtype, death_grace
 
@@ -71,6 +73,21 @@ def test_the_fp8_profile_is_production_with_weights_in_8_bits():
 )
 def test_a_cpu_without_instructions_for_bfloat16_computes_in_float32(flags, dtype):
     assert cpu_dtype(f"processor\t: 0\n{flags}\n\nprocessor\t: 1\n{flags}\n") == dtype
+
+
+@pytest.mark.parametrize(
+    ("size", "own", "dtype"),
+    [(100, {}, "float32"), (5_000_000_000, {}, "bfloat16"), (5_000_000_000, {"dtype": "float32"}, "float32")],
+)
+def test_a_large_model_is_not_served_in_float32_unasked(tmp_path, monkeypatch, size, own, dtype):
+    local = PROFILES["local"]
+    slow = replace(local, engine_args={**local.engine_args, "dtype": "float32"})
+    monkeypatch.setattr(settings_module, "PROFILES", {**PROFILES, "local": slow})
+    for number in range(2):
+        with (tmp_path / f"{number}.safetensors").open("wb") as file:
+            file.truncate(size // 2)
+    settings = Settings(profile="local", engine_args=own).with_predictor_config(tmp_path)
+    assert settings.engine_args["dtype"] == dtype
 
 
 def test_no_rank_decides_alone_what_it_measures_at_the_start():

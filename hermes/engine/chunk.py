@@ -68,7 +68,8 @@ class TextEngine(Protocol):
         Args:
             token_ids: the prompt.
             sampling: how tokens are drawn, and when the response ends.
-            take: is called in the event loop with what each step adds. If it returns True, the response ends there.
+            take: is called in the event loop with what each step adds. If it returns True, the response ends there. It
+                has to be quick: vLLM's loop, and all other responses, wait for it.
             constraint: what the response must have the form of.
             stream_interval: tokens a chunk. The first token and the last come at once.
 

@@ -42,7 +42,7 @@ def apply_grammar_bitmask(vllms: Any, scheduled: Any, grammar: Any, batch: Any, 
 
     masks = grammar.grammar_bitmask.view(np.uint8)
     fits = logits.shape[1] >= 8 * masks.shape[1]
-    if fits and logits.dtype == torch.float32 and masks.sum() > ALLOWED * 255 * masks.size:
+    if fits and logits.dtype == torch.float32 and np.bitwise_count(masks).sum() > ALLOWED * 8 * masks.size:
         vllms(scheduled, grammar, batch, logits)
         return
     integers = torch.int32 if logits.dtype == torch.float32 else torch.int16

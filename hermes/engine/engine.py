@@ -21,18 +21,17 @@ from uuid import uuid4
 import psutil
 
 from hermes.chat.constraint import Constraint
-from hermes.chat.finish_reason import FinishReason
 from hermes.chat.sampling import Sampling
 from hermes.engine import core_process
-from hermes.engine.chunk import Chunk, GrammarRefused, Take
+from hermes.engine.chunk import GrammarRefused, Take
 from hermes.engine.counts import EngineCounts
 from hermes.engine.grammar import Grammars
+from hermes.engine.outputs import TakeFailed, take_all
 from hermes.engine.processes import workers
 from hermes.engine.start_log import StartLog, one_line, start_log
 from hermes.engine.starting import UNEXPLAINED, EngineStart
 from hermes.engine.watch import EngineWatch
 from hermes.errors import (
-    AGAIN,
     MAY_FAIL_AGAIN,
     BadSampling,
     EngineFailed,
@@ -178,16 +177,20 @@ class Engine:
         try:
             async with self._watch.breaker.waiting():
                 collector = await self._llm.add_request(request_id, tokens_input(list(token_ids)), params)
-                await _all_taken(collector, take, constraint)
+                await take_all(collector, take, constraint)
         except VLLMClientError as error:
             raise (GrammarRefused if constraint else BadSampling)(one_line(error)) from error
         except (HermesError, GrammarRefused):
             raise
-        except Exception as error:  # vLLM wraps what it did not expect; the engine lives on, unless it is known not to
+        except TakeFailed as failed:
+            raise cast(Exception, failed.__cause__) from None
+        except Exception as error:  # the engine lives on, unless it is known not to
             if isinstance(error, EngineDeadError):
                 self._watch.fail("the engine has died")
             self._watch.breaker.check()
-            raise EngineFailed(f"the engine gave up on this request ({one_line(error)})", MAY_FAIL_AGAIN) from error
+            logger.exception("engine: it gave up on a request")
+            reason = f"the engine gave up on this request ({type(error).__name__})"
+            raise EngineFailed(reason, MAY_FAIL_AGAIN) from error
         finally:
             if self.alive:
                 await self._llm.abort(request_id)
@@ -334,50 +337,3 @@ def _stat_logger(counts: EngineCounts) -> type:
             pass
 
     return Counting
-
-
-async def _all_taken(collector: Any, take: Take, constraint: Constraint | None) -> None:
-    """Pass what vLLM puts into its RequestOutputCollector to `take` at once, up to the end.
-
-    vLLM's own `generate` wakes a task for each output, which takes longer than all that is done with it.
-    """
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def put(output: Any) -> None:
-        if ended.done():  # there may be more until vLLM has heard of it
-            return
-        try:
-            if isinstance(output, Exception):
-                ended.set_exception(output)
-                return
-            _require_orderly_end(output.outputs[0].finish_reason, constraint)
-            if take(_chunk(output)) or output.finished:
-                ended.set_result(None)
-        except Exception as error:
-            ended.set_exception(error)
-
-    collector.put = put
-    if collector.output is not None:
-        put(collector.output)
-    await ended
-
-
-def _require_orderly_end(finish_reason: str | None, constraint: Constraint | None) -> None:
-    """Raises an error if the engine, and not the model, ended the request."""
-    if finish_reason in (None, "stop", "length"):
-        return
-    if finish_reason == "error" and constraint:  # no token fits the grammar; each new try would end so
-        raise GrammarRefused("the grammar allows no token at some place of the response; make its patterns simpler")
-    next_step = MAY_FAIL_AGAIN if finish_reason == "error" else AGAIN
-    raise EngineFailed(f"the engine ended this request with {finish_reason!r}", next_step)
-
-
-def _chunk(output: Any) -> Chunk:
-    """vLLM's RequestOutput as ours."""
-    generated = output.outputs[0]
-    return Chunk(
-        generated.text,
-        len(generated.token_ids),
-        cast("FinishReason | None", generated.finish_reason),
-        preemptions=output.metrics.num_preemptions,
-    )

@@ -29,6 +29,7 @@ from pathlib import Path
 import psutil
 
 POLL_SECONDS = 0.5
+LOOK_ANYWAY = 20  # polls
 MEMORY_EVENTS = (  # of this container, in cgroup v2 and v1
     Path("/sys/fs/cgroup/memory.events"),
     Path("/sys/fs/cgroup/memory/memory.oom_control"),
@@ -42,9 +43,9 @@ def main(server_pid: int, worker_pid: int, grace: str) -> None:
     """Watch both until one ends, then end the rest."""
     server, worker = find(server_pid), find(worker_pid)
     family = {worker, *descendants(worker)} if worker else set()
-    listener, killed, last = None, oom_kills(), 0
+    listener, killed, last, polls = None, oom_kills(), 0, 0
     while server and is_alive(server) and worker and is_alive(worker):
-        last = add_new(family, worker, last)
+        last, polls = add_new(family, worker, last if polls % LOOK_ANYWAY else 0), polls + 1
         if listener is None:
             listener = find_listener(server)
         elif not listener.is_open():
@@ -116,11 +117,12 @@ def descendants(process: psutil.Process) -> set[psutil.Process]:
 def add_new(family: set[psutil.Process], worker: psutil.Process, last: int) -> int:
     """Add what the worker has started since a process or thread with the id `last` was the last to start.
 
-    Returns the id of the last now, or 0 if the system does not say, as gVisor. To ask each process of the machine for
-    its parent takes milliseconds, so that is done only if something has started.
+    Returns the id of the last now, or 0 if the system does not say, as in gVisor. To ask each process of the machine
+    for its parent takes milliseconds, so that is done only if something has started. It is a hint: lxcfs gives another
+    id, and only every 5 s.
     """
     before, last = last, 0
-    with suppress(OSError):
+    with suppress(OSError, ValueError, IndexError):
         last = int(Path("/proc/loadavg").read_bytes().split()[-1])
     if not last or last != before:
         family |= descendants(worker)

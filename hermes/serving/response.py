@@ -9,7 +9,7 @@ Put = Callable[[str], object]  # takes a piece
 
 @dataclass(frozen=True)
 class Response:
-    """Joined, the pieces are exactly the text of the response."""
+    """Joined, the pieces are exactly the text of the response. To write or read it twice would generate it twice."""
 
     write_to: Callable[[Put], Awaitable[None]]  # the work; it raises what ends the response
 
@@ -25,3 +25,6 @@ class Response:
         finally:
             writing.cancel()
             await asyncio.wait([writing])
+            if not writing.cancelled():
+                writing.exception()  # whoever has left does not ask for it
+            del writing  # the traceback of its error leads to this frame and to the inputs, which may be megabytes

@@ -155,7 +155,7 @@ class ChatService:
                 async with asyncio.timeout_at(deadline), self._stopping.waiting():
                     await self.engine.generate(prompt.token_ids, sampling, taking, request.constraint, interval)
             except TimeoutError:
-                meter.finish_reason = "timeout"
+                meter.finish_reason = meter.finish_reason or "timeout"  # it may have ended at that moment
             except GrammarRefused as error:
                 raise request.refused(str(error)) from error
             await meter.read_text()

@@ -12,7 +12,8 @@ from tokenizers import AddedToken
 
 from hermes.chat.constraint import json_constraint
 from hermes.engine import GrammarRefused
-from hermes.engine.engine import _require_orderly_end, end_tokens, shut_down, with_scripts
+from hermes.engine.engine import end_tokens, shut_down, with_scripts
+from hermes.engine.outputs import disorderly_end
 from hermes.errors import EngineFailed
 
 SCRIPTS = sysconfig.get_path("scripts")
@@ -83,9 +84,9 @@ def test_a_model_may_have_none(tmp_path):
     ],
 )
 def test_what_would_fail_at_each_try_is_not_said_to_pass(finish_reason, constraint, error):
-    with pytest.raises(error) as raised:
-        _require_orderly_end(finish_reason, constraint)
-    assert ("can be sent again" in str(raised.value)) == (finish_reason == "abort")
+    problem = disorderly_end(finish_reason, constraint)
+    assert isinstance(problem, error)
+    assert ("can be sent again" in str(problem)) == (finish_reason == "abort")
 
 
 def test_a_process_that_ends_by_itself_while_vllm_ends_it_is_no_error():

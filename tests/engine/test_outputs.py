@@ -1,13 +1,20 @@
 """What Engine makes of the outputs of a request, as vLLM's own OutputProcessor hands them over."""
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 
 import pytest
 
 from hermes.chat.constraint import json_constraint
+from hermes.chat.sampling import Sampling
 from hermes.engine import Chunk, GrammarRefused
-from hermes.engine.engine import _all_taken
+from hermes.engine.counts import EngineCounts
+from hermes.engine.engine import Engine
+from hermes.engine.outputs import TakeFailed, take_all
 from hermes.errors import EngineFailed
+from tests.support.scripted_llm import ScriptedLLM, given
 
 vllm_engine = pytest.importorskip("vllm.v1.engine")
 
@@ -39,7 +46,7 @@ class Outputs:
 async def taken_from(outputs, *steps, take=None, constraint=None):
     """The chunks that are taken while these steps come, each of which must be taken before the next comes."""
     taken = []
-    reading = asyncio.create_task(_all_taken(outputs.collector, take or taken.append, constraint))
+    reading = asyncio.create_task(take_all(outputs.collector, take or taken.append, constraint))
     await asyncio.sleep(0)
     for number, step in enumerate(steps, len(taken) + 1):
         step()
@@ -96,16 +103,18 @@ def test_an_error_of_the_engine_ends_the_request(error):
     assert raised.value is error
 
 
-def test_an_error_of_the_one_that_takes_ends_its_request_and_not_vllms_loop():
+@pytest.mark.parametrize("take", [lambda _: 1 / 0, lambda _: next(iter([]))])
+def test_an_error_of_the_one_that_takes_ends_its_request_and_not_vllms_loop(take):
     outputs = Outputs()
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(taken_from(outputs, *[lambda: outputs.come(7)] * 2, take=lambda _: 1 / 0))
+    with pytest.raises(TakeFailed) as raised:
+        asyncio.run(taken_from(outputs, *[lambda: outputs.come(7)] * 2, take=take))
+    assert isinstance(raised.value.__cause__, ZeroDivisionError | StopIteration)
 
 
 def test_after_a_cancel_nothing_is_taken_any_more():
     async def cancelled():
         outputs, taken = Outputs(), []
-        reading = asyncio.create_task(_all_taken(outputs.collector, taken.append, None))
+        reading = asyncio.create_task(take_all(outputs.collector, taken.append, None))
         await asyncio.sleep(0)
         outputs.come(7)
         reading.cancel()
@@ -117,3 +126,90 @@ def test_after_a_cancel_nothing_is_taken_any_more():
         return taken
 
     assert asyncio.run(cancelled()) == [Chunk("", 1)]
+
+
+class Megabytes:
+    """Stands for the inputs of a prediction."""
+
+
+@pytest.mark.parametrize("end", ["ERROR", "STOP"])
+def test_a_request_that_has_ended_does_not_wait_for_the_garbage_collector(end):
+    async def request(inputs):
+        outputs = Outputs()
+        outputs.come(7, end=end)
+        with suppress(EngineFailed):
+            await take_all(outputs.collector, lambda _: bool(inputs) and False, None)
+
+    inputs = Megabytes()
+    left = weakref.ref(inputs)
+    gc.disable()
+    try:
+        asyncio.run(request(inputs))
+        del inputs
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def generated(take, *events, llm=None):
+    """What comes of a request to Engine while these things happen: its error, the ids that were aborted, all ids."""
+    llm = llm or ScriptedLLM()
+
+    async def run():
+        engine = Engine(llm, None, [2], EngineCounts(), 60.0)
+        request = asyncio.create_task(engine.generate([5], Sampling(seed=0, max_tokens=9), take))
+        await asyncio.sleep(0.01)
+        for event in events:
+            event(request, next(iter(llm.collectors.values())))
+            await asyncio.sleep(0)
+        await asyncio.wait([request])
+        engine.stop()
+        return asyncio.CancelledError() if request.cancelled() else request.exception()
+
+    return asyncio.run(run()), llm.aborted, list(llm.collectors)
+
+
+def comes(output):
+    return lambda _, collector: collector.put(output)
+
+
+def test_a_response_that_had_enough_is_aborted():
+    taken = []
+    error, aborted, ids = generated(
+        lambda chunk: taken.append(chunk.text) or True, comes(given("a")), comes(given("b"))
+    )
+    assert (error, taken, aborted) == (None, ["a"], ids)
+
+
+def test_a_cancel_aborts_also_while_vllm_takes_the_request():
+    class SlowLLM(ScriptedLLM):
+        async def add_request(self, request_id, prompt, params):
+            await super().add_request(request_id, prompt, params)
+            await asyncio.Event().wait()
+
+    for llm in (ScriptedLLM(), SlowLLM()):
+        error, aborted, ids = generated(print, lambda request, _: request.cancel(), llm=llm)
+        assert isinstance(error, asyncio.CancelledError)
+        assert aborted == ids
+
+
+def test_an_engine_that_has_died_is_said_to_and_not_asked_to_abort():
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    error, aborted, _ = generated(print, comes(given("a")), comes(EngineDeadError()))
+    assert str(error).startswith("E1203 EngineFailed: the engine has died")
+    assert aborted == []
+
+
+def test_what_vllm_did_not_expect_is_no_text_for_clients():
+    error, aborted, ids = generated(print, comes(RuntimeError("/a/path and a secret")))
+    assert isinstance(error, EngineFailed)
+    assert "(RuntimeError)" in str(error)
+    assert "secret" not in str(error)
+    assert aborted == ids
+
+
+def test_a_mistake_of_ours_is_not_said_to_be_the_engines():
+    error, aborted, ids = generated(lambda _: [][0], comes(given("a")))
+    assert isinstance(error, IndexError)
+    assert aborted == ids

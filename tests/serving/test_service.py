@@ -170,6 +170,12 @@ def test_a_time_that_is_over_ends_the_answer_and_what_is_there_stands(own, serve
     assert engine.unfinished == 0
 
 
+def test_a_response_that_has_ended_was_not_ended_by_the_time():
+    engine, recorded = StuckEngine([Chunk("whole", 1, "stop")]), {}
+    assert respond(service(engine), recorded.__setitem__, timeout=0.1) == (["whole"], None)
+    assert recorded["finish_reason"] == "stop"
+
+
 def test_replies_can_all_be_ended_and_later_ones_too():
     chat = service(StuckEngine([Chunk("half", 1)]))
 

@@ -30,6 +30,7 @@ def step(tokens, words, dtype, constrained, guesses, allowed):
     """What vLLM's function is given, as far as it reads it."""
     names = [f"request {number}" for number in range(len(guesses))]
     scheduled = {name: [7] * count for name, count in zip(names, guesses, strict=True) if count}
+    scheduled["request 9"] = [7] * guesses[-1]
     chosen = [f"request {number}" for number in constrained]
     bits = generator.random((sum(1 + len(scheduled.get(name, ())) for name in chosen), 32 * words)) < allowed
     grammar = SimpleNamespace(
@@ -78,5 +79,6 @@ if __name__ == "__main__":
     called = inspect.unwrap(core_imports.runner["GPUModelRunner"].sample_tokens).__code__.co_names
     assert "apply_grammar_bitmask" in called, "vLLM has it in another place"
     torch.set_num_threads(1)
-    compare()
+    with torch.inference_mode():  # as in vLLM
+        compare()
     print(ratio(torch.bfloat16, 0.001), ratio(torch.bfloat16, 0.5), ratio(torch.float32, 0.001))

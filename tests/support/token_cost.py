@@ -7,9 +7,6 @@ A scripted AsyncLLM gives tokens to some streams. Printed is how many bytecodes 
 
 import asyncio
 import sys
-from types import SimpleNamespace
-
-from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from hermes.chat.chatml import ChatML
 from hermes.engine.counts import EngineCounts
@@ -17,51 +14,27 @@ from hermes.engine.engine import Engine
 from hermes.serving import ChatService
 from hermes.settings import Settings
 from tests.support.fakes import INPUTS, byte_tokenizer
+from tests.support.scripted_llm import ScriptedLLM, given
 
 STREAMS = 8
 WANTED = {**INPUTS, "max_tokens": 100_000, "timeout": 900.0}
 
 
-class ScriptedLLM:
-    """AsyncLLM as far as Engine uses it. `play` is its engine core: one token for every stream a step."""
-
-    errored = False
-    engine_core = SimpleNamespace(resources=SimpleNamespace(engine_manager=None))
-    model_config = SimpleNamespace(max_model_len=200_000)
-
-    def __init__(self):
-        self._collectors = []
-        self._all_ask = asyncio.Event()
-
-    def get_num_unfinished_requests(self):
-        return 0
-
-    def shutdown(self, timeout):
-        """Nothing runs."""
-
-    async def abort(self, request_id):
-        """Nothing runs."""
-
-    async def add_request(self, request_id, prompt, params):
-        collector = RequestOutputCollector(params.output_kind, request_id)
-        self._collectors.append(collector)
-        if len(self._collectors) == STREAMS:
-            self._all_ask.set()
-        return collector
+class PlayedLLM(ScriptedLLM):
+    """`play` is its engine core: one token for every stream a step."""
 
     async def play(self, tokens):
-        await self._all_ask.wait()
+        while len(self.collectors) < STREAMS:
+            await asyncio.sleep(0)
         for left in reversed(range(tokens)):
             await asyncio.sleep(0)
-            token = SimpleNamespace(text=" token", token_ids=[7], finish_reason=None if left else "length")
-            metrics = SimpleNamespace(num_preemptions=0)
-            output = SimpleNamespace(outputs=[token], metrics=metrics, finished=not left)
-            for collector in self._collectors:
+            output = given(" token", end=None if left else "length")
+            for collector in self.collectors.values():
                 collector.put(output)
 
 
 async def stream(settings, tokens):
-    llm = ScriptedLLM()
+    llm = PlayedLLM()
     engine = Engine(llm, None, [2], EngineCounts(), 60.0)
     chat = ChatService(engine, ChatML(byte_tokenizer()), settings)
 
