@@ -34,10 +34,15 @@ WITH_A_TOOL = {"tools": [TOOL]}
 def same_for_vllm(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What vLLM's server has to be sent for both. Its own tools have no grammar where a call may or may not begin."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    grammars = Grammars(tokenizer, end_tokens(folder, tokenizer, len(tokenizer)))
+    ends = end_tokens(folder, tokenizer, len(tokenizer))
+    grammars = Grammars(tokenizer, ends)
     functions = parse_functions([TOOL])
     json, tool = (
-        {"structured_outputs": {"grammar": asyncio.run(grammars.lark(each))}, "skip_special_tokens": False}
+        {
+            "structured_outputs": {"grammar": asyncio.run(grammars.lark(each))},
+            "skip_special_tokens": False,
+            "stop_token_ids": ends,  # min_tokens keeps the model from all of these
+        }
         for each in (json_constraint(SCHEMA), tools_constraint(functions, "auto"))
     )
     return {**json, "min_tokens": 0}, {**tool, "system_prompt": tools_prompt(functions)}

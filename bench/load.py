@@ -27,6 +27,9 @@ class Api:
     pieces: Callable[[bytes], int]  # how many begin in these bytes
 
 
+END = b'"finish_reason":"length"'  # in either way: the response has all NEW_TOKENS
+
+
 async def stream_all(api: Api, url: str, prompts: list[str], **more: Any) -> list[Timeline]:
     """Send every prompt at the same moment and read all responses to their ends."""
     address = url.removeprefix("http://")
@@ -50,7 +53,8 @@ class Caller(asyncio.Protocol):
         self.timeline: asyncio.Future[Timeline] = asyncio.get_running_loop().create_future()
         self._request, self._pieces = request, pieces
         self._times: Timeline = []
-        self._first = b""
+        self._first = self._last = b""
+        self._has_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._sent = time.perf_counter()
@@ -58,11 +62,13 @@ class Caller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._first = self._first or data
+        self._has_end = self._has_end or END in self._last + data
+        self._last = data[-len(END) :]
         self._times += [time.perf_counter() - self._sent] * self._pieces(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if error or not self._times:
-            self.timeline.set_exception(error or RuntimeError(f"a response without a piece: {self._first[:1000]!r}"))
+        if error or not self._has_end:
+            self.timeline.set_exception(error or RuntimeError(f"a response is not whole: {self._first[:1000]!r}"))
         else:
             self.timeline.set_result(self._times)
 

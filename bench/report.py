@@ -1,9 +1,8 @@
 """The report of make bench: figures, ratios, and where the luck of an engine may be in a ratio.
 
-A ratio is the median of the ratios within a round, with its 95 % interval by bootstrap.
+A ratio is the median of the ratios within a round, with the smallest and the largest of them.
 """
 
-import random
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +31,10 @@ Cpu = dict[tuple[str, int], list[dict[str, float]]]  # (system, clients) -> roun
 
 @dataclass
 class Ratio:
-    """The median of ratios within a round, and the 95 % interval of that median by bootstrap."""
+    """The median of ratios within a round, the smallest and the largest.
+
+    With 7 rounds, the true median is between these two in 98 % of runs: 1 - 2 / 2 ** 7.
+    """
 
     median: float
     low: float
@@ -84,7 +86,9 @@ def summarise(runs: Runs, cpu: Cpu) -> Iterator[Figures]:
                 for other in others
                 if other and (other, count) in speeds
             },
-            cpu={role: statistics.median(each[role] for each in cpu[name, count]) for role in cpu[name, count][0]},
+            cpu={
+                role: statistics.median(each.get(role, 0) for each in cpu[name, count]) for role in cpu[name, count][0]
+            },
         )
 
 
@@ -99,14 +103,15 @@ def percentile_95(values: list[float]) -> float:
 
 def median_ratio(ours: list[float], theirs: list[float]) -> Ratio:
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    again = random.Random(0)
-    medians = sorted(statistics.median(again.choices(ratios, k=len(ratios))) for _ in range(10_000))
-    return Ratio(statistics.median(ratios), medians[250], medians[-250])
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
 def engines_apart(cpu: Cpu) -> Iterator[str]:
-    """Where a ratio has luck in it: in one round two engines did the same work, one with over 5 % more CPU."""
-    for (name, count), rounds in cpu.items():
+    """Where a ratio has luck in it: in one round two engines did the same work, one with over 5 % more CPU.
+
+    Under a grammar the work is not the same: this package's engine has a mask of its own.
+    """
+    for (name, count), rounds in [item for item in cpu.items() if item[0][0] not in PLAIN]:
         others = {SAME.get(name), RAW if name in (OURS, VLLMS) else None}
         for other in others & {each for each, at in cpu if at == count}:
             for number, (each, reference) in enumerate(zip(rounds, cpu[str(other), count], strict=True), 1):

@@ -10,13 +10,11 @@ report that is printed here, see bench/report.py.
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated
@@ -67,7 +65,6 @@ def main(
     rounds: Annotated[int, typer.Option(help="how often each system is asked at each number of clients")] = 7,
     clients: Annotated[str, typer.Option(help="numbers of clients")] = "1,4,16,32,64",
     brief: Annotated[bool, typer.Option(help="only this package and vLLM's server, each as one server")] = False,
-    beside: Annotated[bool, typer.Option(help="keep one core busy meanwhile, from another session")] = False,
 ) -> None:
     folder = smollm2.prepare(PROJECT / "weights" / smollm2.FOLDER)
     RESULTS.mkdir(exist_ok=True)
@@ -76,37 +73,28 @@ def main(
     began = time.monotonic()
     with ExitStack() as stack:
         log = stack.enter_context((RESULTS / f"{stamp}.log").open("wb"))
-        if beside:
-            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
-            stack.callback(busy.wait)
-            stack.callback(busy.kill)
         measured = Measured()
         for number in range(rounds):
-            measured.add_round(number, counts, *all_systems(folder, log, brief=brief, constrained=not beside))
-    figures = list(summarise(measured.runs, measured.cpu))
+            measured.add_round(number, counts, *all_systems(folder, log, brief=brief))
     machine = (
-        f"{os.cpu_count()} cores{' and another program on one of them' * beside}, "
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, Python {platform.python_version()}, "
         f"{Settings().engine_args or LOCAL.engine_args['dtype']}"
     )
-    minutes = (time.monotonic() - began) / 60
-    caption = f"{stamp}Z, {machine}, {rounds} rounds in {minutes:.0f} minutes, {NEW_TOKENS} new tokens each"
-    apart = list(engines_apart(measured.cpu))
-    report = table(caption, figures, measured.starts, measured.memory, apart)
     (RESULTS / f"{stamp}.json").write_text(
         json.dumps(
             {
                 "machine": machine,
-                "rounds": rounds,
                 "start_seconds": measured.starts,
                 "peak_memory_bytes": measured.memory,
-                "figures": [asdict(each) for each in figures],
-                "engines_apart": apart,
                 "timelines": {f"{name} x{count}": rows for (name, count), rows in measured.runs.items()},
                 "cpu_us_a_token": {f"{name} x{count}": rows for (name, count), rows in measured.cpu.items()},
             }
         )
     )
+    minutes = (time.monotonic() - began) / 60
+    caption = f"{stamp}Z, {machine}, {rounds} rounds in {minutes:.0f} minutes, {NEW_TOKENS} new tokens each"
+    figures = summarise(measured.runs, measured.cpu)
+    report = table(caption, figures, measured.starts, measured.memory, list(engines_apart(measured.cpu)))
     (RESULTS / f"{stamp}.md").write_text(report)
     print(report)
 
@@ -114,7 +102,7 @@ def main(
 Turns = Mapping[System, Collection[int]]  # the systems, and at how many clients each is asked
 
 
-def all_systems(folder: Path, log: IO[bytes], *, brief: bool, constrained: bool) -> tuple[list[System], Turns]:
+def all_systems(folder: Path, log: IO[bytes], *, brief: bool) -> tuple[list[System], Turns]:
     """The servers, and all that is asked of them. The counts are those that tell something, for a run takes long."""
     raw, theirs = RawEngine(folder, log), OpenAIServer(folder, log)
     ours, joined = OurServer(OURS, folder, log, HERMES_STREAM_INTERVAL="1"), OurServer(OURS_JOINED, folder, log)
@@ -129,15 +117,14 @@ def all_systems(folder: Path, log: IO[bytes], *, brief: bool, constrained: bool)
             Asked(VLLMS_JOINED, theirs, OPENAI, {"stream_interval": 2}): many,
             Gateway(THROUGH, ["gateway", "--upstream", ours.url], log): (1, 32),
         }
-    if constrained:
-        json_for_vllm, tool_for_vllm = same_for_vllm(folder)
-        grammars = [
-            Asked(OURS_JSON, ours, COG, JSON),
-            Asked(VLLMS_JSON, theirs, OPENAI, json_for_vllm),
-            Asked(OURS_TOOL, ours, COG, WITH_A_TOOL),
-            Asked(VLLMS_TOOL, theirs, OPENAI, tool_for_vllm),
-        ]
-        turns |= dict.fromkeys(grammars, (32,) if brief else (16, 32))
+    json_for_vllm, tool_for_vllm = same_for_vllm(folder)
+    grammars = [
+        Asked(OURS_JSON, ours, COG, JSON),
+        Asked(VLLMS_JSON, theirs, OPENAI, json_for_vllm),
+        Asked(OURS_TOOL, ours, COG, WITH_A_TOOL),
+        Asked(VLLMS_TOOL, theirs, OPENAI, tool_for_vllm),
+    ]
+    turns |= dict.fromkeys(grammars, (32,) if brief else (16, 32))
     return servers, turns
 
 
@@ -173,18 +160,18 @@ class Measured:
     def _ask(self, system: System, prompts: list[str]) -> None:
         before = cpu_seconds(system) | {CLIENT: time.process_time()}
         timelines = system.answer(prompts)
-        after = cpu_seconds(system) | {CLIENT: time.process_time()}
+        after = {CLIENT: time.process_time()} | cpu_seconds(system)
         tokens = NEW_TOKENS * len(prompts)
         self.runs[system.name, len(prompts)].append(timelines)
         self.cpu[system.name, len(prompts)].append(
-            {role: (after[role] - before[role]) / tokens * 1e6 for role in before}
+            {role: (after.get(role, 0) - before[role]) / tokens * 1e6 for role in before}
         )
 
 
 def turned(systems: list[System], number: int) -> list[System]:
-    """The same, and each round another is first."""
-    number %= len(systems)
-    return systems[number:] + systems[:number]
+    """The same, and each round another is first. In every other round they come in reverse."""
+    first = number % len(systems)
+    return (systems[first:] + systems[:first])[:: -1 if number % 2 else 1]
 
 
 if __name__ == "__main__":

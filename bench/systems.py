@@ -1,4 +1,4 @@
-"""The three systems that are compared, each on the same weights with the same engine arguments."""
+"""The systems that are compared, each on the same weights with the same engine arguments."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -205,10 +206,11 @@ def cpu_seconds(system: System) -> dict[str, float]:
     """What the processes of a system have used so far, by ROLES; the rest is the role "server"."""
     seconds: dict[str, float] = defaultdict(float)
     for process in system.processes():
-        command = " ".join(process.cmdline())
-        role = next((role for part, role in ROLES.items() if part in command), "server")
-        # The clock of another process, see clock_getcpuclockid(3): /proc has hundredths of a second.
-        seconds[role] += time.clock_gettime(~process.pid << 3 | 2)
+        with suppress(psutil.NoSuchProcess, OSError):  # it has just ended
+            command = " ".join(process.cmdline())
+            role = next((role for part, role in ROLES.items() if part in command), "server")
+            # The clock of another process, see clock_getcpuclockid(3): /proc has hundredths of a second.
+            seconds[role] += time.clock_gettime(~process.pid << 3 | 2)
     return seconds
 
 
