@@ -133,7 +133,7 @@ def test_a_task_is_measured_anew_for_another_model_part_or_seed(measured, tmp_pa
     assert measured(limit=5) == 2, "a part is not the whole"
     assert measured() == 1
     assert measured(seed=1) == 3
-    assert measured(engine_args={"dtype": "float32"}) == 4
+    assert measured(engine_args={"max_model_len": 4096}) == 4
     assert measured(include=tmp_path / "tasks") == 5
     (tmp_path / "tasks" / "mine.yaml").write_text("task: mine, changed")
     assert measured(include=tmp_path / "tasks") == 6
