@@ -138,7 +138,9 @@ class ChatService:
                 meter.tokenized, meter.finish_reason = await asyncio.to_thread(tokenized, prompt, self.chatml), "length"
                 await meter.read_text()
                 return
-            interval = self.settings.stream_interval if self.running >= MANY else 1
+            stops = request.stop_outside_calls
+            one_by_one = self.running < MANY or (stops and sampling.min_tokens)  # which no chunk may straddle
+            interval = 1 if one_by_one else self.settings.stream_interval
             try:  # one timer for the whole response: to make timers for each token cost more than all else
                 if request.constraint:
                     async with asyncio.timeout_at(deadline):
@@ -150,7 +152,6 @@ class ChatService:
                     if chunk.text:
                         put(chunk.text)
 
-                stops = request.stop_outside_calls
                 taking: Take = until_stop(take, stops, sampling.min_tokens) if stops else take
                 async with asyncio.timeout_at(deadline), self._stopping.waiting():
                     await self.engine.generate(prompt.token_ids, sampling, taking, request.constraint, interval)

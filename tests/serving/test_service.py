@@ -157,7 +157,7 @@ class StuckEngine(FakeEngine):
     """It gives its chunks, and nothing after them."""
 
     async def generate(self, token_ids, sampling, take, constraint=None, stream_interval=1):
-        await super().generate(token_ids, sampling, take, constraint)
+        await super().generate(token_ids, sampling, take, constraint, stream_interval)
         await asyncio.Event().wait()
 
 
@@ -201,6 +201,21 @@ def test_with_many_at_once_the_later_ones_come_several_tokens_a_piece(settings, 
 
     assert asyncio.run(ask_all()) == ["Hello"] * 18
     assert engine.intervals == [1] * 15 + [later] * 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "last"), [({"min_tokens": 3}, 1), ({"min_tokens": 0}, 2), ({"min_tokens": 3, "tools": None}, 2)]
+)
+def test_no_chunk_straddles_min_tokens_where_stop_strings_are_looked_for_here(inputs, last):
+    engine = StuckEngine(context_tokens=9_000)
+    chat = service(engine)
+    asked = {**OURS, "tools": [{"name": "f"}], "stop": ["Paris"], **inputs}
+
+    async def ask_all():
+        await asyncio.gather(*(anext(aiter(chat.respond(print, **asked))) for _ in range(18)))
+
+    asyncio.run(ask_all())
+    assert engine.intervals[-1] == last
 
 
 def test_preemptions_are_in_the_metrics():
