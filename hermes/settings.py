@@ -259,10 +259,11 @@ class Settings(DeathGrace):
         file = _read_predictor_config(folder / "predictor_config.json")
         require_allowed(file.engine_args)
         template = file.prompt_template if self.prompt_template is None else self.prompt_template
-        folders = file.engine_args
-        if not self.defaults.on_gpus and weight_bytes(folder) > FLOAT32_BYTES:
-            folders = {"dtype": "bfloat16", **folders}
-        engine_args = self.arguments(folders, quantised=is_quantised(folder))
+        of_folder = file.engine_args
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        if not self.defaults.on_gpus and size > FLOAT32_BYTES:
+            of_folder = {"dtype": "bfloat16", **of_folder}
+        engine_args = self.arguments(of_folder, quantised=is_quantised(folder))
         return self.model_copy(update={"prompt_template": template, "engine_args": engine_args})
 
 
@@ -277,11 +278,6 @@ def _read_predictor_config(path: Path) -> PredictorConfig:
         raise InvalidConfiguration(key, problem["msg"]) from error
     except ValueError as error:
         raise InvalidConfiguration(path.name, f"this is not a JSON file ({error})") from error
-
-
-def weight_bytes(folder: Path) -> int:
-    """The size of the weights in a folder."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def is_quantised(folder: Path) -> bool:

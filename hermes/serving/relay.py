@@ -4,10 +4,11 @@ coglet 0.23 collects what an async generator yields into a list before it sends 
 but runs one prediction at a time. A plain generator object that a coroutine returns streams in every slot at once:
 coglet iterates it on the slot's own thread. So `relayed` makes a coroutine of the method that returns one:
 
-    event loop                                slot's thread
+    event loop                                       slot's thread
     a Response, written piece by piece ──> queue ──> a plain generator ──> coglet ──> the client
 
-`tests/integration/test_coglet.py` fails when Cog streams async generators by itself and this file can go.
+`tests/integration/test_coglet.py` fails when Cog streams async generators by itself. Then this file can go, and
+predict() can read the Response, which is an async iterable.
 """
 
 import asyncio

@@ -1,8 +1,6 @@
 """What Engine makes of the outputs of a request, as vLLM's own OutputProcessor hands them over."""
 
 import asyncio
-import gc
-import weakref
 from contextlib import suppress
 
 import pytest
@@ -14,6 +12,7 @@ from hermes.engine.counts import EngineCounts
 from hermes.engine.engine import Engine
 from hermes.engine.outputs import TakeFailed, take_all
 from hermes.errors import EngineFailed
+from tests.support.garbage import assert_goes_at_once
 from tests.support.scripted_llm import ScriptedLLM, given
 
 vllm_engine = pytest.importorskip("vllm.v1.engine")
@@ -128,10 +127,6 @@ def test_after_a_cancel_nothing_is_taken_any_more():
     assert asyncio.run(cancelled()) == [Chunk("", 1)]
 
 
-class Megabytes:
-    """Stands for the inputs of a prediction."""
-
-
 @pytest.mark.parametrize("end", ["ERROR", "STOP"])
 def test_a_request_that_has_ended_does_not_wait_for_the_garbage_collector(end):
     async def request(inputs):
@@ -140,15 +135,7 @@ def test_a_request_that_has_ended_does_not_wait_for_the_garbage_collector(end):
         with suppress(EngineFailed):
             await take_all(outputs.collector, lambda _: bool(inputs) and False, None)
 
-    inputs = Megabytes()
-    left = weakref.ref(inputs)
-    gc.disable()
-    try:
-        asyncio.run(request(inputs))
-        del inputs
-        assert left() is None
-    finally:
-        gc.enable()
+    assert_goes_at_once(lambda inputs: asyncio.run(request(inputs)))
 
 
 def generated(take, *events, llm=None):

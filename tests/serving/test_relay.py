@@ -5,7 +5,6 @@ import gc
 import inspect
 import threading
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -14,6 +13,7 @@ from cog import Input, concurrent, streaming
 
 from hermes.serving.relay import End, coglet_future, drain, input_defaults, relayed
 from tests.support.fakes import running_loop
+from tests.support.garbage import assert_goes_at_once
 from tests.support.written import written
 
 
@@ -203,10 +203,6 @@ def test_outside_coglet_it_says_that_the_future_is_missing():
         asyncio.run(alone())
 
 
-class Megabytes:
-    """Stands for the inputs of a prediction."""
-
-
 def raised_with(inputs):
     try:
         [inputs].index(None)
@@ -215,18 +211,13 @@ def raised_with(inputs):
 
 
 def test_the_inputs_of_a_prediction_that_failed_do_not_wait_for_the_garbage_collector():
-    inputs = Megabytes()
-    left = weakref.ref(inputs)
-    pieces = SimpleQueue()
-    task = [raised_with(inputs)]  # which `cancel` knows, as that of `relayed` does
-    pieces.put(End(task[0]))
-    stream = drain(pieces, task.copy)
-    del inputs, task
-    gc.disable()
-    try:
-        with pytest.raises(ValueError) as caught:
+    def fail(inputs):
+        pieces = SimpleQueue()
+        task = [raised_with(inputs)]  # which `cancel` knows, as that of `relayed` does
+        pieces.put(End(task[0]))
+        stream = drain(pieces, task.copy)
+        del task
+        with pytest.raises(ValueError):
             next(stream)
-        del caught, stream
-        assert left() is None
-    finally:
-        gc.enable()
+
+    assert_goes_at_once(fail)

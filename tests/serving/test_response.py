@@ -3,12 +3,12 @@
 import asyncio
 import gc
 import logging
-import weakref
 from contextlib import aclosing, suppress
 
 import pytest
 
 from hermes.serving.response import Response
+from tests.support.garbage import assert_goes_at_once
 
 
 def response(*pieces, then=None):
@@ -88,10 +88,6 @@ def test_an_error_that_nobody_has_read_is_not_in_the_log(caplog):
     assert [each for each in caplog.messages if "never retrieved" in each] == []
 
 
-class Megabytes:
-    """Stands for the inputs of a prediction."""
-
-
 def test_the_inputs_of_one_that_failed_do_not_wait_for_the_garbage_collector():
     async def read(inputs):
         async def write_to(put):
@@ -101,12 +97,4 @@ def test_the_inputs_of_one_that_failed_do_not_wait_for_the_garbage_collector():
         with suppress(ValueError):
             await pieces_of(Response(write_to))
 
-    inputs = Megabytes()
-    left = weakref.ref(inputs)
-    gc.disable()
-    try:
-        asyncio.run(read(inputs))
-        del inputs
-        assert left() is None
-    finally:
-        gc.enable()
+    assert_goes_at_once(lambda inputs: asyncio.run(read(inputs)))
